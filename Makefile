@@ -1,0 +1,81 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+# `make test` and `make demo` set up everything they need, in .venv, with Python 3.10 or newer.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+WORKERS ?= auto
+TESTS ?= tests
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The folders as well as the files: a folder's time tells that a file was removed from it.
+PACKAGED := $(shell find c7n_keyrot policies examples deploy -not -name '__pycache__' \
+	-not -name '*.pyc' 2>/dev/null) $(wildcard c7n_keyrot.pth setup.py setup.cfg pyproject.toml \
+	MANIFEST.in LICENSE README.md)
+
+.PHONY: help
+help:
+	@echo 'make demo    the pack at work on an embedded AWS: before, run, after'
+	@echo 'make test    all tests (TESTS=tests/unit for some of them, WORKERS=0 for one process)'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make format  ruff, writing'
+	@echo 'make wheel   the wheel, in dist/'
+	@echo 'make clean   removes what these made'
+
+.PHONY: test
+test: .venv/installed
+	@echo '== Testing the installed wheel'
+	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+
+.PHONY: demo
+demo: .venv/installed
+	@$(BIN)/python demo/run.py
+
+.PHONY: lint
+lint: .venv/tools
+	@echo '== Checking style and types'
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict c7n_keyrot
+
+.PHONY: format
+format: .venv/tools
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: wheel
+wheel: dist/built
+
+.PHONY: clean
+clean:
+	rm -rf .venv build dist demo-output *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/made:
+	@echo '== Making a clean environment in .venv'
+	rm -rf .venv
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+dist/built: $(PACKAGED) | .venv/made
+	@echo '== Building the wheel'
+	rm -rf build dist
+	$(PIP) wheel --no-deps --wheel-dir dist .
+	@touch $@
+
+# What the tests need, and with it the wheel itself. Only again when the metadata changed.
+.venv/tools: setup.cfg pyproject.toml | dist/built
+	@echo '== Installing the wheel with everything the tests need (a minute or two)'
+	$(PIP) install --progress-bar off "$$(echo dist/*.whl)[test,dev]"
+	@touch $@
+
+# The wheel, never the folder here: only an installed wheel has the startup file.
+.venv/installed: dist/built .venv/tools
+	@echo '== Installing the wheel'
+	$(PIP) install --no-deps --force-reinstall dist/*.whl
+	@touch $@

@@ -1,0 +1,224 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The IAM credential report: fetched from AWS, and parsed into typed rows.
+
+The format is described in the AWS IAM user guide, "Generate credential reports for your AWS
+account". Nothing here knows Custodian.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+ROOT = "<root_account>"
+NOTHING = frozenset(("", "n/a", "no_information", "not_supported"))
+NEEDED = (
+    "user",
+    "arn",
+    "access_key_1_active",
+    "access_key_1_last_rotated",
+    "access_key_2_active",
+    "access_key_2_last_rotated",
+)
+
+# Part of a report's normal life, two runs at once included; so they are waited for.
+NOT_YET = frozenset(("ReportNotPresent", "ReportInProgress", "ReportExpired"))
+THROTTLED = frozenset(
+    (
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "LimitExceeded",
+    )
+)
+DENIED = frozenset(("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"))
+
+
+class ReportError(Exception):
+    """The credential report can't be had or can't be read; the message is one line for users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One of the two access key slots of a row; all times are UTC.
+
+    ``active`` is None where the report says neither true nor false. ``has_key`` is False for an
+    empty slot. ``last_rotated`` is None where there is no date, or one that can't be read.
+    """
+
+    active: bool | None
+    has_key: bool
+    last_rotated: datetime | None
+    last_used_date: datetime | None
+    last_used_region: str | None
+    last_used_service: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One IAM user of the report; ``slots[0]`` is the first access key, ``slots[1]`` the second."""
+
+    user: str
+    arn: str
+    slots: tuple[Slot, Slot]
+
+
+@dataclass(frozen=True, slots=True)
+class RawReport:
+    """The report as AWS hands it out: CSV bytes, and the instant (UTC) of its making."""
+
+    content: bytes
+    generated: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The parsed report: rows by user name, without the root row.
+
+    ``duplicates`` are names that stand more than once. No row of theirs is in ``rows``, since
+    nothing tells which one is true.
+    """
+
+    generated: datetime
+    rows: dict[str, Row]
+    duplicates: frozenset[str]
+
+    @property
+    def user_count(self) -> int:
+        """How many users the account has, by this report."""
+        return len(self.rows) + len(self.duplicates)
+
+
+def fetch(
+    client: Any,
+    limit: float = 300,
+    progress: Callable[[float], None] = lambda seconds: None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> RawReport:
+    """Have AWS make a report if there is no recent one, wait for it, and fetch it.
+
+    :param client: a boto3 IAM client.
+    :param limit: seconds that the whole may take.
+    :param progress: called before each pause with the seconds waited so far.
+    :raises ReportError: past the limit, or when a call is denied.
+    :raises ClientError: for any other error of AWS.
+    """
+    start, pause, reason = clock(), 0.5, "no answer yet"
+    while True:
+        action = "iam:GenerateCredentialReport"
+        try:
+            reason = client.generate_credential_report()["State"]
+            if reason == "COMPLETE":
+                action = "iam:GetCredentialReport"
+                answer = client.get_credential_report()
+                return RawReport(answer["Content"], _utc(answer["GeneratedTime"]))
+        except ClientError as error:
+            reason = error.response["Error"]["Code"]
+            if reason in DENIED:
+                raise ReportError(
+                    f"credential report: {action} is denied ({reason}); allow it to this role"
+                ) from error
+            if reason not in NOT_YET and reason not in THROTTLED:
+                raise
+        waited = clock() - start
+        if waited + pause > limit:
+            raise ReportError(
+                f"credential report: not ready after {limit:.0f} s (last answer of {action}: "
+                f"{reason}); run again later"
+            )
+        progress(waited)
+        sleep(pause)
+        pause = min(pause * 1.5, 10)
+
+
+def parse(content: bytes | str, generated: datetime) -> Report:
+    """Parse the report's CSV by its header; columns that aren't needed are ignored.
+
+    :param content: CSV as AWS returns it (UTF-8).
+    :param generated: the instant of the report's making, UTC.
+    :raises ReportError: a needed column is missing, a row is cut, or the text isn't UTF-8 CSV.
+    """
+    rows: dict[str, Row] = {}
+    duplicates = set()
+    for row in _read(content):
+        if row.user in rows:
+            duplicates.add(row.user)
+        rows[row.user] = row
+    for name in duplicates:
+        del rows[name]
+    return Report(_utc(generated), rows, frozenset(duplicates))
+
+
+def _read(content: bytes | str) -> Iterator[Row]:
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        header = reader.fieldnames or ()
+        for column in NEEDED:
+            if column not in header:
+                raise ReportError(f"credential report: the column {column!r} is missing")
+        for fields in reader:
+            # A short row is a report that was cut: the users behind the cut would pass for clean.
+            if None in fields or None in fields.values():
+                raise ReportError(
+                    f"credential report: line {reader.line_num} has not as many fields as the "
+                    "header; the report is cut or broken, run again later"
+                )
+            if fields["user"] != ROOT:
+                slots = (_slot(fields, "access_key_1_"), _slot(fields, "access_key_2_"))
+                yield Row(fields["user"], fields["arn"], slots)
+    except UnicodeDecodeError as error:
+        raise ReportError(f"credential report: not UTF-8 ({error.reason})") from error
+    except csv.Error as error:
+        raise ReportError(f"credential report: not CSV ({error})") from error
+
+
+def _slot(fields: dict[str, str], prefix: str) -> Slot:
+    rotated = _text(fields[prefix + "last_rotated"])
+    active = _boolean(fields[prefix + "active"])
+    used = _text(fields.get(prefix + "last_used_date", ""))
+    return Slot(
+        active=active,
+        has_key=active is not False or rotated is not None,
+        last_rotated=instant(rotated),
+        last_used_date=instant(used),
+        last_used_region=_text(fields.get(prefix + "last_used_region", "")),
+        last_used_service=_text(fields.get(prefix + "last_used_service", "")),
+    )
+
+
+def _text(value: str) -> str | None:
+    return None if value.strip().lower() in NOTHING else value.strip()
+
+
+def _boolean(value: str) -> bool | None:
+    word = value.strip().lower()
+    return {"true": True, "false": False}.get(word, False if word in NOTHING else None)
+
+
+def instant(value: str | None) -> datetime | None:
+    """Read a time of the report, to the second, as UTC; None for what can't be read.
+
+    It is ISO 8601 with an offset: without one nobody knows which instant is meant.
+    """
+    try:
+        # Python 3.10 doesn't know the letter Z.
+        read = datetime.fromisoformat((value or "").replace("Z", "+00:00"))
+        return _utc(read).replace(microsecond=0) if read.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _utc(instant: datetime) -> datetime:
+    return instant.astimezone(timezone.utc)

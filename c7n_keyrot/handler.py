@@ -1,0 +1,19 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point in AWS Lambda: `handler: c7n_keyrot.handler.run` in a policy's `mode`.
+
+No `.pth` file is read there, so the hook is installed here, before c7n loads the policy.
+"""
+
+from typing import Any
+
+from c7n_keyrot import autoload
+
+autoload.install()
+
+from c7n.handler import dispatch_event  # noqa: E402
+
+
+def run(event: dict[str, Any], context: Any) -> Any:
+    """Runs the archive's policies on `event`, as Custodian's own `custodian_policy.run` does."""
+    return dispatch_event(event, context)

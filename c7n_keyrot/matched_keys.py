@@ -1,0 +1,171 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which keys of a user a policy's filters mean, read along their tree of and, or and not.
+
+Custodian sweeps annotations away where a block fails, so a record of ours that is left on a user
+counts. What Custodian makes of ``c7n:matched-keys`` itself knows only the innermost block: it
+loses keys, and it adds keys that an outer block ruled out. So it is worked out here, from the
+records and from the filters' places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from c7n.filters import ValueFilter
+
+from c7n_keyrot.credential_report import instant
+from c7n_keyrot.rotation import Identified, created
+
+RECORDS = "c7n:keyrot"
+MATCHED_KEYS = "c7n:matched-keys"
+
+BLOCKS = ("and", "or", "not")
+
+
+def places(filters: Sequence[Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every filter of a tree with its place, such as ``0`` or ``1.0`` inside a block."""
+    for index, element in enumerate(filters):
+        place = f"{above}{index}"
+        yield place, element
+        if element.type in BLOCKS:
+            yield from places(element.filters, f"{place}.")
+
+
+@contextmanager
+def watching(filters: Sequence[Any]) -> Iterator[dict[str, set[str]]]:
+    """Note, while the filters run, which users each of them lets through: names by place."""
+    passed: dict[str, set[str]] = {}
+    for place, element in places(filters):
+        element.process = _watched(element.process, passed.setdefault(place, set()))
+    try:
+        yield passed
+    finally:
+        for _, element in places(filters):
+            del element.process
+
+
+def _watched(process: Any, names: set[str]) -> Any:
+    def watched(resources: Any, event: Any = None) -> Any:
+        kept = process(resources, event)
+        names.update(user["UserName"] for user in kept)
+        return kept
+
+    return watched
+
+
+def settle(
+    filters: Sequence[Any],
+    user: dict[str, Any],
+    live: Sequence[dict[str, Any]],
+    passed: dict[str, set[str]],
+    unread: bool,
+) -> None:
+    """Write the keys that are meant into a selected user's ``c7n:matched-keys``.
+
+    :param filters: a policy's top-level filters, which Custodian ANDs.
+    :param live: the user's ``AccessKeyMetadata``.
+    :param passed: what ``watching`` noted.
+    :param unread: the user's keys or tags couldn't be read, so no key is meant.
+    """
+    records = user.get(RECORDS, [])
+    if unread:
+        for record in records:
+            record.update(access_key_id=None, status=None, identified=Identified.UNREAD.value)
+    if records:
+        ids = _ids(records)
+        user[MATCHED_KEYS] = [
+            entry
+            for entry in meant(filters, records, live)
+            if all(
+                _holds(element, str(index), user, entry, ids, passed)
+                for index, element in enumerate(filters)
+            )
+        ]
+    else:
+        # Stock's remove-keys dies on a user without the annotation, and users behind it are lost.
+        user.setdefault(MATCHED_KEYS, [])
+
+
+def meant(
+    filters: Sequence[Any],
+    records: Collection[dict[str, Any]],
+    live: Sequence[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return the keys that our records mean: intersected in and, united in or, none of not.
+
+    :param records: the records that filters of ours left on the user.
+    :returns: entries of ``live`` with stock's mark, and nothing else: stock compares them whole.
+    """
+    chosen = _block(filters, "and", "", _ids(records)) or set()
+    return [{**key, "c7n:match-type": "access"} for key in live if key["AccessKeyId"] in chosen]
+
+
+def _ids(records: Collection[dict[str, Any]]) -> dict[str, set[str]]:
+    """Return the key ids that each place's record means; none where no key was identified."""
+    # An expiring key isn't stale yet: it is told of, and never acted on.
+    return {
+        record["path"]: {record["access_key_id"]} - {None}
+        for record in records
+        if record["filter"] == "stale-access-key"
+    }
+
+
+def _block(
+    filters: Sequence[Any], operator: str, above: str, ids: dict[str, set[str]]
+) -> set[str] | None:
+    """Return the ids that a block means, or None where no record of ours is in it."""
+    chosen: set[str] | None = None
+    for index, element in enumerate(filters):
+        place = f"{above}{index}"
+        if element.type in ("and", "or"):
+            said = _block(element.filters, element.type, f"{place}.", ids)
+        else:
+            said = ids.get(place)
+        if said is not None and chosen is not None:
+            chosen = chosen & said if operator == "and" else chosen | said
+        elif said is not None:
+            chosen = said
+    return chosen
+
+
+def _holds(
+    element: Any,
+    place: str,
+    user: dict[str, Any],
+    key: dict[str, Any],
+    ids: dict[str, set[str]],
+    passed: dict[str, set[str]],
+) -> bool:
+    """Tell whether a filter is true of this very key, or of the user where it looks at no key.
+
+    Stock's key filters match a user on any key; a user matched on one key must not lose another.
+    """
+    if element.type in ("and", "or"):
+        every = all if element.type == "and" else any
+        return every(
+            _holds(inner, f"{place}.{index}", user, key, ids, passed)
+            for index, inner in enumerate(element.filters)
+        )
+    if place in ids:
+        return key["AccessKeyId"] in ids[place]
+    if user["UserName"] not in passed[place]:
+        return False
+    if element.type == "access-key":
+        return bool(element.match(key))
+    if element.type == "credential" and str(element.data.get("key")).startswith("access_keys."):
+        return _credential_holds(element, user, key)
+    return True
+
+
+def _credential_holds(element: Any, user: dict[str, Any], key: dict[str, Any]) -> bool:
+    """Tell whether stock's credential filter matched the report's entry with this key's date."""
+    one = ValueFilter({**element.data, "key": element.data["key"].split(".", 1)[1]})
+    one.annotate = False
+    report = user.get("c7n:credential-report") or {}
+    return any(
+        instant(entry.get("last_rotated")) == created(key) and one.match(entry)
+        for entry in report.get("access_keys", ())
+    )

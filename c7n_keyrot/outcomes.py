@@ -1,0 +1,85 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What was done to each key: a file of JSON lines in the output folder of every policy."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from c7n.output import BlobOutput
+
+FILE = "keyrot-outcomes.jsonl"
+# The same lines, written just before a key is touched: a run that is killed between the call and
+# its outcome leaves this, so that what it did can still be found and undone.
+INTENTS_FILE = "keyrot-intents.jsonl"
+
+DISABLED = "disabled"
+DELETED = "deleted"
+REACTIVATED = "reactivated"
+GONE = "gone"
+DENIED = "denied"
+FAILED = "failed"
+SKIPPED = "skipped"
+INTENDED = "intended"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to one key. ``time`` is ISO 8601 in UTC, ``run`` Custodian's execution id.
+
+    ``access_key_id`` is None where no key could be named; ``reason`` says why, or is the error's
+    code.
+    """
+
+    time: str
+    account_id: str
+    policy: str
+    run: str
+    action: str
+    user: str
+    slot: int | None
+    access_key_id: str | None
+    outcome: str
+    reason: str
+
+
+def path_of(context: Any, name: str = FILE) -> Path:
+    """Return where a policy's outcomes (or intents) go: Custodian's output folder."""
+    output = context.output
+    # A bucket is uploaded to after the run, over what an earlier run of the same hour left there.
+    if isinstance(output, BlobOutput):
+        name = name.replace(".", f"-{context.execution_id}.")
+    return Path(output.root_dir, name)
+
+
+def append(path: Path, outcome: Outcome) -> None:
+    """Add one line, whole, whatever other runs write to the same file meanwhile.
+
+    :raises OSError: the line could not be written.
+    """
+    line = json.dumps(asdict(outcome)).encode() + b"\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        # A run that was killed may have left half a line; ours mustn't be glued to it.
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        if end and os.pread(descriptor, 1, end - 1) != b"\n":
+            line = b"\n" + line
+        if os.write(descriptor, line) != len(line):
+            raise OSError(f"{path.name}: no room for a whole line")
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> Iterator[Outcome]:
+    """Read the outcomes of a file in the order in which they happened; torn lines are skipped."""
+    with path.open("rb") as lines:
+        for line in lines:
+            try:
+                yield Outcome(**json.loads(line))
+            except (ValueError, TypeError):
+                continue

@@ -1,0 +1,112 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""``source: credential-report``: users out of the report, in place of one GetUser for each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from c7n.exceptions import PolicyValidationError
+from c7n.query import DescribeSource
+
+from c7n_keyrot.filters import check_mode, may_match, slot_filters
+from c7n_keyrot.policy_run import PolicyRun, code, explain
+
+NAME = "credential-report"
+# Hours; where no filter of the policy says otherwise.
+REPORT_MAX_AGE = 24
+
+
+class CredentialReportSource(DescribeSource):  # type: ignore[misc]
+    """The users of aws.iam-user policies, taken from the IAM credential report.
+
+    The rows that a top-level filter of ours rules out are dropped before the first call that a
+    user costs. Those left are read with GetUser, tags included, and have the shape that stock's
+    ``describe`` source gives them. Only the report comes out of Custodian's cache, never users.
+    """
+
+    type = NAME
+
+    def __init__(self, manager: Any) -> None:
+        super().__init__(manager)
+        check_mode(self)
+        manager._cache = _WithoutUsers(manager._cache)
+
+    def get_permissions(self) -> list[str]:
+        """Return what this source calls."""
+        return ["iam:GenerateCredentialReport", "iam:GetCredentialReport", "iam:GetUser"]
+
+    def resources(self, query: Any) -> list[dict[str, Any]]:
+        """Return the candidates: the users of the report that the policy's filters can match."""
+        run = PolicyRun.of(self.manager)
+        filters = self.manager.filters
+        ages = [element.option("report-max-age") for element in slot_filters(filters)]
+        report = run.report(min(ages, default=REPORT_MAX_AGE))
+        rows = [row for row in report.rows.values() if may_match(filters, row)]
+        run.population, run.candidates = report.user_count, len(rows)
+        return [{"UserName": row.user, "Arn": row.arn} for row in rows]
+
+    def get_resources(self, ids: Sequence[str], cache: bool = True) -> list[dict[str, Any]]:
+        """Return users by name, for policies that an event starts."""
+        return [{"UserName": name} for name in ids]
+
+    def augment(self, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Read the users, side by side. Who is gone is left out; who can't be read stays as is."""
+        run = PolicyRun.of(self.manager)
+
+        def get_user(user: dict[str, Any]) -> dict[str, Any]:
+            found: dict[str, Any] = run.client.get_user(UserName=user["UserName"])["User"]
+            return found
+
+        users = []
+        for user, found, error in run.each("users read", get_user, resources):
+            if found is not None:
+                users.append(found)
+            elif code(error) == "NoSuchEntity":
+                run.say(
+                    f"user {user['UserName']!r} is gone since the credential report", logging.INFO
+                )
+            else:
+                # Without tags nobody knows whether the user is exempt: reported, never acted on.
+                run.hide(user["UserName"], f"user and tags not read, {explain(error)}")
+                users.append(user)
+        return users
+
+
+class _WithoutUsers:
+    """Custodian's cache for one resource manager, but for the users themselves.
+
+    A tag that was set after a dry run must count in the run a minute later.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def __enter__(self) -> _WithoutUsers:
+        self._cache.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._cache.__exit__(*exception)
+
+    def get(self, key: dict[str, Any]) -> Any:
+        return None if key.get("source") == NAME else self._cache.get(key)
+
+    def save(self, key: dict[str, Any], data: Any) -> None:
+        if key.get("source") != NAME:
+            self._cache.save(key, data)
+
+
+class OtherResource:
+    """Stands for the source on every other resource, and says where it belongs."""
+
+    def __init__(self, manager: Any) -> None:
+        raise PolicyValidationError(
+            f"policy {manager.data.get('name')}: source: {NAME} is for aws.iam-user only, not for "
+            f"{manager.data.get('resource')}"
+        )

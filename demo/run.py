@@ -1,0 +1,463 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`make demo`: the pack at work, by the real programs, on an AWS inside this process.
+
+    python demo/run.py        # in an environment where c7n-keyrot is installed
+
+Writes the folder demo-output in the current folder, afresh each time, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+
+# At the end, so that `c7n_keyrot` is the installed one in every case, never the folder here.
+sys.path.append(str(Path(__file__).parents[1]))
+
+from aiosmtpd.controller import Controller
+
+from demo import world
+from demo.aws import HUB, REGION, Account, EmbeddedAws, Key
+
+OUTPUT = Path("demo-output")
+MARKER = OUTPUT / "made-by-demo"
+WIDTH = 100
+TIMEOUT = 120  # seconds; no command here takes a quarter of it
+EXPIRING = "iam-user-second-access-key-expiring"
+STALE = "iam-user-second-access-key-stale"
+WITHOUT_OWNER = "security@example.com"  # who gets the notices then, as the pack has it
+
+# The outcomes of demo.world's people, in the order of the table.
+OUTCOMES = {
+    "disabled": "DISABLED: active and stale; that key is inactive now, the owner has a notice",
+    "reminded": "REMINDED: stale soon; the owner has a notice",
+    "skipped": "SKIPPED: stale, but the key can't be told for certain; the owner has a notice",
+    "left": "LEFT ALONE: no notice, nothing done",
+}
+
+
+class Unexpected(Exception):
+    """The demo didn't show what it promises; the text says what."""
+
+
+def main() -> int:
+    print("c7n-keyrot on an embedded AWS. Nothing leaves this machine: every program gets made-up")
+    print("credentials, and the address of an AWS that lives in this process only.")
+    started = time.monotonic()
+    try:
+        prepare()
+        one_account()
+        organization()
+    except Unexpected as unexpected:
+        print(f"\nThe demo failed: {unexpected}")
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.")
+        return 130
+    what_you_saw(time.monotonic() - started)
+    return 0
+
+
+def prepare() -> None:
+    """An empty output folder. A folder of that name which isn't the demo's is left alone."""
+    if OUTPUT.exists():
+        if not MARKER.exists():
+            raise Unexpected(f"there is a {OUTPUT} here that the demo didn't make: move it away")
+        shutil.rmtree(OUTPUT)
+    OUTPUT.mkdir()
+    MARKER.touch()
+
+
+# The story
+
+
+def one_account() -> None:
+    heading("One account")
+    with EmbeddedAws(report_seconds=1) as aws:
+        account = aws.account(HUB)
+        people = world.seed_account(account)
+        aws.create_queue(world.QUEUE)
+        before = account.snapshot()
+        print(f"{len(people)} users with {len(before)} access keys, one for every case there is.")
+
+        shell = Shell(aws, OUTPUT / "one-account")
+        write_pack(shell)
+        log = shell.run("Look first: a dry run", "custodian run --dryrun -s dry-run policies/")
+        show_policies(shell.folder / "dry-run")
+        show_warnings(log)
+        check(not account.changes(before), "the dry run changed a key")
+        check(not aws.messages(world.QUEUE), "the dry run sent a notice")
+        say("no key was changed, no notice was sent")
+
+        shell.run("Run it: notices to the queue, then the keys", "custodian run -s out policies/")
+        show_policies(shell.folder / "out")
+        notices = aws.messages(world.QUEUE)
+        say(f"{len(notices)} notices (one a policy) wait in the queue, for c7n-mailer")
+        after = account.snapshot()
+
+        shell.run("Once more: nothing is left to do", "custodian run -s again policies/")
+        show_policies(shell.folder / "again")
+        check(after == account.snapshot(), "the second run changed a key")
+        say("no key was changed; notices went out again, so once a day is right")
+
+        show_people(account, people, notices, shell.folder / "out" / STALE)
+        changed = account.changes(before)
+        disabled = [p.name for p in people if p.outcome == "disabled"]
+        wanted = {account.key_id(name, 2): ("Active", "Inactive") for name in disabled}
+        check(changed == wanted, "other keys were changed than those to be disabled")
+        print(
+            f"\n{len(changed)} of the {len(before)} keys in the account were changed: second keys,"
+        )
+        print("active, over 90 days old. All others are as they were.")
+        check(not aws.errors, aws.errors)
+
+
+def organization() -> None:
+    heading("An organization")
+    with EmbeddedAws(report_seconds=1) as aws:
+        homes = world.seed_organization(aws)
+        print(f"A hub ({HUB}) with the queue, and {len(world.MEMBERS)} member accounts.")
+        shell = Shell(aws, OUTPUT / "organization")
+        write_pack(shell)
+        with mail_server(shell.folder / "mails") as mails:
+            write_settings(shell.folder, f"{aws.url}/{HUB}/{world.QUEUE}", mails.port)
+            shell.run(
+                "All member accounts, out of the hub",
+                "c7n-org run -c accounts.yml -s out -u policies/second-access-key.yml",
+            )
+            show_accounts(aws, homes, shell.folder / "out")
+            shell.run(
+                "The notices go out (the mailer ends when the queue was empty for 10 seconds)",
+                'c7n-mailer --run -c mailer.yml -t "$(c7n-keyrot templates)"',
+                mails.show,
+            )
+            mails.show()
+            check(not aws.messages(world.QUEUE), "notices were left in the queue")
+            check(sorted(mails.seen) == sorted(expected_mails(homes)), "other mails than expected")
+            say(f"{len(mails.seen)} mails: all owners have heard of their own users, and no others")
+            doctor = shell.run(
+                "Is all in order, and what did the last run cover?",
+                "c7n-keyrot doctor --accounts accounts.yml --mailer mailer.yml --output-dir out",
+            )
+            show_checks(doctor)
+        check(not aws.errors, aws.errors)
+
+
+def what_you_saw(seconds: float) -> None:
+    custodian = Path(sys.executable).with_name("custodian")
+    activated = shutil.which("custodian") == str(custodian)
+    heading("What you saw")
+    print(
+        f"""\
+- A dry run says who is concerned, and changes nothing.
+- A run tells the owners first, then disables second keys of over 90 days, and nothing else.
+- What is in doubt is reported and left alone. Running again does no harm.
+- The same pack covers many accounts; each owner gets mails about their own users only.
+- Resources, outcomes, logs and mails are in {OUTPUT}/. It took {seconds:.0f} seconds.
+
+What to do next, with credentials for an account of yours (this changes nothing and sends nothing):
+$ {"custodian" if activated else os.path.relpath(custodian)} run --dryrun -s out policies/"""
+    )
+
+
+# Programs
+
+
+class Shell:
+    """Runs commands as a user types them, in a folder, with credentials of the hub's."""
+
+    def __init__(self, aws: EmbeddedAws, folder: Path):
+        self.aws, self.folder = aws, folder
+        self.steps = 0
+        folder.mkdir()
+
+    def run(self, title: str, command: str, meanwhile: Callable[[], object] | None = None) -> str:
+        """What it wrote; its log has that, too. Says every few seconds that it is still at it."""
+        self.steps += 1
+        print(f"\n  {self.steps}. {title}\n      $ {command}", flush=True)
+        name = f"{self.steps}-{command.split()[0]}"
+        log = self.folder / "logs" / f"{name}.log"
+        log.parent.mkdir(exist_ok=True)
+        # A home of its own, so a cache of its own: no run sees what another one has read.
+        env = self.aws.env(HUB, (self.folder / "homes" / name).resolve())
+        started = said = time.monotonic()
+        with (
+            log.open("wb") as out,
+            subprocess.Popen(
+                ["/bin/sh", "-c", command],
+                cwd=self.folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            ) as process,
+        ):
+            while process.poll() is None:
+                time.sleep(0.05)
+                now = time.monotonic()
+                if (meanwhile and meanwhile()) or now - said < 2:
+                    continue
+                said = now
+                say(f"... {now - started:.0f} s")
+                if now - started > TIMEOUT:
+                    process.kill()
+                    raise Unexpected(f"step {self.steps} didn't end; its log is {log}")
+        text = log.read_text("utf-8", "backslashreplace")
+        if process.returncode:
+            tail = "\n".join(relative(text).splitlines()[-30:])
+            print(textwrap.indent(tail, "      "))
+            raise Unexpected(f"step {self.steps} ended with {process.returncode}; its log is {log}")
+        say(f"done in {time.monotonic() - started:.1f} s, log: {log}")
+        return text
+
+
+def write_pack(shell: Shell) -> None:
+    text = shell.run("Write the pack's files, out of the installed package", "c7n-keyrot init")
+    say(f"files written: {sum(line.startswith('wrote ') for line in text.splitlines())}")
+
+
+def write_settings(folder: Path, queue_url: str, smtp_port: int) -> None:
+    """accounts.yml and mailer.yml, as in examples/ but with what is true here (JSON is YAML)."""
+    accounts = world.accounts_file()
+    accounts["vars"] = {"action": {"queue": f"arn:aws:sqs:{REGION}:{HUB}:{world.QUEUE}"}}
+    mailer = {
+        "queue_url": queue_url,
+        "region": REGION,
+        "role": f"arn:aws:iam::{HUB}:role/c7n-keyrot-mailer",
+        "from_address": "custodian@example.com",
+        "contact_tags": [world.OWNER],
+        "smtp_server": "127.0.0.1",
+        "smtp_port": smtp_port,
+        "smtp_ssl": False,
+    }
+    for name, content in ("accounts.yml", accounts), ("mailer.yml", mailer):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+# Mails
+
+
+class MailServer(Controller):
+    """Keeps every mail as .eml, and its body (HTML, as the pack sends it) as .html."""
+
+    def __init__(self, folder: Path):
+        super().__init__(self, hostname="127.0.0.1", port=0)
+        self.folder = folder
+        self.names = sorted(person.name for person in world.people())
+        self.seen: list[tuple[str, list[str]]] = []  # recipient, users that the mail is about
+        self.arrived: list[str] = []  # lines to be shown
+        folder.mkdir()
+
+    def _trigger_server(self) -> None:
+        self.port = self.server.sockets[0].getsockname()[1]  # which port 0 has become
+        super()._trigger_server()
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        mail = message_from_bytes(envelope.content, policy=policy.default)
+        text = mail.get_content()
+        to = ", ".join(envelope.rcpt_tos)
+        users = [name for name in self.names if re.search(rf"(?<![\w@.-]){name}(?![\w@.-])", text)]
+        self.seen.append((to, users))
+        path = self.folder / f"{len(self.seen):02d}-{to.split('@')[0]}.eml"
+        path.write_bytes(envelope.content)
+        path.with_suffix(".html").write_text(text, "utf-8")
+        self.arrived += [
+            f"to {to}: {mail['subject']} ({', '.join(users)})",
+            f"   {path}",
+            f"   {path.with_suffix('.html')}",
+        ]
+        return "250 OK"
+
+    def show(self) -> bool:
+        """Print what has arrived since; whether there was anything."""
+        new, self.arrived = self.arrived, []
+        for line in new:
+            say(line)
+        return bool(new)
+
+
+def expected_mails(homes: dict[str, list[world.Person]]) -> Iterator[tuple[str, list[str]]]:
+    """(recipient, users): one mail for each owner, policy and account."""
+    for account_id in world.MEMBERS:
+        for outcomes in ("reminded",), ("disabled", "skipped"):
+            users: defaultdict[str, list[str]] = defaultdict(list)
+            for person in homes[account_id]:
+                if person.outcome in outcomes:
+                    users[person.tags.get(world.OWNER, WITHOUT_OWNER)].append(person.name)
+            yield from ((to, sorted(names)) for to, names in users.items())
+
+
+@contextmanager
+def mail_server(folder: Path) -> Iterator[MailServer]:
+    server = MailServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+# What came of it
+
+
+def results(folder: Path) -> tuple[int, list[dict[str, Any]]]:
+    """How many users a policy found, and the outcomes of their keys, out of its output folder."""
+    users = json.loads((folder / "resources.json").read_text("utf-8"))
+    file = folder / "keyrot-outcomes.jsonl"
+    lines = file.read_text("utf-8").splitlines() if file.exists() else []
+    return len(users), [json.loads(line) for line in lines]
+
+
+def count(outcomes: list[dict[str, Any]]) -> Counter[str]:
+    return Counter(outcome["outcome"] for outcome in outcomes)
+
+
+def show_policies(out: Path) -> None:
+    for name in EXPIRING, STALE:
+        found, outcomes = results(out / name)
+        did = ", ".join(f"{n} {outcome}" for outcome, n in sorted(count(outcomes).items()))
+        say(f"{name}: found {found}{did and ': '}{did}")
+
+
+def show_warnings(log: str) -> None:
+    warnings = re.findall(r"custodian\.keyrot:WARNING policy \S+: (.+)", log)
+    for warning in dict.fromkeys(warnings):  # both policies may have the same one
+        wrapped(f"warning: {warning}", 2)
+
+
+def show_checks(doctor: str) -> None:
+    print()
+    for line in relative(doctor).splitlines():
+        if not line.startswith("still "):  # its progress
+            wrapped(line, 13)  # below its second column
+
+
+def show_people(
+    account: Account, people: list[world.Person], notices: list[Any], stale: Path
+) -> None:
+    """The table of all users; what happened is seen, and compared with what should have."""
+    noticed = {
+        user["UserName"]: notice["policy"]["name"]
+        for notice in notices
+        for user in notice["resources"]
+    }
+    outcomes = {outcome["user"]: outcome["outcome"] for outcome in results(stale)[1]}
+
+    def seen(person: world.Person) -> str:
+        if person.name in outcomes:
+            return str(outcomes[person.name])
+        return "reminded" if noticed.get(person.name) == EXPIRING else "left"
+
+    rows: list[Sequence[str]] = []
+    for outcome, title in OUTCOMES.items():
+        group = [person for person in people if person.outcome == outcome]
+        rows += [(), (f"{title} ({len(group)})",)]
+        for person in group:
+            check(seen(person) == outcome, f"{person.name}: {seen(person)} instead of {outcome}")
+            told = person.name in noticed
+            check(told == (outcome != "left"), f"{person.name}: {'a' if told else 'no'} notice")
+            key = account.keys(person.name).get(2)
+            now = key.status.lower() if key else "-"
+            rows.append(
+                (
+                    person.name,
+                    describe(person.slot1),
+                    describe(person.slot2),
+                    person.verdict,
+                    f"{now}, new" if person.rotated_since else now,
+                    person.why,
+                )
+            )
+    head = ("USER", "SLOT 1", "SLOT 2", "VERDICT", "SLOT 2 NOW", "WHY")
+    print("\nWhat the credential report said, what became of the second key, and why:\n")
+    print(table(head, rows))
+
+
+def describe(key: Key | None) -> str:
+    """A slot as the credential report shows it: status, and age in whole days."""
+    if key is None:
+        return "-"
+    if key.report_date:
+        return f"{key.status.lower()}, no date"
+    age = key.age_days
+    if key.rotated_at:
+        age = (time.time() - key.rotated_at.timestamp()) / 86400
+    return f"{key.status.lower()} {int(age)}d"
+
+
+def show_accounts(aws: EmbeddedAws, homes: dict[str, list[world.Person]], out: Path) -> None:
+    rows = []
+    for account_id, name in world.MEMBERS.items():
+        folder = out / name / REGION
+        reminded, _ = results(folder / EXPIRING)
+        found, outcomes = results(folder / STALE)
+        seen = count(outcomes)
+        wanted = Counter(p.outcome for p in homes[account_id])
+        for outcome in "disabled", "skipped":
+            check(seen[outcome] == wanted[outcome], f"{name}: {seen[outcome]} keys {outcome}")
+        numbers = len(homes[account_id]), reminded, found, seen["disabled"], seen["skipped"]
+        rows.append((f"{account_id} {name}", *map(str, numbers)))
+    head = ("ACCOUNT", "USERS", "EXPIRING", "STALE", "DISABLED", "SKIPPED")
+    print("\n" + textwrap.indent(table(head, rows), "      ") + "\n")
+    say(f"{len(aws.messages(world.QUEUE))} notices wait in the hub's queue")
+
+
+# Text
+
+
+def heading(text: str) -> None:
+    print(f"\n\n{text}\n{'=' * len(text)}", flush=True)
+
+
+def say(text: str) -> None:
+    print(f"      {text}", flush=True)
+
+
+def wrapped(text: str, hang: int) -> None:
+    first = " " * 6
+    print(textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=first + " " * hang))
+
+
+def relative(text: str) -> str:
+    """A program's text without the machine's own paths."""
+    return text.replace(sys.prefix, Path(sys.prefix).name).replace(str(Path.cwd()), ".").rstrip()
+
+
+def check(true: object, otherwise: object) -> None:
+    if not true:
+        raise Unexpected(otherwise)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns as wide as they must be; the last one is wrapped. A row of one cell is a title."""
+    rows = list(rows)
+    cells = [head, *(row for row in rows if len(row) > 1)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head) - 1)]
+    indent = sum(widths) + 2 * len(widths)
+    lines = []
+    for row in [head, *rows]:
+        if len(row) < 2:
+            lines.append("".join(row))
+            continue
+        left = "".join(f"{cell:{width}}  " for cell, width in zip(row, widths, strict=False))
+        for part in textwrap.wrap(row[-1], WIDTH - indent) or [""]:
+            lines.append(f"{left}{part}".rstrip())
+            left = " " * indent
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Who lives in the embedded AWS: realistic users for the demo and tests, many for benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from demo.aws import HUB, REGION, Account, EmbeddedAws, Key
+
+MEMBERS = {"111111111111": "shop", "222222222222": "payments", "333333333333": "sandbox"}
+QUEUE = "c7n-keyrot"
+EXEMPT = "keyrot-exempt-until"
+OWNER = "OwnerContact"
+MINUTE = 1 / 24 / 60
+SECOND = MINUTE / 60
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user, and what becomes of the key in slot 2 under the pack as it is shipped.
+
+    verdict: absent, inactive, fresh, expiring, stale or unknown, by the credential report.
+    outcome: "disabled", "reminded" (a notice, nothing done), "skipped" (reported, not touched)
+    or "left" (not selected at all).
+    """
+
+    name: str
+    why: str
+    verdict: str
+    outcome: str
+    slot1: Key | None = None
+    slot2: Key | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    path: str = "/"
+    rotated_since: bool = False  # slot 2, after the credential report
+
+
+def people(now: datetime | None = None) -> list[Person]:
+    """Every verdict, and those who look like one but aren't; ages count from `now` (UTC)."""
+    now = (now or datetime.now(timezone.utc)).replace(microsecond=0)
+
+    def day(days: int) -> str:
+        return f"{now + timedelta(days=days):%Y-%m-%d}"
+
+    same_second = now - timedelta(days=150)
+    ana, ben = {OWNER: "ana@example.com"}, {OWNER: "ben@example.com"}
+    used = Key(12, last_used_days=0.1)
+    stale = Key(200, last_used_days=0.5)
+    return [
+        # To be disabled
+        Person("ana", "second key 200 days old, in use", "stale", "disabled", used, stale, ana),
+        Person(
+            "ben",
+            "moved to the first key, forgot the second",
+            "stale",
+            "disabled",
+            used,
+            Key(130, last_used_days=40),
+            ben,
+        ),
+        Person("carla", "second key never used", "stale", "disabled", used, Key(365), ana),
+        Person("dmitri", "both keys stale: only the second", "stale", "disabled", Key(300), stale),
+        Person(
+            "emre",
+            "his only key is in slot 2: the first was deleted",
+            "stale",
+            "disabled",
+            None,
+            Key(120, last_used_days=1),
+            ben,
+        ),
+        Person(
+            "finn",
+            "one second over 90 days",
+            "stale",
+            "disabled",
+            used,
+            Key(rotated_at=now - timedelta(days=90, seconds=1), last_used_days=2),
+        ),
+        Person(
+            "grace",
+            "her exemption has expired",
+            "stale",
+            "disabled",
+            used,
+            stale,
+            {EXEMPT: day(-30), "keyrot-exempt-reason": "migration until spring", **ana},
+        ),
+        Person(
+            "hugo",
+            "his exemption is no date",
+            "stale",
+            "disabled",
+            used,
+            stale,
+            {EXEMPT: "next spring", **ben},
+        ),
+        Person(
+            "ci-deploy",
+            "a machine's user, with a path",
+            "stale",
+            "disabled",
+            used,
+            Key(95, last_used_days=0.01, last_used_service="ecr", last_used_region="eu-west-1"),
+            {"team": "build", **ben},
+            "/machines/ci/",
+        ),
+        # To be reminded
+        Person(
+            "ines",
+            "second key has 7 days left",
+            "expiring",
+            "reminded",
+            used,
+            Key(83.5, last_used_days=1),
+            ana,
+        ),
+        Person(
+            "jonas",
+            "ten minutes short of 90 days: passes, to the second",
+            "expiring",
+            "reminded",
+            used,
+            Key(90 - 10 * MINUTE, last_used_days=1),
+        ),
+        Person(
+            "kim", "10 days left: no day for a reminder", "expiring", "left", used, Key(80.5), ben
+        ),
+        # Reported, but no key is touched
+        Person(
+            "lena",
+            "both keys made in one second: which is which?",
+            "stale",
+            "skipped",
+            Key(rotated_at=same_second),
+            Key(rotated_at=same_second),
+            ana,
+        ),
+        # Left alone
+        Person(
+            "marek",
+            "exempt for 60 more days",
+            "stale",
+            "left",
+            used,
+            stale,
+            {EXEMPT: day(60), "keyrot-exempt-reason": "vendor appliance, CHG-1042", **ana},
+        ),
+        Person(
+            "nora",
+            "rotated since the credential report",
+            "stale",
+            "left",
+            used,
+            stale,
+            ben,
+            rotated_since=True,
+        ),
+        Person("olga", "only her first key is stale", "fresh", "left", Key(250), Key(20), ana),
+        Person("pavel", "one key, stale, in slot 1", "absent", "left", Key(250)),
+        Person(
+            "quinn",
+            "second key stale, but inactive already",
+            "inactive",
+            "left",
+            used,
+            Key(400, status="Inactive"),
+            ben,
+        ),
+        Person("rosa", "second key fresh", "fresh", "left", used, Key(3), ana),
+        Person("sam", "no keys", "absent", "left"),
+        Person(
+            "tomas",
+            "the report has no date for the second key",
+            "unknown",
+            "left",
+            used,
+            Key(300, report_date="N/A"),
+        ),
+    ]
+
+
+def seed_account(
+    account: Account, users: Iterable[Person] | None = None, report_age_hours: float = 1
+) -> list[Person]:
+    """Let the people live in the account, with a credential report of a while ago."""
+    users = list(people() if users is None else users)
+    for person in users:
+        account.add_user(person.name, person.slot1, person.slot2, person.tags, person.path)
+    account.generate_report(report_age_hours)
+    for person in users:
+        if person.rotated_since:
+            account.rotate(person.name, 2)
+    return users
+
+
+def seed_organization(aws: EmbeddedAws) -> dict[str, list[Person]]:
+    """The hub with its queue, and three members with the role: all people, some, none to find.
+
+    Nobody of the hub is to be found. {account id: its people}
+    """
+    everybody = people()
+    homes = {
+        HUB: [p for p in everybody if p.name in ("rosa", "sam")],
+        "111111111111": everybody,
+        "222222222222": [p for p in everybody if p.name in ("ana", "emre", "ines", "rosa")],
+        "333333333333": [p for p in everybody if p.name in ("olga", "pavel", "quinn", "sam")],
+    }
+    for account_id, users in homes.items():
+        account = aws.account(account_id)
+        seed_account(account, users)
+        account.set_alias(f"example-{MEMBERS.get(account_id, 'hub')}")
+        account.add_role()
+    aws.create_queue(QUEUE, organization=True)
+    return homes
+
+
+def accounts_file(account_ids: Iterable[str] = MEMBERS) -> dict[str, Any]:
+    """What c7n-org's accounts.yml says of these members."""
+    return {
+        "accounts": [
+            {
+                "account_id": account_id,
+                "name": MEMBERS.get(account_id, f"account-{account_id}"),
+                "role": f"arn:aws:iam::{account_id}:role/c7n-keyrot",
+                "regions": [REGION],
+            }
+            for account_id in account_ids
+        ]
+    }
+
+
+# What the users of a benchmark hold, in turn: those to find, and all others, the look-alikes.
+OLD, NEW = Key(200, last_used_days=1), Key(20, last_used_days=1)
+OFF = Key(200, status="Inactive")
+TO_FIND: list[tuple[Key | None, Key | None]] = [
+    (NEW, OLD),
+    (OLD, OLD),
+    (NEW, OLD),
+    (OFF, OLD),
+    (None, OLD),
+]
+OTHERS: list[tuple[Key | None, Key | None]] = [
+    (None, None),
+    (NEW, None),
+    (OLD, None),
+    (None, None),
+    (OLD, NEW),
+    (NEW, OFF),
+    (NEW, None),
+    (None, None),
+    (NEW, NEW),
+    (None, NEW),
+    (OLD, OFF),
+    (None, None),
+    (NEW, None),
+]
+
+
+def seed_bench(account: Account, n: int, find: int | None = None) -> dict[str, str]:
+    """Add n users, exactly `find` of them (20% by default) to find, evenly spread.
+
+    {user: id of the key to disable}; all dates differ, so each key can be identified.
+    """
+    find = n // 5 if find is None else min(find, n)
+    wanted: dict[str, str] = {}
+    for i in range(n):
+        name = f"user-{i:05d}"
+        to_find = (i + 1) * find // n > i * find // n
+        kinds, turn = (TO_FIND, len(wanted)) if to_find else (OTHERS, i)
+        keys = [
+            replace(key, age_days=key.age_days + (2 * i + slot) * SECOND) if key else None
+            for slot, key in enumerate(kinds[turn % len(kinds)])
+        ]
+        account.add_user(name, *keys, tags={"team": f"t{i % 7}"}, path=f"/unit-{i % 3}/")
+        if to_find:
+            wanted[name] = account.key_id(name, 2)
+    return wanted

@@ -1,0 +1,40 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Metadata is in setup.cfg; here is what it can't say: two things that go into the wheel."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).parent
+PACK = ("policies", "examples", "deploy")
+
+
+class BuildPy(build_py):
+    """Adds the startup file at the wheel's root, and the pack's folders inside the package."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            # Here nothing is taken out of build_lib; `init` finds the folders in the checkout.
+            self._copy_pth(self.get_finalized_command("install").install_lib)
+            return
+        self._copy_pth(self.build_lib)
+        target = Path(self.build_lib, "c7n_keyrot", "pack")
+        shutil.rmtree(target, ignore_errors=True)  # an earlier build's, with files since removed
+        for folder in PACK:
+            if Path(HERE, folder).is_dir():
+                ignore = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "*~")
+                shutil.copytree(Path(HERE, folder), target / folder, ignore=ignore)
+
+    def _copy_pth(self, folder: str) -> None:
+        # data_files and package_data would lose it in an editable install. From Python 3.15 on
+        # there are .start files for this (PEP 829), and import lines in .pth files are on their
+        # way out: then a c7n_keyrot.start belongs beside it.
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.copy_file(str(HERE / "c7n_keyrot.pth"), str(Path(folder, "c7n_keyrot.pth")))
+
+
+setup(cmdclass={"build_py": BuildPy})

@@ -1,0 +1,113 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the templates in deploy/ as CloudFormation would, as far as they need it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+REGION = "us-east-1"
+NOTHING = object()
+
+
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+def _tag(loader: Any, suffix: str, node: Any) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return {f"!{suffix}": loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {f"!{suffix}": loader.construct_sequence(node, deep=True)}
+    return {f"!{suffix}": loader.construct_mapping(node, deep=True)}
+
+
+_Loader.add_multi_constructor("!", _tag)
+
+
+def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
+    """The properties of a template's resources, {logical name: properties}, all filled in."""
+    template = yaml.load((DEPLOY / name).read_text("utf-8"), _Loader)
+    values = {
+        "AWS::AccountId": account_id,
+        "AWS::Partition": "aws",
+        "AWS::Region": REGION,
+        **{key: p["Default"] for key, p in template["Parameters"].items() if "Default" in p},
+        **parameters,
+    }
+    assert set(template["Parameters"]) <= set(values), "a parameter is missing"
+
+    def ref(key: str) -> Any:
+        if key == "AWS::NoValue":
+            return NOTHING
+        return values.get(key, f"<{key}>")
+
+    def arn(logical: str) -> str:
+        resource = template["Resources"][logical]
+        properties = fill(resource["Properties"])
+        if resource["Type"] == "AWS::SQS::Queue":
+            return f"arn:aws:sqs:{REGION}:{account_id}:{properties['QueueName']}"
+        return f"arn:aws:iam::{account_id}:role/{properties['RoleName']}"
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, list):
+            return [item for item in map(fill, value) if item is not NOTHING]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1 and next(iter(value)).startswith("!"):
+            ((word, argument),) = value.items()
+            return FUNCTIONS[word[1:]](argument)
+        filled = {key: fill(item) for key, item in value.items()}
+        return {key: item for key, item in filled.items() if item is not NOTHING}
+
+    def condition(key: str) -> bool:
+        return bool(fill(template["Conditions"][key]))
+
+    FUNCTIONS = {
+        "Ref": ref,
+        "Sub": lambda text: re.sub(r"\$\{([^}]+)\}", lambda found: ref(found[1]), text),
+        "GetAtt": lambda path: arn(path.split(".")[0]),
+        "If": lambda args: fill(args[1] if condition(args[0]) else args[2]),
+        "Equals": lambda args: fill(args[0]) == fill(args[1]),
+        "Not": lambda args: not fill(args[0]),
+        "And": lambda args: all(map(fill, args)),
+        "Condition": condition,
+    }
+    return {key: fill(r["Properties"]) for key, r in template["Resources"].items()}
+
+
+def member(account_id: str, hub: str, mode: str = "enforcing", **parameters: str) -> dict[str, Any]:
+    """The role of deploy/member-role.yml: {"policy": document, "trust": document}."""
+    role = stack(
+        "member-role.yml",
+        account_id,
+        HubAccountId=hub,
+        Mode=mode,
+        **{"ExternalId": "c7n-keyrot-2f6c1d", **parameters},
+    )["Role"]
+    assert len(role["Policies"]) == 1
+    return {
+        "policy": role["Policies"][0]["PolicyDocument"],
+        "trust": role["AssumeRolePolicyDocument"],
+    }
+
+
+def hub(account_id: str, organization: str) -> dict[str, Any]:
+    return stack(
+        "hub.yml", account_id, OrganizationId=organization, FromAddress="security@example.com"
+    )
+
+
+def actions(document: dict[str, Any], effect: str = "Allow") -> list[str]:
+    """All actions of a policy's statements, repeated where it repeats them."""
+    found = []
+    for statement in document["Statement"]:
+        if statement["Effect"] == effect:
+            action = statement["Action"]
+            found += action if isinstance(action, list) else [action]
+    return found

@@ -1,0 +1,96 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))  # for harness; tests/conftest.py does it for demo
+
+from harness import Finished, PolicyRun, as_file, c7n_org, custodian, run
+
+from demo.aws import HUB, Account, EmbeddedAws
+
+
+@pytest.fixture
+def aws() -> Iterator[EmbeddedAws]:
+    """An empty AWS that answers at once."""
+    with EmbeddedAws() as embedded:
+        yield embedded
+    assert embedded.errors == []
+
+
+@pytest.fixture
+def account(aws: EmbeddedAws) -> Account:
+    return aws.account(HUB)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The HOME of the test's processes; Custodian's cache lies in it, as at a user's."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run_in(aws: EmbeddedAws, home: Path, tmp_path: Path) -> Callable[..., Finished]:
+    """run_in(args): any command, in an empty folder, as the hub's (or another) account."""
+
+    def run_command(
+        args: list[str | Path],
+        account_id: str = HUB,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 120,
+        role: str | None = None,
+    ) -> Finished:
+        whole = {**aws.env(account_id, home, role), **(env or {})}
+        return run(args, whole, cwd or tmp_path, timeout)
+
+    return run_command
+
+
+@pytest.fixture
+def run_custodian(run_in: Callable[..., Finished], tmp_path: Path) -> Callable[..., PolicyRun]:
+    """run_custodian(policies, *flags): `custodian run` into a fresh output folder, or `out`."""
+
+    def run_policies(
+        policies: str | Path | Mapping[str, Any],
+        *flags: str | Path,
+        out: Path | None = None,
+        **how: Any,
+    ) -> PolicyRun:
+        out = out or _fresh(tmp_path)
+        command = custodian("run", "-s", out, *flags, as_file(policies, tmp_path))
+        done = run_in(command, **how)
+        return PolicyRun(done.args, done.code, done.text, out)
+
+    return run_policies
+
+
+@pytest.fixture
+def run_c7n_org(run_in: Callable[..., Finished], tmp_path: Path) -> Callable[..., PolicyRun]:
+    """run_c7n_org(accounts_file, policies, *flags): `c7n-org run` into a fresh output folder."""
+
+    def run_organization(
+        accounts: str | Path | Mapping[str, Any],
+        policies: str | Path | Mapping[str, Any],
+        *flags: str | Path,
+        out: Path | None = None,
+        **how: Any,
+    ) -> PolicyRun:
+        out = out or _fresh(tmp_path)
+        files = ["-c", as_file(accounts, tmp_path), "-u", as_file(policies, tmp_path)]
+        done = run_in(c7n_org("run", "-s", out, *files, *flags), **how)
+        return PolicyRun(done.args, done.code, done.text, out)
+
+    return run_organization
+
+
+def _fresh(folder: Path) -> Path:
+    return folder / f"out-{len(list(folder.glob('out-*')))}"

@@ -1,0 +1,137 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The examples for an organization do what they say."""
+
+from __future__ import annotations
+
+import email
+import socket
+import time
+from collections.abc import Callable
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from aiosmtpd.controller import Controller
+from harness import Finished, PolicyRun, custodian, kill, mailer, start
+
+from c7n_keyrot.cli.templates import folder
+from demo.aws import HUB, Account, EmbeddedAws, Key
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+PACK = ROOT / "policies" / "second-access-key.yml"
+SUFFIX = "-notify-only"
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+def test_notify_only_is_the_pack_without_its_action() -> None:
+    """But for what the notices may no longer promise, and the limit on what is disabled."""
+    pack, notify_only = read(PACK), read(EXAMPLES / "notify-only.yml")
+    assert pack["vars"] == notify_only["vars"]
+    for policy, quiet in zip(pack["policies"], notify_only["policies"], strict=True):
+        assert quiet.pop("name") == policy.pop("name") + SUFFIX
+        assert quiet.pop("description") != policy.pop("description")
+        policy.pop("max-resources", None)
+        policy["actions"] = [a for a in policy["actions"] if a != "disable-access-key"]
+        for notice in policy["actions"] + quiet["actions"]:
+            notice.pop("subject")
+        assert quiet["actions"][0].pop("enforced", None) in (False, None)
+        assert quiet == policy
+
+
+def test_all_validate(run_in: Callable[..., Finished]) -> None:
+    files = [EXAMPLES / "notify-only.yml", EXAMPLES / "days-per-account.yml"]
+    done = run_in(custodian("validate", *files))
+    assert done.code == 0, done.text
+
+
+def test_c7n_org_and_c7n_mailer_accept_their_files() -> None:
+    from c7n_mailer.cli import CONFIG_SCHEMA as MAILER
+    from c7n_org.cli import CONFIG_SCHEMA as ORGANIZATION
+
+    jsonschema.validate(read(EXAMPLES / "accounts.yml"), ORGANIZATION)
+    config = read(EXAMPLES / "mailer.yml")
+    jsonschema.validate(config, MAILER)
+    assert config["contact_tags"][0] == "OwnerContact"
+    assert not [key for key in config if "password" in key or "token" in key]
+
+
+class Box:
+    """Takes mails."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        self.mails.append(email.message_from_bytes(envelope.content, policy=default))
+        return "250 OK"
+
+
+def test_notify_only_mails_promise_nothing(
+    aws: EmbeddedAws,
+    account: Account,
+    run_custodian: Callable[..., PolicyRun],
+    home: Path,
+    tmp_path: Path,
+) -> None:
+    """Through c7n-mailer with examples/mailer.yml, but for the mail server."""
+    aws.create_queue("c7n-keyrot")
+    account.add_user("old", slot2=Key(100), tags={"OwnerContact": "old@example.com"})
+    account.add_user("soon", slot2=Key(83.5), tags={"OwnerContact": "soon@example.com"})
+    before = account.snapshot()
+    done = run_custodian(EXAMPLES / "notify-only.yml")
+    assert done.code == 0, done.text
+    assert account.changes(before) == {}
+
+    box = Box()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = Controller(box, hostname="127.0.0.1", port=port)
+    server.start()
+    try:
+        config = read(EXAMPLES / "mailer.yml")
+        config |= {"smtp_server": "127.0.0.1", "smtp_port": port, "smtp_ssl": False}
+        (tmp_path / "mailer.yml").write_text(yaml.safe_dump(config), "utf-8")
+        args = mailer("--run", "-c", tmp_path / "mailer.yml", "-t", folder())
+        process = start(args, aws.env(HUB, home), tmp_path)
+        deadline = time.monotonic() + 60
+        while len(box.mails) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        # It would wait for more notices.
+        kill(process)
+        process.communicate()
+    finally:
+        server.stop()
+    mails = {mail["to"]: mail for mail in box.mails}
+    assert set(mails) == {"old@example.com", "soon@example.com"}
+    for user, subject in [
+        ("old", "Your AWS access key is past its rotation date"),
+        ("soon", "Your AWS access key is due for rotation soon"),
+    ]:
+        mail = mails[f"{user}@example.com"]
+        text = mail.get_content()
+        assert subject in mail["subject"]
+        assert account.key_id(user, 2) in text
+        for promise in ("will be disabled", "being disabled", "will be deactivated"):
+            assert promise not in text
+        assert mail["from"] == config["from_address"]
+
+
+@pytest.mark.parametrize("name", ["notify-only.yml", "days-per-account.yml"])
+def test_queue_and_owner_are_the_packs(name: str) -> None:
+    """So that what is set up for the pack serves the examples as well."""
+    (pack,) = {str(notice(policy)) for policy in read(PACK)["policies"]}
+    assert {str(notice(policy)) for policy in read(EXAMPLES / name)["policies"]} == {pack}
+
+
+def notice(policy: dict[str, Any]) -> dict[str, Any]:
+    differing = ("template", "subject", "enforced")
+    return {key: value for key, value in policy["actions"][0].items() if key not in differing}

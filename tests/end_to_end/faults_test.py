@@ -1,0 +1,297 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Faults between the real `custodian` and AWS: no wrong key touched, no right one forgotten.
+
+Each test breaks something, runs, looks, mends it, and runs again: in the end the stale keys are
+disabled, and only they.
+"""
+
+import time
+from pathlib import Path
+
+import pytest
+from harness import custodian, finish, kill, start
+
+from demo import world
+from demo.aws import Key
+
+PACK = Path(__file__).parents[2] / "policies"
+STALE = "iam-user-second-access-key-stale"
+# Seconds; a run gives up sooner than it would for a user.
+QUICK = {"C7N_KEYROT_PATIENCE": "3", "C7N_KEYROT_REPORT_LIMIT": "4"}
+FRESH, OLD = Key(5), Key(200)
+OFF = ("Active", "Inactive")
+
+
+@pytest.fixture
+def wanted(aws, account):
+    """Ten users with a stale second key, and ten look-alikes. {user: key id}"""
+    aws.create_queue(world.QUEUE)
+    found = world.seed_bench(account, 20, find=10)
+    account.generate_report()
+    return found
+
+
+@pytest.fixture
+def mends(aws, account, wanted, run_custodian):
+    """mends(before): once all is well again, a run ends with exactly the wanted keys disabled."""
+
+    def run_again(before, out=None, wanted=wanted):
+        aws.heal()
+        again = run_custodian(PACK, out=out)
+        assert again.code == 0, again.text
+        assert account.changes(before) == dict.fromkeys(wanted.values(), OFF)
+        return again
+
+    return run_again
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "iam.GenerateCredentialReport",
+        "iam.GetCredentialReport",
+        "iam.GetUser",
+        "iam.ListAccessKeys",
+        "iam.ListAccountAliases",
+        "sqs.SendMessage",
+        "iam.UpdateAccessKey",
+    ],
+)
+def test_denied_action_disables_nothing_and_is_named(aws, account, run_custodian, mends, action):
+    before = account.snapshot()
+    aws.fail(action, "AccessDenied")
+    run = run_custodian(PACK, env=QUICK)
+    assert run.code != 0
+    assert account.changes(before) == {}
+    name = action.split(".")[1]
+    assert [line for line in run.lines(name) if "denied" in line.lower()], run.text
+    mends(before)
+
+
+@pytest.mark.parametrize(
+    ("action", "error"),
+    [
+        ("iam.GenerateCredentialReport", "Throttling"),
+        ("iam.ListAccessKeys", "Throttling"),
+        ("iam.GetUser", "ServiceFailure"),
+        ("iam.ListAccessKeys", "reset"),
+        ("iam.UpdateAccessKey", "Throttling"),
+        ("iam.UpdateAccessKey", "ExpiredToken"),
+    ],
+)
+def test_fault_that_stays_ends_the_run_with_an_error(
+    aws, account, run_custodian, mends, action, error
+):
+    before = account.snapshot()
+    aws.fail(action, error)
+    start = time.monotonic()
+    run = run_custodian(PACK, env=QUICK)
+    assert time.monotonic() - start < 60
+    assert run.code != 0
+    assert account.changes(before) == {}
+    assert run.lines("keyrot:ERROR"), run.text
+    mends(before)
+
+
+def test_bursts_of_throttling_are_lived_through(aws, account, wanted, run_custodian):
+    before = account.snapshot()
+    for action in ("GenerateCredentialReport", "GetUser", "ListAccessKeys", "UpdateAccessKey"):
+        aws.fail(f"iam.{action}", "Throttling", times=3)
+    run = run_custodian(PACK)
+    assert run.code == 0, run.text
+    assert account.changes(before) == dict.fromkeys(wanted.values(), OFF)
+
+
+def test_one_users_failure_stops_no_other(aws, account, wanted, run_custodian, mends):
+    """One is denied at each step; all others are done, and the run ends with an error."""
+    before = account.snapshot()
+    unread, unlisted, untouched = list(wanted)[:3]
+    aws.fail("iam.GetUser", "AccessDenied", user=unread)
+    aws.fail("iam.ListAccessKeys", "AccessDenied", user=unlisted)
+    aws.fail("iam.UpdateAccessKey", "AccessDenied", user=untouched)
+    run = run_custodian(PACK)
+    assert run.code != 0
+    others = {key for user, key in wanted.items() if user not in (unread, unlisted, untouched)}
+    assert account.changes(before) == dict.fromkeys(others, OFF)
+    outcomes = {o["user"]: (o["outcome"], o["reason"]) for o in run.outcomes(STALE)}
+    assert outcomes.keys() == wanted.keys()
+    assert outcomes[untouched] == ("denied", "AccessDenied")
+    for user in (unread, unlisted):
+        assert outcomes[user] == ("skipped", "the user's keys or tags couldn't be read")
+        assert user in run.names(STALE), "never taken for clean"
+    mends(before)
+
+
+def test_credentials_that_expire_half_way_leave_the_rest_for_the_next_run(
+    aws, account, wanted, run_custodian, mends
+):
+    before = account.snapshot()
+    aws.fail("iam.UpdateAccessKey", "ExpiredToken", skip=4)
+    run = run_custodian(PACK, env=QUICK)
+    assert run.code != 0
+    assert set(account.changes(before)) < set(wanted.values())
+    failed = [o for o in run.outcomes(STALE) if o["outcome"] == "failed"]
+    assert {o["reason"] for o in failed} == {"ExpiredToken"}
+    assert len(failed) == 6
+    mends(before)
+
+
+@pytest.mark.parametrize("answer_lost", [False, True])
+def test_lost_answer_is_looked_up(aws, account, wanted, run_custodian, mends, answer_lost):
+    """A connection that breaks leaves open whether the key is disabled: the outcome says it."""
+    before = account.snapshot()
+    user = next(iter(wanted))
+    aws.fail("iam.UpdateAccessKey", "reset", user=user, late=answer_lost)
+    run = run_custodian(PACK, env=QUICK)
+    outcome = next(o["outcome"] for o in run.outcomes(STALE) if o["user"] == user)
+    assert (outcome, run.code != 0) == (("disabled", False) if answer_lost else ("failed", True))
+    assert (account.status(user, 2) == "Inactive") is answer_lost
+    mends(before)
+
+
+def test_keys_that_change_between_report_and_run_are_left_alone(
+    aws, account, wanted, run_custodian
+):
+    rotated, deactivated, deleted, gone, swapped, *others = wanted
+    account.rotate(rotated, 2)
+    account.set_status(deactivated, 2, "Inactive")
+    account.delete_key(deleted, 2)
+    account.delete_user(gone)
+    account.delete_key(swapped, 2)
+    account.add_key(swapped)
+    before = account.snapshot()
+    run = run_custodian(PACK)
+    assert run.code == 0, run.text
+    assert account.changes(before) == {wanted[user]: OFF for user in others}
+
+
+def test_keys_that_change_between_notice_and_disabling(aws, account, wanted, run_custodian):
+    """They are gone or inactive already: an outcome, and no failure."""
+    rotated, deleted, gone, *others = wanted
+
+    def change(_):
+        account.rotate(rotated, 2)
+        account.delete_key(deleted, 2)
+        account.delete_user(gone)
+
+    aws.after("sqs.SendMessage", change)
+    run = run_custodian(PACK)
+    assert run.code == 0, run.text
+    outcomes = {o["user"]: o["outcome"] for o in run.outcomes(STALE)}
+    assert outcomes == dict.fromkeys((rotated, deleted, gone), "gone") | dict.fromkeys(
+        others, "disabled"
+    )
+    assert account.status(rotated, 2) == "Active"
+
+
+@pytest.mark.parametrize("step", ["before", "after"])
+@pytest.mark.parametrize("number", [0, 3])
+def test_killed_run_is_finished_by_the_next(
+    aws, account, home, tmp_path, wanted, mends, step, number
+):
+    """SIGKILL around an UpdateAccessKey; what it did stands in the intents, whatever it lost."""
+    before, out = account.snapshot(), tmp_path / "out"
+    hook = getattr(aws, step)
+    hook("iam.UpdateAccessKey", lambda _: kill(process), skip=number)
+    process = start(custodian("run", "-s", out, PACK), aws.env(home=home), tmp_path)
+    killed = finish(process)
+    assert killed.code != 0
+    time.sleep(0.3)  # calls that were under way
+    disabled = set(account.changes(before))
+    assert disabled <= set(wanted.values())
+    intents = (out / STALE / "keyrot-intents.jsonl").read_text()
+    assert all(key in intents for key in disabled)
+    mends(before, out)
+
+
+def test_two_runs_at_once_disable_each_key_once_or_twice_and_no_other(
+    aws, account, home, tmp_path, wanted, mends
+):
+    before, out = account.snapshot(), tmp_path / "out"
+    command = custodian("run", "-s", out, "--cache-period", "0", PACK)
+    both = [start(command, aws.env(home=home), tmp_path) for _ in range(2)]
+    codes = [finish(process).code for process in both]
+    assert codes == [0, 0]
+    assert account.changes(before) == dict.fromkeys(wanted.values(), OFF)
+    again = mends(before, out)
+    disabled = [o for o in again.outcomes(STALE) if o["outcome"] == "disabled"]
+    assert {o["access_key_id"] for o in disabled} == set(wanted.values())
+
+
+def test_full_disk_stops_the_disabling_where_nothing_can_be_recorded(
+    aws, account, home, tmp_path, wanted, run_in, mends
+):
+    """The output folder takes no more than what stands before the first outcome."""
+    before, out = account.snapshot(), tmp_path / "out"
+    whole = run_in([*custodian("run", "--dryrun", "-s", out), PACK])
+    assert whole.code == 0, whole.text
+    largest = (out / STALE / "resources.json").stat().st_size
+    folder = out / STALE
+    (folder / "keyrot-intents.jsonl").write_bytes(b"{}\n" * ((largest + 4096) // 3))
+    run = run_in(["prlimit", f"--fsize={largest + 4500}", *custodian("run", "-s", out), PACK])
+    assert run.code != 0
+    assert run.lines("keyrot-intents.jsonl can't be written", "not tried")
+    assert len(account.changes(before)) <= 2
+    mends(before)
+
+
+REPORTS = {
+    "a missing column": lambda text: text.replace("access_key_2_last_rotated", "x"),
+    "cut in the middle": lambda text: text[: len(text) // 2],
+    "wrong encoding": lambda text: text.encode("utf-16"),
+    "empty": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("damage", REPORTS)
+def test_report_that_cannot_be_trusted_is_refused_whole(
+    aws, account, wanted, run_custodian, mends, damage
+):
+    before = account.snapshot()
+    account.set_report(REPORTS[damage](account.report_text()))
+    run = run_custodian(PACK)
+    assert run.code != 0
+    assert account.changes(before) == {}
+    assert run.lines("keyrot:ERROR", "credential report:")
+    account.generate_report()
+    aws.heal()
+    again = run_custodian(PACK, "--cache-period", "0")
+    assert again.code == 0, again.text
+    assert account.changes(before) == dict.fromkeys(wanted.values(), OFF)
+
+
+def test_rows_that_cannot_be_trusted_are_left_alone_and_all_others_are_done(
+    aws, account, wanted, run_custodian
+):
+    twice, undated, future, *others = wanted
+    header, *lines = account.report_text().splitlines()
+    rows = {line.split(",")[0]: line for line in lines}
+    columns = header.split(",")
+    place = columns.index("access_key_2_last_rotated")
+
+    def dated(user, date):
+        fields = rows[user].split(",")
+        fields[place] = date
+        rows[user] = ",".join(fields)
+
+    dated(undated, "yesterday")
+    dated(future, "2999-01-01T00:00:00+00:00")
+    account.set_report("\n".join([header, *rows.values(), rows[twice]]))
+    before = account.snapshot()
+    run = run_custodian(PACK)
+    assert run.code == 0, run.text
+    assert account.changes(before) == {wanted[user]: OFF for user in others}
+    assert run.lines("keyrot:WARNING", repr(twice), "twice")
+    assert run.lines("keyrot:WARNING", repr(undated), "unknown")
+
+
+def test_report_states_in_any_order_are_waited_for(aws, account, wanted, run_custodian):
+    account.set_report_states("STARTED", "INPROGRESS", "COMPLETE", "STARTED")
+    for error in ("ReportExpired", "ReportNotPresent", "ReportInProgress"):
+        aws.fail("iam.GetCredentialReport", error, times=1)
+    aws.fail("iam.GenerateCredentialReport", "LimitExceeded", times=1)
+    before = account.snapshot()
+    run = run_custodian(PACK)
+    assert run.code == 0, run.text
+    assert account.changes(before) == dict.fromkeys(wanted.values(), OFF)

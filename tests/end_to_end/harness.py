@@ -1,0 +1,135 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Real processes: the console scripts of this interpreter's environment, with nothing mocked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that has ended. `text` is what it wrote, standard error included, in its order."""
+
+    args: list[str]
+    code: int
+    text: str
+
+    def lines(self, *words: str) -> list[str]:
+        """The lines that hold all these words."""
+        return [line for line in self.text.splitlines() if all(word in line for word in words)]
+
+
+@dataclass(frozen=True)
+class PolicyRun(Finished):
+    """A `custodian run`, or a `c7n-org run` (whose folders are out/ACCOUNT/REGION/POLICY)."""
+
+    out: Path
+
+    def folder(self, policy: str, account: str | None = None) -> Path:
+        if account is None:
+            return self.out / policy
+        return next(iter(self.out.glob(f"{account}/*/{policy}")), self.out / account / policy)
+
+    def resources(self, policy: str, account: str | None = None) -> list[dict[str, Any]]:
+        """What the policy matched; [] if it wrote nothing."""
+        return list(self._json(policy, account, "resources.json") or [])
+
+    def metadata(self, policy: str, account: str | None = None) -> dict[str, Any]:
+        return dict(self._json(policy, account, "metadata.json") or {})
+
+    def names(self, policy: str, account: str | None = None) -> list[str]:
+        return sorted(user["UserName"] for user in self.resources(policy, account))
+
+    def outcomes(self, policy: str, account: str | None = None) -> list[dict[str, Any]]:
+        """The lines of keyrot-outcomes.jsonl; a torn one fails."""
+        path = self.folder(policy, account) / "keyrot-outcomes.jsonl"
+        text = path.read_text("utf-8") if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
+
+    def log(self, policy: str, account: str | None = None) -> str:
+        path = self.folder(policy, account) / "custodian-run.log"
+        return path.read_text("utf-8") if path.exists() else ""
+
+    def _json(self, policy: str, account: str | None, name: str) -> Any:
+        path = self.folder(policy, account) / name
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def start(
+    args: Sequence[str | Path], env: Mapping[str, str], cwd: Path | None = None
+) -> subprocess.Popen[str]:
+    """Start a process, in a process group of its own so that its workers end with it."""
+    return subprocess.Popen(
+        [str(arg) for arg in args],
+        env=dict(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="backslashreplace",
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 120) -> Finished:
+    """Wait for its end; after `timeout` seconds it is killed, which raises TimeoutExpired."""
+    try:
+        text, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        text, _ = process.communicate()
+        raise subprocess.TimeoutExpired(process.args, timeout, output=text) from None
+    return Finished([str(arg) for arg in process.args], process.returncode, text)  # type: ignore[union-attr]
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL, to the process and its workers."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def run(
+    args: Sequence[str | Path],
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    timeout: float = 120,
+) -> Finished:
+    return finish(start(args, env, cwd), timeout)
+
+
+def custodian(*args: str | Path) -> list[str | Path]:
+    return [BIN / "custodian", *args]
+
+
+def c7n_org(*args: str | Path) -> list[str | Path]:
+    return [BIN / "c7n-org", *args]
+
+
+def mailer(*args: str | Path) -> list[str | Path]:
+    return [BIN / "c7n-mailer", *args]
+
+
+def keyrot(*args: str | Path) -> list[str | Path]:
+    return [BIN / "c7n-keyrot", *args]
+
+
+def as_file(policies: str | Path | Mapping[str, Any], folder: Path) -> Path:
+    """A policy file: a path as it is; text, or a mapping, is written into the folder."""
+    if isinstance(policies, Path):
+        return policies
+    text = policies if isinstance(policies, str) else json.dumps(policies)
+    path = folder / f"policies-{len(list(folder.glob('policies-*')))}.yml"
+    path.write_text(text, "utf-8")  # JSON is YAML
+    return path

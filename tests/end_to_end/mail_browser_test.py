@@ -1,0 +1,155 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The HTML mail in a real browser: wide and on a phone, light and dark.
+
+With KEYROT_SCREENSHOTS=FOLDER the pictures are kept there, to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from notices import SITUATIONS, message, record, render, user, users
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+if CHROMIUM is None:
+    pytest.skip(
+        "no Chromium on PATH (Debian: apt-get install chromium): mails were not looked at",
+        allow_module_level=True,
+    )
+sync_api = pytest.importorskip("playwright.sync_api")
+
+LONG = "a" * 64
+EXPIRED = {"tag": "keyrot-exempt-until", "value": "2026-01-01", "state": "expired"}
+
+# The lowest contrast of a text with what is behind it, by WCAG's formula.
+CONTRAST = """() => {
+  const numbers = c => (c.match(/[0-9.]+/g) || []).map(Number);
+  const light = c => numbers(c).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = e => { for (; e; e = e.parentElement) {
+    const c = getComputedStyle(e).backgroundColor;
+    const n = numbers(c); if (n.length === 3 || n[3] > 0) return c;
+  } return "rgb(255, 255, 255)"; };
+  let worst = [99, ""];
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const node = walk.currentNode;
+    if (!node.data.trim()) continue;
+    const [a, b] = [light(getComputedStyle(node.parentElement).color),
+                    light(behind(node.parentElement))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < worst[0]) worst = [ratio, node.data.trim()];
+  }
+  return worst;
+}"""
+
+
+def mails(situation: str) -> dict[str, list[dict[str, Any]]]:
+    hard = [user(f"{LONG}{n}", record(situation, exemption=EXPIRED)) for n in range(6)]
+    hard.append(user(LONG, record(situation, access_key_id=None, identified="ambiguous")))
+    return {
+        "one": [user("jane.doe", record(situation), path="/team/")],
+        "long": [user(LONG, record(situation, exemption=EXPIRED), path=f"/{'p' * 200}/")],
+        "hard": hard,
+        "many": users(situation, 200),
+        "unidentified": [user("twin", record(situation, access_key_id=None, identified="unread"))],
+    }
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[*flags, "--disable-component-update", "--disable-sync", "--no-first-run"],
+        )
+        yield launched
+        launched.close()
+
+
+def open_mail(browser: Any, body: str, width: int) -> Any:
+    context = browser.new_context(viewport={"width": width, "height": 800}, offline=True)
+    page = context.new_page()
+    page.requests = seen = []
+    page.on("request", lambda request: seen.append(request))
+    page.set_content(body)
+    return page
+
+
+def keep(page: Any, name: str) -> None:
+    folder = os.environ.get("KEYROT_SCREENSHOTS")
+    if folder:
+        height = min(page.evaluate("document.documentElement.scrollHeight"), 2400)
+        clip = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": height}
+        page.screenshot(path=Path(folder) / f"{name}.png", clip=clip, full_page=True)
+
+
+@pytest.mark.parametrize("case", ["one", "long", "hard", "many", "unidentified"])
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_mails_fit_and_can_be_read(browser: Any, situation: str, case: str) -> None:
+    page = open_mail(browser, render(message(situation, mails(situation)[case])), 375)
+    root = "document.documentElement"
+    for width in (375, 700, 1000):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth"), width
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            keep(page, f"{situation}-{case}-{width}-{scheme}")
+            ratio, text = page.evaluate(CONTRAST)
+            assert ratio >= 4.5, (scheme, text)
+            sheet = page.evaluate(
+                "getComputedStyle(document.querySelector('.sheet')).backgroundColor"
+            )
+            assert (sheet == "rgb(255, 255, 255)") == (scheme == "light")
+    assert page.requests == []
+    assert page.locator("img, svg, picture").count() == 0
+    page.context.close()
+
+
+def test_without_its_styles_a_mail_is_still_in_order(browser: Any) -> None:
+    """Some mail programs drop a mail's styles."""
+    whole = render(message("expiring", mails("expiring")["one"]))
+    body = re.sub("<style>.*</style>", "", whole, flags=re.DOTALL)
+    page = open_mail(browser, body, 375)
+    text = page.inner_text("body")
+    order = ["will be disabled on", "30 July 2026, 10:00 UTC", "What to do", "Undo", "Exemption"]
+    assert [text.index(words) for words in order] == sorted(text.index(words) for words in order)
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", [375, 1000])
+def test_what_is_copied_is_the_command(browser: Any, width: int) -> None:
+    body = render(message("expiring", [user("it's  me", record("expiring"))]))
+    page = open_mail(browser, body, width)
+    written = [
+        unescape(re.sub("<[^>]+>", "", code)) for code in re.findall("<pre>(.*?)</pre>", body)
+    ]
+    selected = [
+        page.evaluate(
+            "e => { getSelection().selectAllChildren(e); return getSelection().toString(); }", pre
+        )
+        for pre in page.query_selector_all("pre")
+    ]
+    assert selected == written
+    assert len(written) == 5
+    page.context.close()
+
+
+def test_the_answer_is_on_the_first_screen_of_a_phone(browser: Any) -> None:
+    """What, by when, and what to do: without a scroll."""
+    page = open_mail(browser, render(message("expiring", mails("expiring")["one"])), 375)
+    for words in ["will be disabled on 30 July 2026", "Deadline", "in 12 days", "What to do"]:
+        assert page.get_by_text(words).first.bounding_box()["y"] < 800
+    page.context.close()

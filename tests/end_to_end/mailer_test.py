@@ -1,0 +1,298 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The real c7n-mailer process between a real queue and a real SMTP server."""
+
+from __future__ import annotations
+
+import base64
+import email
+import email.policy
+import json
+import ssl
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from aiosmtpd.controller import Controller
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from harness import Finished, keyrot, mailer
+from notices import message, record, user
+
+from demo.aws import HUB, REGION, Account, EmbeddedAws, Key
+
+PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
+QUEUE = "c7n-keyrot"
+SECURITY = "security@example.com"
+
+
+class Smtp(Controller):
+    """An SMTP server on a free port that keeps what it is given: recipients and mail."""
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[list[str], EmailMessage]] = []
+        super().__init__(self, hostname="127.0.0.1", port=0)
+
+    def _trigger_server(self) -> None:
+        self.port = self.server.sockets[0].getsockname()[1]
+        super()._trigger_server()
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        assert isinstance(mail, EmailMessage)
+        self.mails.append((envelope.rcpt_tos, mail))
+        return "250 OK"
+
+    def to(self, address: str) -> list[EmailMessage]:
+        return [mail for to, mail in self.mails if to == [address]]
+
+
+@pytest.fixture
+def smtp() -> Iterator[Smtp]:
+    server = Smtp()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def queue(aws: EmbeddedAws) -> str:
+    return aws.create_queue(QUEUE)
+
+
+@pytest.fixture
+def run_mailer(
+    run_in: Callable[..., Finished], smtp: Smtp, queue: str, tmp_path: Path
+) -> Callable[..., Finished]:
+    """run_mailer(): `c7n-mailer --run` with the folder that `c7n-keyrot templates` prints."""
+
+    def run(config: dict[str, Any] | None = None, **how: Any) -> Finished:
+        settings = {
+            "queue_url": queue,
+            "from_address": "custodian@example.com",
+            "contact_tags": ["OwnerContact"],
+            "region": REGION,
+            "smtp_server": "127.0.0.1",
+            "smtp_port": smtp.port,
+            "smtp_ssl": False,
+            **(config or {}),
+        }
+        file = tmp_path / "mailer.yml"
+        file.write_text(json.dumps(settings))  # JSON is YAML
+        folder = run_in(keyrot("templates")).text.removesuffix("\n")
+        return run_in(mailer("--run", "-c", file, "-t", folder), **how)
+
+    return run
+
+
+def put(aws: EmbeddedAws, queue: str, messages: Sequence[dict[str, Any]]) -> None:
+    """Put messages into the queue, packed as `notify` does it."""
+    client = boto3.client(
+        "sqs",
+        endpoint_url=aws.url,
+        region_name=REGION,
+        aws_access_key_id=aws.credentials()["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key="not-a-secret",
+    )
+    for made in messages:
+        client.send_message(
+            QueueUrl=queue,
+            MessageBody=base64.b64encode(zlib.compress(json.dumps(made).encode())).decode(),
+            MessageAttributes={"mtype": {"DataType": "String", "StringValue": "maidmsg/1.0"}},
+        )
+
+
+def test_the_pack_tells_each_owner_of_their_own_users(
+    aws: EmbeddedAws,
+    account: Account,
+    smtp: Smtp,
+    run_custodian: Callable[..., Any],
+    run_mailer: Callable[..., Finished],
+) -> None:
+    account.set_alias("acme-production")
+    alice = {"OwnerContact": "alice@example.com"}
+    account.add_user("alice-old", slot1=Key(10), slot2=Key(200, last_used_days=3), tags=alice)
+    account.add_user(
+        "alice-ci", slot2=Key(120), tags={**alice, "keyrot-exempt-until": "2020-01-01"}
+    )
+    account.add_user("alice-soon", slot2=Key(76.5), tags=alice)
+    account.add_user("bob-old", slot2=Key(95), tags={"OwnerContact": "bob@example.com"})
+    account.add_user("nobodys", slot2=Key(300), tags={"OwnerContact": "not an address"})
+    account.add_user("fresh", slot1=Key(300), slot2=Key(5), tags=alice)
+    expected = {
+        ("alice@example.com", "disabling"): ["alice-old", "alice-ci"],
+        ("bob@example.com", "disabling"): ["bob-old"],
+        (SECURITY, "disabling"): ["nobodys"],
+        ("alice@example.com", "expiring"): ["alice-soon"],
+    }
+    names = ["alice-old", "alice-ci", "alice-soon", "bob-old", "nobodys", "fresh"]
+
+    ran = run_custodian(PACK)
+    assert ran.code == 0, ran.text
+    done = run_mailer()
+    assert done.code == 0, done.text
+
+    assert len(smtp.mails) == len(expected)
+    for (address, situation), theirs in expected.items():
+        subject = "being disabled" if situation == "disabling" else "will be disabled"
+        (mail,) = [mail for mail in smtp.to(address) if subject in mail["Subject"]]
+        assert (mail["To"], mail["From"]) == (address, "custodian@example.com")
+        assert mail.get_content_type() == "text/html"
+        body = mail.get_content()
+        assert f"{HUB} (acme-production)" in body
+        assert SECURITY in body
+        for name in names:
+            assert (name in body) == (name in theirs), (address, name)
+        for name in theirs:
+            assert account.key_id(name, 2) in body
+        assert account.key_id("alice-old", 1) not in body
+        assert ("is being disabled by this run" in body) == (theirs in (["bob-old"], ["nobodys"]))
+    (mail,) = [mail for mail in smtp.to("alice@example.com") if "being" in mail["Subject"]]
+    assert "2 access keys are being disabled by this run" in mail.get_content()
+    assert "keyrot-exempt-until=2020-01-01 has ended" in mail.get_content()
+    assert account.status("alice-old", 2) == "Inactive"
+
+    assert run_mailer().code == 0
+    assert len(smtp.mails) == len(expected)
+
+
+def test_hostile_messages_arrive_as_plain_mails_and_block_nothing(
+    aws: EmbeddedAws, queue: str, smtp: Smtp, run_mailer: Callable[..., Finished]
+) -> None:
+    name = "x<img src=1>\nBcc: evil@example.com\n'\"; $(id) \ud800\u202e"
+    owner = {"OwnerContact": "owner@example.com"}
+    evil = record("disabling", exemption={"tag": name, "value": name, "state": "unreadable"})
+    bare = message("disabling", [{"UserName": "bare"}], action={"subject": "bare"})
+    for part in ("metadata", "filters", "actions"):
+        del bare["policy"][part]
+    bare["account"] = ""
+    forms = ["html", "txt"]
+    put(
+        aws,
+        queue,
+        [
+            *(message("disabling", [user(name, evil, path=f"/{name}/", tags=owner)], form)
+              for form in forms),
+            bare,
+            message("expiring", [user("last", record("expiring"))]),
+        ],
+    )  # fmt: skip
+
+    done = run_mailer()
+
+    assert done.code == 0, done.text
+    assert aws.messages(QUEUE) == []
+    assert [to for to, _ in smtp.mails] == [["owner@example.com"]] * 2 + [[SECURITY]] * 2
+    for (_, mail), kind in zip(smtp.mails, ["text/html", "text/plain"], strict=False):
+        assert mail.get_content_type() == kind
+        assert mail["Bcc"] is None
+        assert "\nBcc" not in mail.get_content()
+        assert "<img" not in mail.get_content() or kind == "text/plain"
+    assert "bare" in smtp.mails[2][1].get_content()
+    assert "last" in smtp.mails[3][1].get_content()
+
+
+class Slack:
+    """Slack for the mailer: a proxy for HTTPS that answers by itself, and keeps what it is sent."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = folder / "slack.pem"
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "slack.com")])
+        hosts = [x509.DNSName("slack.com"), x509.DNSName("hooks.slack.com")]
+        now = datetime.now(timezone.utc)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        private = key.private_bytes(
+            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self.ca.write_bytes(private + certificate.public_bytes(pem))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.ca)
+        self.posts: list[tuple[str, bytes]] = []
+        posts = self.posts
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_CONNECT(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.connection = context.wrap_socket(self.connection, server_side=True)
+                self.rfile = self.connection.makefile("rb")
+                self.wfile = self.connection.makefile("wb", buffering=0)  # type: ignore[assignment]
+                self.close_connection = False
+                self.handle_one_request()
+                self.close_connection = True
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                posts.append((self.headers["Host"] + self.path, body))
+                answer: dict[str, Any] = {"ok": True}
+                if "lookupByEmail" in self.path:
+                    answer["user"] = {"id": "U" + body.decode().split("%40")[0][-5:].upper()}
+                data = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            "HTTPS_PROXY": f"http://127.0.0.1:{self.server.server_port}",
+            "NO_PROXY": "127.0.0.1",
+            "REQUESTS_CA_BUNDLE": str(self.ca),
+        }
+
+
+def test_slack_gets_each_owners_users_and_a_webhook_all(
+    aws: EmbeddedAws,
+    queue: str,
+    tmp_path: Path,
+    run_mailer: Callable[..., Finished],
+) -> None:
+    made = [
+        user(
+            "his", record("disabling", access_key_id="AKIA1"), tags={"OwnerContact": "james@x.io"}
+        ),
+        user(
+            "hers", record("disabling", access_key_id="AKIA2"), tags={"OwnerContact": "maria@x.io"}
+        ),
+    ]
+    to = ["slack://owners", "resource-owner", "https://hooks.slack.com/services/T/B/x"]
+    put(aws, queue, [message("disabling", made, action={"to": to})])
+    slack = Slack(tmp_path)
+
+    done = run_mailer({"slack_token": "xoxb-token"}, env=slack.env)
+
+    slack.server.shutdown()
+    assert done.code == 0, done.text
+    sent = {
+        json.loads(body).get("channel"): body.decode() for _, body in slack.posts if b"{" in body
+    }
+    assert sorted(sent, key=str) == [None, "UJAMES", "UMARIA"], done.text
+    assert ("AKIA1" in sent["UJAMES"], "AKIA2" in sent["UJAMES"]) == (True, False)
+    assert ("AKIA1" in sent["UMARIA"], "AKIA2" in sent["UMARIA"]) == (False, True)
+    assert "AKIA1" in sent[None]
+    assert "AKIA2" in sent[None]

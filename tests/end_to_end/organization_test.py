@@ -1,0 +1,195 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The pack over an organization: c7n-org under the roles of deploy/, all of them enforced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cloudformation import hub, member
+from harness import Finished, PolicyRun, c7n_org, keyrot, run
+
+from demo.aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
+
+ROOT = Path(__file__).parents[2]
+PACK = ROOT / "policies" / "second-access-key.yml"
+EXAMPLES = ROOT / "examples"
+ACCOUNTS = EXAMPLES / "accounts.yml"
+MEMBERS = {"payments": "111111111111", "web": "222222222222", "sandbox": "333333333333"}
+QUEUE = "c7n-keyrot"
+EXPIRING, STALE = "iam-user-second-access-key-expiring", "iam-user-second-access-key-stale"
+SUFFIX = "-notify-only"
+
+
+class Organization(EmbeddedAws):
+    """All accounts are of one organization, so a role's is that of its caller."""
+
+    def _facts(self, call: Any) -> dict[str, str]:
+        return {**super()._facts(call), "aws:ResourceOrgID": ORGANIZATION_ID}
+
+
+class Story:
+    """What was run, one after the other, and what each run changed."""
+
+    def __init__(self, aws: EmbeddedAws, folder: Path) -> None:
+        self.aws, self.folder = aws, folder
+        self.runs: dict[str, PolicyRun] = {}
+        self.changed: dict[str, dict[str, set[str]]] = {}  # {run: {account: users}}
+        self.notices: dict[str, list[dict[str, Any]]] = {}
+        self.doctor: Finished
+
+    def deploy(self, mode: str) -> None:
+        for account_id in MEMBERS.values():
+            self.aws.account(account_id).add_role(**member(account_id, HUB, mode))
+
+    def run(
+        self, name: str, policies: Path, *flags: str, accounts: Path = ACCOUNTS, out: str = ""
+    ) -> None:
+        folder = self.folder / (out or name)
+        before = {i: self.aws.account(i).snapshot() for i in MEMBERS.values()}
+        known = len(self.aws.messages(QUEUE))
+        args = c7n_org("run", "-c", accounts, "-s", folder, "-u", policies, *flags)
+        done = run(args, self.env, self.folder)
+        self.runs[name] = PolicyRun(done.args, done.code, done.text, folder)
+        self.notices[name] = self.aws.messages(QUEUE)[known:]
+        self.changed[name] = {}
+        for account, account_id in MEMBERS.items():
+            changes = self.aws.account(account_id).changes(before[account_id])
+            users = {k.access_key_id: k.user for k in self.aws.account(account_id).live_keys()}
+            assert all(change == ("Active", "Inactive") for change in changes.values())
+            self.changed[name][account] = {users[key_id] for key_id in changes}
+
+    @property
+    def env(self) -> dict[str, str]:
+        return self.aws.env(HUB, home=self.folder, role="runner")
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with Organization() as aws:
+        resources = hub(HUB, ORGANIZATION_ID)
+        aws.create_queue(QUEUE, policy=resources["QueuePolicy"]["PolicyDocument"])
+        aws.account(HUB).add_role("runner", policy=resources["RunnerPolicy"]["PolicyDocument"])
+        for name, account_id in MEMBERS.items():
+            account = aws.account(account_id)
+            owner = {"OwnerContact": f"{name}@example.com"}
+            account.add_user("old", Key(300), Key(100), owner)
+            account.add_user("soon", None, Key(83.5), owner)
+            account.add_user("middle", Key(50), Key(50.5))
+            account.add_user("fresh", Key(200), Key(5))
+            account.add_user("inactive", None, Key(200, status="Inactive"))
+            account.add_user("exempt", None, Key(200), {"keyrot-exempt-until": "2999-12-31"})
+        aws.enforce()
+        told = Story(aws, tmp_path_factory.mktemp("organization"))
+
+        told.deploy("read-only")
+        told.run("look", EXAMPLES / "notify-only.yml", "-t", "env:prod")
+        told.run("denied", PACK, "-t", "env:dev")
+        told.deploy("enforcing")
+        told.run("pack", PACK)
+        # Into the same folder, and with one account whose role can't be taken any more.
+        accounts = yaml.safe_load(ACCOUNTS.read_text("utf-8"))
+        accounts["accounts"][1]["external_id"] = "another"
+        mistaken = told.folder / "mistaken.yml"
+        mistaken.write_text(yaml.safe_dump(accounts), "utf-8")
+        told.run("gap", PACK, accounts=mistaken, out="pack")
+        flags = ["--policies", PACK, "--accounts", mistaken, "--output-dir", "pack"]
+        told.doctor = run(keyrot("doctor", *flags), told.env, told.folder)
+        told.run("days", EXAMPLES / "days-per-account.yml")
+        yield told
+        assert aws.errors == []
+
+
+def about(notices: list[dict[str, Any]], policy: str) -> dict[str, list[str]]:
+    """{account id: users} of the notices of a policy."""
+    return {
+        n["account_id"]: [user["UserName"] for user in n["resources"]]
+        for n in notices
+        if n["policy"]["name"] == policy
+    }
+
+
+def everywhere(*users: str) -> dict[str, list[str]]:
+    return {account_id: list(users) for account_id in MEMBERS.values()}
+
+
+def test_the_pack_disables_the_right_key_in_each_account_and_nothing_else(story: Story) -> None:
+    done = story.runs["pack"]
+    assert done.code == 0, done.text
+    assert story.changed["pack"] == {name: {"old"} for name in MEMBERS}
+    for name, account_id in MEMBERS.items():
+        (outcome,) = done.outcomes(STALE, name)
+        key_id = story.aws.account(account_id).key_id("old", 2)
+        assert (outcome["account_id"], outcome["access_key_id"]) == (account_id, key_id)
+        assert outcome["outcome"] == "disabled"
+        assert story.aws.account(account_id).status("old", 1) == "Active"
+
+
+def test_the_notices_of_all_accounts_are_in_the_hubs_queue(story: Story) -> None:
+    assert about(story.notices["pack"], STALE) == everywhere("old")
+    assert about(story.notices["pack"], EXPIRING) == everywhere("soon")
+    assert len(story.notices["pack"]) == 2 * len(MEMBERS)
+    for notice in story.notices["pack"]:
+        assert notice["action"]["to"] == ["resource-owner"]
+        assert notice["action"]["template"].startswith("c7n_keyrot-")
+
+
+def test_only_the_accounts_with_the_tag(story: Story) -> None:
+    folders = {path.name for path in story.runs["look"].out.iterdir()}
+    assert folders == {"payments", "web"}
+
+
+def test_notify_only_runs_under_the_read_only_role(story: Story) -> None:
+    done = story.runs["look"]
+    assert done.code == 0, done.text
+    assert not any(story.changed["look"].values())
+    two = {MEMBERS[name]: ["old"] for name in ("payments", "web")}
+    assert about(story.notices["look"], STALE + SUFFIX) == two
+    assert set(about(story.notices["look"], EXPIRING + SUFFIX)) == set(two)
+
+
+def test_the_pack_under_the_read_only_role_is_denied_and_says_so(story: Story) -> None:
+    done = story.runs["denied"]
+    assert done.code == 1
+    assert not any(story.changed["denied"].values())
+    (outcome,) = done.outcomes(STALE, "sandbox")
+    assert (outcome["user"], outcome["outcome"]) == ("old", "denied")
+    assert done.lines("sandbox", STALE, "iam:UpdateAccessKey is denied")
+
+
+def test_other_days_in_one_account(story: Story) -> None:
+    done = story.runs["days"]
+    assert done.code == 0, done.text
+    assert story.changed["days"] == {"payments": set(), "web": set(), "sandbox": {"middle", "soon"}}
+    assert {path.name for path in (done.out / "sandbox" / "us-east-1").iterdir()} == {
+        f"{EXPIRING}-dev",
+        f"{STALE}-dev",
+    }
+    assert {path.name for path in (done.out / "web" / "us-east-1").iterdir()} == {EXPIRING, STALE}
+    assert about(story.notices["days"], f"{STALE}-dev").keys() == {MEMBERS["sandbox"]}
+
+
+def test_doctor_names_the_account_that_the_last_run_did_not_cover(story: Story) -> None:
+    """Though the folder holds that account's results: they are of the run before."""
+    assert story.runs["gap"].code == 1
+    assert story.runs["gap"].metadata(STALE, "web")
+    assert story.doctor.code == 1, story.doctor.text
+    failed = [line for line in story.doctor.text.splitlines() if line.startswith("FAIL")]
+    assert all("web" in line for line in failed), story.doctor.text
+    assert [line for line in failed if STALE in line and "isn't of the last run" in line]
+    assert [line for line in failed if EXPIRING in line]
+    assert [line for line in failed if "can't be taken" in line]
+    for name in ("payments", "sandbox"):
+        assert story.doctor.lines("ok", f"coverage of account {name}", EXPIRING, STALE)
+
+
+def test_no_role_was_used_for_more_than_it_is_for(story: Story) -> None:
+    """The members never send, and GetCallerIdentity is doctor's alone."""
+    senders = {call.account for call in story.aws.log if call.action == "sqs.SendMessage"}
+    assert senders == {HUB}
+    asked = {call.account for call in story.aws.log if call.action == "sts.GetCallerIdentity"}
+    assert asked == {HUB}

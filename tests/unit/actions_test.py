@@ -1,0 +1,335 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The actions touch the matched keys and nothing else, and every key gets an outcome."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ConnectionClosedError
+from c7n.exceptions import PolicyExecutionError, PolicyValidationError
+
+from c7n_keyrot import outcomes
+
+NEW, OLD, OLDER = 10, 200, 300
+STALE = {"type": "stale-access-key"}
+INACTIVE = {"type": "stale-access-key", "status": "Inactive"}
+DISABLE, DELETE = "disable-access-key", "delete-access-key"
+
+
+def lines(custodian: Any) -> list[tuple[str, int | None, str | None, str]]:
+    """(user, slot, key, outcome) of every line, by user and slot."""
+    path: Path = custodian.outcomes
+    if not path.exists():
+        return []
+    found = [(o.user, o.slot, o.access_key_id, o.outcome) for o in outcomes.read(path)]
+    return sorted(found, key=str)
+
+
+def reasons(custodian: Any) -> dict[str, str]:
+    return {line.user: line.reason for line in outcomes.read(custodian.outcomes)}
+
+
+@pytest.mark.parametrize(
+    ("slot1", "slot2", "expected"),
+    [
+        (NEW, OLD, ["u-2"]),
+        (OLD, OLDER, ["u-2"]),
+        (OLDER, OLD, ["u-2"]),
+        (None, OLD, ["u-2"]),
+        ((OLDER, "Inactive"), OLD, ["u-2"]),
+        (OLD, OLD, []),  # one second
+        (OLD, NEW, []),
+        (OLD, None, []),
+        (NEW, (OLD, "Inactive"), []),
+        (None, None, []),
+    ],
+)
+def test_disable_hits_the_stale_second_key_and_nothing_else(
+    iam: Any, custodian: Any, slot1: Any, slot2: Any, expected: list[str]
+) -> None:
+    iam.add("u", slot1, slot2)
+    before = iam.statuses()
+    custodian.run([STALE], [DISABLE])
+    assert iam.statuses() == {**before, **dict.fromkeys(expected, "Inactive")}
+    assert [line for line in lines(custodian) if line[3] == "disabled"] == [
+        ("u", 2, key, "disabled") for key in expected
+    ]
+
+
+def test_disable_in_both_slots(iam: Any, custodian: Any) -> None:
+    iam.add("both", OLDER, OLD)
+    iam.add("first", OLD, NEW)
+    custodian.run([{"or": [{**STALE, "slot": 1}, STALE]}], [DISABLE])
+    assert lines(custodian) == [
+        ("both", 1, "both-1", "disabled"),
+        ("both", 2, "both-2", "disabled"),
+        ("first", 1, "first-1", "disabled"),
+    ]
+    assert iam.statuses()["first-2"] == "Active"
+
+
+def test_an_outcome_says_who_what_where_and_when(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    policy = custodian.policy([STALE], [DISABLE])
+    policy.run()
+    (line,) = outcomes.read(custodian.outcomes)
+    assert (line.account_id, line.policy, line.action) == ("123456789012", "test", DISABLE)
+    assert line.run == policy.ctx.execution_id
+    assert line.time.endswith("+00:00")
+    (returned,) = (custodian.folder / "test").glob("action-*")
+    assert json.loads(returned.read_text()) == [vars(line)]
+
+
+def test_a_second_run_does_nothing_and_keeps_the_first_ones_outcomes(
+    iam: Any, custodian: Any
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, OLD)
+    custodian.run([STALE], [DISABLE])
+    iam.key("bob-2")["Status"] = "Active"  # deliberately
+    iam.changed.clear()
+    custodian.run([STALE], [DISABLE])
+    assert iam.changed == [("bob", "bob-2", "Inactive")]
+    assert len(lines(custodian)) == 3
+
+
+def test_dryrun_changes_nothing(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    custodian.options["dryrun"] = True
+    assert [user["UserName"] for user in custodian.run([STALE], [DISABLE])] == ["ana"]
+    assert iam.changed == []
+    assert lines(custodian) == []
+
+
+def test_delete_takes_only_inactive_keys(iam: Any, custodian: Any) -> None:
+    iam.add("ana", OLDER, (OLD, "Inactive"))
+    iam.add("bob", OLDER, OLD)
+    iam.add("cleo", (OLDER, "Inactive"), (NEW, "Inactive"))
+    custodian.run([INACTIVE], [DELETE])
+    assert iam.changed == [("ana", "ana-2", "deleted")]
+    assert lines(custodian) == [("ana", 2, "ana-2", "deleted")]
+
+
+def test_delete_refuses_a_key_that_was_active_when_matched(iam: Any, custodian: Any) -> None:
+    iam.add("ana", OLDER, OLD)
+    iam.add("bob", NEW, (OLD, "Inactive"))
+    custodian.run([{"or": [STALE, INACTIVE]}], [DELETE])
+    assert iam.changed == [("bob", "bob-2", "deleted")]
+    assert lines(custodian) == [
+        ("ana", 2, "ana-2", "skipped"),
+        ("bob", 2, "bob-2", "deleted"),
+    ]
+
+
+def test_delete_refuses_a_key_that_is_active_again(iam: Any, custodian: Any, mocker: Any) -> None:
+    iam.add("ana", NEW, (OLD, "Inactive"))
+    listed, live = itertools.count(), iam.list_access_keys
+
+    def list_access_keys(UserName: str) -> Any:
+        if next(listed):
+            iam.key("ana-2")["Status"] = "Active"
+        return live(UserName=UserName)
+
+    mocker.patch.object(iam, "list_access_keys", list_access_keys)
+    custodian.run([INACTIVE], [DELETE])
+    assert iam.changed == []
+    assert lines(custodian) == [("ana", 2, "ana-2", "skipped")]
+    assert "meanwhile" in reasons(custodian)["ana"]
+
+
+def test_disable_then_delete_in_one_policy_deletes_nothing_just_disabled(
+    iam: Any, custodian: Any
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, (OLD, "Inactive"))
+    custodian.run([{"or": [STALE, INACTIVE]}], [DISABLE, DELETE])
+    assert iam.statuses() == {"ana-1": "Active", "ana-2": "Inactive", "bob-1": "Active"}
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "ends_with_error"),
+    [
+        ("NoSuchEntity", "gone", False),
+        ("AccessDenied", "denied", True),
+        ("AccessDeniedException", "denied", True),
+        ("Throttling", "failed", True),
+        ("ServiceFailure", "failed", True),
+        ("EntityTemporarilyUnmodifiable", "failed", True),
+    ],
+)
+@pytest.mark.parametrize("action", [DISABLE, DELETE])
+def test_one_users_failure_stops_no_other_and_ends_the_run_with_an_error(
+    iam: Any, custodian: Any, code: str, outcome: str, ends_with_error: bool, action: str
+) -> None:
+    operation, status, done = {
+        DISABLE: ("UpdateAccessKey", "Active", "disabled"),
+        DELETE: ("DeleteAccessKey", "Inactive", "deleted"),
+    }[action]
+    for name in ("ana", "bob", "cleo"):
+        iam.add(name, NEW, (OLD, status))
+    iam.errors[operation, "bob-2"] = code
+    filters = [{**STALE, "status": status}]
+    if ends_with_error:
+        with pytest.raises(PolicyExecutionError, match=f"'bob'.*bob-2.*{code}") as caught:
+            custodian.run(filters, [action])
+        assert "\n" not in str(caught.value)
+    else:
+        custodian.run(filters, [action])
+    assert lines(custodian) == [
+        ("ana", 2, "ana-2", done),
+        ("bob", 2, "bob-2", outcome),
+        ("cleo", 2, "cleo-2", done),
+    ]
+
+
+def test_a_failure_ends_the_run_only_after_the_actions_behind(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.errors["UpdateAccessKey", "*"] = "AccessDenied"
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([STALE], [DISABLE, DISABLE])
+    assert len(lines(custodian)) == 2
+
+
+def test_an_answer_that_was_lost_is_looked_up(iam: Any, custodian: Any, mocker: Any) -> None:
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+    update = iam.update_access_key
+
+    def lost(UserName: str, **arguments: Any) -> Any:
+        if UserName == "ana":  # took effect, and then the line was cut
+            update(UserName=UserName, **arguments)
+        raise ConnectionClosedError(endpoint_url="https://iam.amazonaws.com")
+
+    mocker.patch.object(iam, "update_access_key", lost)
+    with pytest.raises(PolicyExecutionError, match="'bob'"):
+        custodian.run([STALE], [DISABLE])
+    assert lines(custodian) == [
+        ("ana", 2, "ana-2", "disabled"),
+        ("bob", 2, "bob-2", "failed"),
+    ]
+
+
+def test_what_is_left_alone_gets_an_outcome_with_the_reason(
+    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ambiguous and unidentified ones are warnings: the run ends well."""
+    iam.add("ambiguous", OLD, OLD)
+    iam.add("lost", None, OLD)
+    iam.keys["lost"][0]["CreateDate"] = iam.keys["ambiguous"][0]["CreateDate"].replace(year=2020)
+    with caplog.at_level(logging.WARNING):
+        custodian.run([STALE], [DISABLE])
+    assert iam.changed == []
+    assert lines(custodian) == [("ambiguous", 2, None, "skipped"), ("lost", 2, None, "skipped")]
+    assert "one second" in reasons(custodian)["ambiguous"]
+    assert "date" in reasons(custodian)["lost"]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+def test_an_unread_user_is_skipped_and_ends_the_run_with_an_error(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, OLD)
+    iam.errors["ListAccessKeys", "ana"] = "AccessDenied"
+    with pytest.raises(PolicyExecutionError, match="'ana'.*iam:ListAccessKeys is denied"):
+        custodian.run([STALE], [DISABLE])
+    assert lines(custodian) == [("ana", 2, None, "skipped"), ("bob", 2, "bob-2", "disabled")]
+
+
+def test_a_key_that_another_filter_rules_out_is_skipped(iam: Any, custodian: Any) -> None:
+    iam.add("ana", OLDER, OLD)
+    first = {"type": "access-key", "key": "AccessKeyId", "value": "ana-1"}
+    custodian.run([STALE, first], [DISABLE])
+    assert iam.changed == []
+    assert lines(custodian) == [("ana", 2, None, "skipped")]
+
+
+def test_users_matched_by_stock_filters_alone_are_not_touched(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, NEW)
+    active = {"type": "access-key", "key": "Status", "value": "Active"}
+    users = custodian.run([{"or": [STALE, active]}], [DISABLE])
+    assert len(users) == 1
+    assert iam.changed == []
+    assert lines(custodian) == []
+
+
+def test_nothing_is_touched_that_cannot_be_recorded(iam: Any, custodian: Any, mocker: Any) -> None:
+    for number in range(40):
+        iam.add(f"user{number}", NEW, OLD)
+    mocker.patch.object(outcomes, "append", side_effect=OSError(28, "No space left on device"))
+    with pytest.raises(PolicyExecutionError, match="No space left on device"):
+        custodian.run([STALE], [DISABLE])
+    assert iam.changed == []
+
+
+def test_an_intent_stands_on_disk_before_the_key_is_touched(
+    iam: Any, custodian: Any, mocker: Any
+) -> None:
+    iam.add("ana", NEW, OLD)
+    seen = []
+    path = custodian.folder / "test" / outcomes.INTENTS_FILE
+
+    def update(**arguments: Any) -> Any:
+        seen.extend(outcomes.read(path))
+        raise KeyboardInterrupt  # killed
+
+    mocker.patch.object(iam, "update_access_key", update)
+    with pytest.raises(KeyboardInterrupt):
+        custodian.run([STALE], [DISABLE])
+    assert [(line.access_key_id, line.outcome) for line in seen] == [("ana-2", "intended")]
+
+
+@pytest.mark.parametrize("action", [DISABLE, DELETE])
+@pytest.mark.parametrize(
+    ("filters", "says"),
+    [
+        ([], "needs a stale-access-key filter"),
+        ([{"type": "expiring-access-key"}], "needs a stale-access-key filter"),
+        (["rotation-exempt"], "needs a stale-access-key filter"),
+        ([{"not": [STALE]}], "not inside of a not block"),
+        ([{"not": [{"or": [STALE, INACTIVE]}]}], "not inside of a not block"),
+        ([{"type": "access-key", "key": "Status", "value": "Active"}], "needs a stale-access-key"),
+    ],
+)
+def test_an_action_without_a_filter_that_means_keys_has_no_meaning(
+    custodian: Any, action: str, filters: list[Any], says: str
+) -> None:
+    with pytest.raises(PolicyValidationError, match=says) as caught:
+        custodian.policy(filters, [action]).validate()
+    assert "policy test" in str(caught.value)
+    assert action in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("action", "filters", "good"),
+    [
+        (DISABLE, [STALE], True),
+        (DISABLE, [INACTIVE], False),
+        (DELETE, [INACTIVE], True),
+        (DELETE, [STALE], False),
+        (DISABLE, [{"or": [STALE, INACTIVE]}], True),
+        (DELETE, [{"or": [{"and": [INACTIVE]}, STALE]}], True),
+    ],
+)
+def test_an_action_needs_a_filter_of_its_status(
+    custodian: Any, action: str, filters: list[Any], good: bool
+) -> None:
+    policy = custodian.policy(filters, [action])
+    if good:
+        policy.validate()
+    else:
+        with pytest.raises(PolicyValidationError, match="status: (Active|Inactive)"):
+            policy.validate()
+
+
+@pytest.mark.parametrize("option", ["matched", "age", "dryrun"])
+@pytest.mark.parametrize(("action", "filters"), [(DISABLE, [STALE]), (DELETE, [INACTIVE])])
+def test_actions_have_no_options(
+    custodian: Any, action: str, filters: list[Any], option: str
+) -> None:
+    with pytest.raises(PolicyValidationError, match=f"unknown option '{option}'"):
+        custodian.policy(filters, [{"type": action, option: True}]).validate()

@@ -1,0 +1,362 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The credential report: waited for with patience, and read without guessing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from c7n_keyrot import credential_report
+from c7n_keyrot.credential_report import RawReport, ReportError, instant, parse
+
+NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
+MADE = "2026-05-01T10:00:00+00:00"
+NAMES = [
+    "user",
+    "arn",
+    *(
+        f"access_key_{slot}_{name}"
+        for slot in (1, 2)
+        for name in (
+            "active",
+            "last_rotated",
+            "last_used_date",
+            "last_used_region",
+            "last_used_service",
+        )
+    ),
+]
+PLAIN = {
+    "user": "ana",
+    "arn": "arn:aws:iam::123456789012:user/ana",
+    "access_key_1_active": "false",
+    "access_key_2_active": "true",
+    "access_key_2_last_rotated": MADE,
+}
+
+
+def text(*rows: dict[str, str], names: list[str] | None = None) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names or NAMES, restval="N/A", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**PLAIN, **row} for row in rows)
+    return out.getvalue()
+
+
+def error(code: str, operation: str = "GenerateCredentialReport") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": ""}}, operation)
+
+
+# Parsing
+
+
+@pytest.mark.parametrize(
+    ("fields", "active", "has_key", "rotated"),
+    [
+        ({}, True, True, True),
+        ({"access_key_2_active": "TRUE"}, True, True, True),
+        ({"access_key_2_active": " True "}, True, True, True),
+        ({"access_key_2_active": "false"}, False, True, True),
+        ({"access_key_2_active": "FALSE"}, False, True, True),
+        ({"access_key_2_active": "N/A"}, False, True, True),
+        ({"access_key_2_active": "false", "access_key_2_last_rotated": "N/A"}, False, False, False),
+        ({"access_key_2_active": "", "access_key_2_last_rotated": ""}, False, False, False),
+        ({"access_key_2_active": "FALSE", "access_key_2_last_rotated": "n/a"}, False, False, False),
+        ({"access_key_2_last_rotated": "N/A"}, True, True, False),
+        ({"access_key_2_last_rotated": "no_information"}, True, True, False),
+        ({"access_key_2_last_rotated": "not_supported"}, True, True, False),
+        ({"access_key_2_last_rotated": "last May"}, True, True, False),
+        ({"access_key_2_active": "false", "access_key_2_last_rotated": "?"}, False, True, False),
+        ({"access_key_2_active": "yes"}, None, True, True),
+        ({"access_key_2_active": "1", "access_key_2_last_rotated": "N/A"}, None, True, False),
+    ],
+)
+def test_a_slot_says_what_the_report_says_and_guesses_nothing(
+    fields: dict[str, str], active: bool | None, has_key: bool, rotated: bool
+) -> None:
+    slot = parse(text(fields).encode(), NOW).rows["ana"].slots[1]
+    assert (slot.active, slot.has_key) == (active, has_key)
+    assert slot.last_rotated == (instant(MADE) if rotated else None)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2026-05-01T10:00:00+00:00", datetime(2026, 5, 1, 10, tzinfo=timezone.utc)),
+        ("2026-05-01T10:00:00Z", datetime(2026, 5, 1, 10, tzinfo=timezone.utc)),
+        ("2026-05-01T12:30:00+02:30", datetime(2026, 5, 1, 10, tzinfo=timezone.utc)),
+        ("2026-05-01T00:00:00-10:00", datetime(2026, 5, 1, 10, tzinfo=timezone.utc)),
+        ("2026-05-01T10:00:00.999999+00:00", datetime(2026, 5, 1, 10, tzinfo=timezone.utc)),
+        ("2026-05-01T10:00:00", None),  # whose ten o'clock?
+        ("2026-05-01", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("9999-12-31T23:59:59-14:00", None),
+        ("2026-02-30T10:00:00+00:00", None),
+        ("N/A", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_instants_are_utc_or_nothing(value: str | None, expected: datetime | None) -> None:
+    assert instant(value) == expected
+    if expected:
+        assert instant(value).tzinfo is timezone.utc  # type: ignore[union-attr]
+
+
+@given(st.text())
+def test_any_text_is_an_instant_or_none(value: str) -> None:
+    found = instant(value)
+    assert found is None or (found.utcoffset() == timedelta(0) and found.microsecond == 0)
+
+
+@given(
+    when=st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2999, 1, 1)),
+    minutes=st.integers(-14 * 60, 14 * 60),
+)
+def test_one_instant_written_with_any_offset_is_read_as_one_instant(
+    when: datetime, minutes: int
+) -> None:
+    utc = when.replace(microsecond=0, tzinfo=timezone.utc)
+    written = utc.astimezone(timezone(timedelta(minutes=minutes))).isoformat()
+    assert instant(written) == utc
+
+
+@given(order=st.permutations([*NAMES, "cert_1_active", "mfa_active", "new column, of tomorrow"]))
+def test_columns_are_found_by_their_names(order: list[str]) -> None:
+    row = parse(text({"access_key_2_last_used_service": "s3"}, names=order), NOW).rows["ana"]
+    assert row.slots[1].last_rotated == instant(MADE)
+    assert row.slots[1].last_used_service == "s3"
+    assert not row.slots[0].has_key
+
+
+@pytest.mark.parametrize("column", credential_report.NEEDED)
+def test_a_needed_column_that_is_missing_is_named(column: str) -> None:
+    names = [name for name in NAMES if name != column]
+    with pytest.raises(ReportError, match=f"'{column}' is missing"):
+        parse(text({}, names=names), NOW)
+
+
+@pytest.mark.parametrize("column", sorted(set(NAMES) - set(credential_report.NEEDED)))
+def test_columns_about_the_last_use_may_be_missing(column: str) -> None:
+    names = [name for name in NAMES if name != column]
+    assert parse(text({}, names=names), NOW).rows["ana"].slots[1].active
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "'user' is missing"),
+        (b"\n\n", "'user' is missing"),
+        (b"<html>no report</html>", "'user' is missing"),
+        (text({}).encode()[:-20], "not as many fields"),
+        (text({}).encode() + b"bob,arn\n", "not as many fields"),
+        (text({}).encode() + b"bob,arn," + b"x," * 20 + b"\n", "not as many fields"),
+        (text({}).encode() + b'"bob', "not CSV|not as many fields"),
+        (text({}).encode() + b"\xff\xfe", "not UTF-8"),
+        (text({"arn": "a" * 200_000}).encode(), "not CSV"),
+    ],
+)
+def test_what_is_no_whole_report_is_one_clear_error(content: bytes, reason: str) -> None:
+    with pytest.raises(ReportError, match=reason) as caught:
+        parse(content, NOW)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.data())
+def test_a_report_that_is_cut_inside_of_a_row_is_refused(data: Any) -> None:
+    names = ["ana", "bob", "cleo"]
+    lines = text(*({"user": name} for name in names)).splitlines()
+    row = data.draw(st.integers(1, 3))
+    # Inside of the last field nothing tells, and the keys' columns come before it.
+    cut = data.draw(st.integers(1, lines[row].rindex(",")))
+    with pytest.raises(ReportError, match="not as many fields"):
+        parse("\n".join([*lines[:row], lines[row][:cut]]), NOW)
+
+
+def test_the_root_account_is_no_user() -> None:
+    report = parse(text({"user": "<root_account>"}, {"user": "ana"}), NOW)
+    assert list(report.rows) == ["ana"]
+    assert report.user_count == 1
+
+
+def test_a_name_that_stands_twice_has_no_row_but_counts_as_a_user() -> None:
+    stale = {"user": "twin", "access_key_2_last_rotated": "2020-01-01T00:00:00+00:00"}
+    report = parse(text({"user": "twin"}, {}, stale, stale), NOW)
+    assert list(report.rows) == ["ana"]
+    assert report.duplicates == {"twin"}
+    assert report.user_count == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["=cmd()", "+1", "-x", "@home", "a,b", 'say "hi"', "Ünïcode", "two\nlines"]
+)
+def test_odd_names_are_kept_as_they_are(name: str) -> None:
+    arn = f"arn:aws:iam::123456789012:user/<&>/{name}"
+    row = parse(text({"user": name, "arn": arn}).encode(), NOW).rows[name]
+    assert (row.user, row.arn) == (name, arn)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column() -> None:
+    assert "ana" in parse(b"\xef\xbb\xbf" + text({}).encode(), NOW).rows
+
+
+def test_the_instant_of_the_making_is_utc() -> None:
+    local = NOW.astimezone(timezone(timedelta(hours=-5)))
+    assert parse(text({}), local).generated.utcoffset() == timedelta(0)
+    assert parse(text({}), local).generated == NOW
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"user": st.text("abc", min_size=1, max_size=3)},
+            optional={
+                name: st.sampled_from(["true", "false", "N/A", "", MADE, "x", "2026-01-01"])
+                for name in NAMES[2:]
+            },
+        ),
+        max_size=8,
+    )
+)
+def test_every_user_is_either_a_row_or_a_duplicate(rows: list[dict[str, str]]) -> None:
+    report = parse(text(*rows), NOW)
+    names = [row["user"] for row in rows]
+    assert set(names) == set(report.rows) | report.duplicates
+    assert report.duplicates == {name for name in names if names.count(name) > 1}
+    for row in report.rows.values():
+        for slot in row.slots:
+            assert slot.has_key or (slot.active is False and slot.last_rotated is None)
+
+
+# Fetching
+
+
+class Clock:
+    """Time passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now, self.pauses = 0.0, list[float]()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+def fetch(mocker: Any, generate: Any, get: Any = None, limit: float = 300) -> Any:
+    """Fetch from a client that answers so, one after the other; states, codes or errors."""
+
+    def answers(given: Any, good: Any) -> Any:
+        for answer in given:
+            if isinstance(answer, Exception):
+                yield answer
+            else:
+                yield good(answer)
+
+    client = mocker.Mock()
+    client.generate_credential_report.side_effect = answers(generate, lambda s: {"State": s})
+    client.get_credential_report.side_effect = answers(
+        get or [b"text"], lambda content: {"Content": content, "GeneratedTime": NOW}
+    )
+    clock = Clock()
+    raw = credential_report.fetch(client, limit, sleep=clock.sleep, clock=clock)
+    return raw, clock, client
+
+
+def test_a_report_that_is_there_costs_two_calls_and_no_pause(mocker: Any) -> None:
+    raw, clock, client = fetch(mocker, ["COMPLETE"])
+    assert raw == RawReport(b"text", NOW)
+    assert clock.pauses == []
+    assert client.generate_credential_report.call_count == 1
+
+
+def test_a_report_is_waited_for_with_growing_pauses(mocker: Any) -> None:
+    states = ["STARTED", *["INPROGRESS"] * 12, "COMPLETE"]
+    _, clock, _ = fetch(mocker, states)
+    assert clock.pauses[0] <= 1
+    assert clock.pauses == sorted(clock.pauses)
+    assert max(clock.pauses) <= 10
+
+
+@pytest.mark.parametrize("code", ["ReportNotPresent", "ReportInProgress", "ReportExpired"])
+def test_two_runs_at_once_may_make_the_report_vanish_again(mocker: Any, code: str) -> None:
+    raw, _, client = fetch(
+        mocker,
+        ["COMPLETE", "STARTED", "INPROGRESS", "COMPLETE"],
+        [error(code, "GetCredentialReport"), b"text"],
+    )
+    assert raw.content == b"text"
+    assert client.get_credential_report.call_count == 2
+
+
+@pytest.mark.parametrize("code", sorted(credential_report.THROTTLED))
+def test_throttling_is_waited_out_at_both_calls(mocker: Any, code: str) -> None:
+    raw, clock, _ = fetch(
+        mocker, [error(code), "COMPLETE", "COMPLETE"], [error(code, "GetCredentialReport"), b"t"]
+    )
+    assert raw.content == b"t"
+    assert len(clock.pauses) == 2
+
+
+@pytest.mark.parametrize("code", sorted(credential_report.DENIED))
+@pytest.mark.parametrize("at", ["generate", "get"])
+def test_a_denied_call_is_named_at_once(mocker: Any, code: str, at: str) -> None:
+    denied = error(code)
+    with pytest.raises(ReportError) as caught:
+        fetch(mocker, [denied] if at == "generate" else ["COMPLETE"], [denied])
+    action = "GenerateCredentialReport" if at == "generate" else "GetCredentialReport"
+    assert f"iam:{action} is denied ({code})" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        (["INPROGRESS"] * 999, "INPROGRESS"),
+        ([error("Throttling")] * 999, "Throttling"),
+        ([error("ReportInProgress")] * 999, "ReportInProgress"),
+    ],
+)
+@pytest.mark.parametrize("limit", [0, 7, 300])
+def test_past_the_limit_it_ends_with_what_aws_said_last(
+    mocker: Any, answers: list[Any], reason: str, limit: float
+) -> None:
+    with pytest.raises(ReportError, match=re.escape(f"not ready after {limit} s")) as caught:
+        fetch(mocker, answers, limit=limit)
+    assert reason in str(caught.value)
+
+
+def test_the_limit_is_kept(mocker: Any) -> None:
+    clock = Clock()
+    client = mocker.Mock()
+    client.generate_credential_report.return_value = {"State": "INPROGRESS"}
+    with pytest.raises(ReportError):
+        credential_report.fetch(client, 60, sleep=clock.sleep, clock=clock)
+    assert clock.now <= 60
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId", "ServiceFailure"])
+def test_other_errors_are_not_hidden(mocker: Any, code: str) -> None:
+    with pytest.raises(ClientError, match=code):
+        fetch(mocker, [error(code)])
+
+
+def test_progress_is_told_before_each_pause(mocker: Any) -> None:
+    clock, told = Clock(), list[float]()
+    client = mocker.Mock()
+    client.generate_credential_report.side_effect = [
+        {"State": state} for state in ("STARTED", "INPROGRESS", "COMPLETE")
+    ]
+    client.get_credential_report.return_value = {"Content": b"", "GeneratedTime": NOW}
+    credential_report.fetch(client, 60, told.append, clock.sleep, clock)
+    assert told == [0.0, 0.5]

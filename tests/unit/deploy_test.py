@@ -1,0 +1,150 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The CloudFormation templates: valid, and no more than the pack needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from c7n.config import Config
+from c7n.loader import PolicyLoader
+from cloudformation import DEPLOY, actions, hub, member
+
+from demo.aws import HUB, ORGANIZATION_ID, REGION
+from demo.iam_policy import allows
+
+ROOT = Path(__file__).parents[2]
+ACCOUNT = "111111111111"
+PACK = ROOT / "policies" / "second-access-key.yml"
+NOTIFY_ONLY = ROOT / "examples" / "notify-only.yml"
+USER = f"arn:aws:iam::{ACCOUNT}:user/alice"
+
+
+def test_cfn_lint() -> None:
+    """Not a warning either."""
+    script = Path(sys.executable).parent / "cfn-lint"
+    args = [script, "--include-checks", "I", "--", *sorted(DEPLOY.glob("*.yml"))]
+    done = subprocess.run(args, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def needed(path: Path) -> set[str]:
+    """What the member's role is asked for: Custodian's own sum, and what only its notify knows."""
+    loader = PolicyLoader(Config.empty(region=REGION, account_id=ACCOUNT))
+    policies = loader.load_data(yaml.safe_load(path.read_text("utf-8")), "memory://")
+    found: set[str] = set()
+    for policy in policies:
+        found |= policy.get_permissions()
+        for notify in (a for a in policy.resource_manager.actions if a.type == "notify"):
+            assert notify.data["assume_role"] is False  # so the hub sends, not the member
+            found.add("iam:ListAccountAliases")
+    return found - {"sqs:SendMessage"}
+
+
+@pytest.mark.parametrize(("mode", "path"), [("enforcing", PACK), ("read-only", NOTIFY_ONLY)])
+def test_member_role_may_do_what_the_pack_needs_and_nothing_more(mode: str, path: Path) -> None:
+    document = member(ACCOUNT, HUB, mode)["policy"]
+    assert sorted(actions(document)) == sorted(needed(path))
+    assert "*" not in "".join(actions(document))
+    assert not any("NotAction" in s or "NotResource" in s for s in document["Statement"])
+
+
+def test_read_only_is_the_default_and_lacks_what_changes() -> None:
+    enforcing, read_only = (
+        set(actions(member(ACCOUNT, HUB, mode)["policy"])) for mode in ("enforcing", "read-only")
+    )
+    assert enforcing - read_only == {"iam:UpdateAccessKey"}
+    template = (DEPLOY / "member-role.yml").read_text("utf-8")
+    assert "Default: read-only" in template
+
+
+@pytest.mark.parametrize(
+    ("user", "allowed"),
+    [
+        ("user/alice", True),
+        ("user/team/alice", True),
+        ("user/break-glass/root-2", False),
+        ("role/alice", False),
+    ],
+)
+def test_only_users_outside_the_protected_path(user: str, allowed: bool) -> None:
+    document = member(ACCOUNT, HUB, ProtectedPath="/break-glass/")["policy"]
+    arn = f"arn:aws:iam::{ACCOUNT}:{user}"
+    assert allows([document], "iam:UpdateAccessKey", arn, {}) is allowed
+
+
+@pytest.mark.parametrize(
+    ("account", "external_id", "trusted"),
+    [
+        (HUB, "c7n-keyrot-2f6c1d", True),
+        (HUB, "another", False),
+        (HUB, None, False),
+        ("999999999999", "c7n-keyrot-2f6c1d", False),
+    ],
+)
+def test_only_the_hub_with_the_external_id(
+    account: str, external_id: str | None, trusted: bool
+) -> None:
+    facts = {"aws:PrincipalAccount": account, "principal": f"arn:aws:iam::{account}:user/runner"}
+    if external_id:
+        facts["sts:ExternalId"] = external_id
+    trust = member(ACCOUNT, HUB)["trust"]
+    assert allows([trust], "sts:AssumeRole", "*", facts) is trusted
+
+
+@pytest.fixture
+def resources() -> dict[str, Any]:
+    return hub(HUB, ORGANIZATION_ID)
+
+
+def test_queues_are_encrypted_and_the_first_has_the_second_behind_it(
+    resources: dict[str, Any],
+) -> None:
+    assert resources["Queue"]["SqsManagedSseEnabled"] is True
+    assert resources["DeadLetters"]["SqsManagedSseEnabled"] is True
+    redrive = resources["Queue"]["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"].endswith(":c7n-keyrot-dead-letters")
+    assert 1 < redrive["maxReceiveCount"] < 10
+
+
+@pytest.mark.parametrize(
+    ("organization", "tls", "action", "allowed"),
+    [
+        (ORGANIZATION_ID, "true", "sqs:SendMessage", True),
+        (ORGANIZATION_ID, "false", "sqs:SendMessage", False),
+        (ORGANIZATION_ID, "true", "sqs:ReceiveMessage", False),
+        ("o-another000", "true", "sqs:SendMessage", False),
+        (None, "true", "sqs:SendMessage", False),
+    ],
+)
+def test_the_organization_may_send_and_only_send(
+    resources: dict[str, Any], organization: str | None, tls: str, action: str, allowed: bool
+) -> None:
+    facts = {"aws:PrincipalAccount": ACCOUNT, "principal": USER, "aws:SecureTransport": tls}
+    if organization:
+        facts["aws:PrincipalOrgID"] = organization
+    document = resources["QueuePolicy"]["PolicyDocument"]
+    queue = f"arn:aws:sqs:{REGION}:{HUB}:c7n-keyrot"
+    assert allows([document], action, queue, facts) is allowed
+
+
+def test_mailer_and_runner(resources: dict[str, Any]) -> None:
+    mailer = resources["MailerRole"]["Policies"][0]["PolicyDocument"]
+    assert set(actions(mailer)) == {
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "ses:SendEmail",
+        "ses:SendRawEmail",
+    }
+    runner = resources["RunnerPolicy"]["PolicyDocument"]
+    assert actions(runner) == ["sts:AssumeRole", "sqs:SendMessage", "sqs:GetQueueUrl"]
+    ours = {"aws:ResourceOrgID": ORGANIZATION_ID}
+    role = f"arn:aws:iam::{ACCOUNT}:role/"
+    assert allows([runner], "sts:AssumeRole", f"{role}c7n-keyrot", ours)
+    assert not allows([runner], "sts:AssumeRole", f"{role}admin", ours)
+    assert not allows([runner], "sts:AssumeRole", f"{role}c7n-keyrot", {})

@@ -1,0 +1,173 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the docstrings, the schemas and the permissions say is true."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from c7n.config import Config
+from c7n.exceptions import PolicyValidationError
+from c7n.loader import PolicyLoader
+from c7n.query import sources
+from c7n.resources import load_resources
+from c7n.resources.iam import User
+
+from c7n_keyrot.actions import DeleteAccessKey, DisableAccessKey
+from c7n_keyrot.filters import ExpiringAccessKey, RotationExempt, StaleAccessKey
+from c7n_keyrot.plugin import register
+from c7n_keyrot.source import CredentialReportSource
+
+FILTERS = [StaleAccessKey, ExpiringAccessKey, RotationExempt]
+ACTIONS = [DisableAccessKey, DeleteAccessKey]
+ELEMENTS = [*FILTERS, *ACTIONS]
+
+
+def doc(element: Any) -> str:
+    return inspect.getdoc(element) or ""
+
+
+def examples(element: Any) -> list[str]:
+    """The code blocks that are YAML, without what follows them at the margin."""
+    blocks = doc(element).split(".. code-block:: yaml\n")[1:]
+    return [re.split(r"\n(?=\S)", block)[0] for block in blocks]
+
+
+def load(text: str) -> list[Any]:
+    load_resources({"aws.iam-user"})
+    config = Config.empty(region="us-east-1", account_id="123456789012")
+    return list(PolicyLoader(config).load_data(yaml.safe_load(text), "memory://"))
+
+
+CASES = [(element, text) for element in ELEMENTS for text in examples(element)]
+
+
+@pytest.mark.parametrize(("element", "text"), CASES, ids=lambda case: getattr(case, "type", ""))
+def test_every_example_is_a_policy_that_validates(element: Any, text: str) -> None:
+    policies = load(text)
+    for policy in policies:
+        policy.validate()
+    used = [
+        one.type
+        for policy in policies
+        for one in [*policy.resource_manager.iter_filters(), *policy.resource_manager.actions]
+    ]
+    assert element.type in used
+
+
+@pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)
+def test_every_element_has_an_example(element: Any) -> None:
+    assert examples(element)
+
+
+@pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)
+def test_schemas_forbid_unknown_keys(element: Any) -> None:
+    assert element.schema["additionalProperties"] is False
+    kind = "filters" if element in FILTERS else "actions"
+    one = {"type": element.type, "no-such-option": 1}
+    data = {"policies": [{"name": "p", "resource": "aws.iam-user", kind: [one]}]}
+    with pytest.raises(PolicyValidationError, match="no-such-option"):
+        load(yaml.safe_dump(data))
+
+
+@pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)
+def test_the_documented_options_are_those_of_the_schema(element: Any) -> None:
+    documented = re.findall(r"^- ``([\w-]+)``", doc(element), re.MULTILINE)
+    assert sorted(documented) == sorted(set(element.schema["properties"]) - {"type"})
+
+
+@pytest.mark.parametrize("element", FILTERS, ids=lambda element: element.type)
+def test_the_documented_defaults_are_those_of_the_schema(element: Any) -> None:
+    text = re.sub(r"\s+", " ", doc(element))
+    for name, option in element.schema["properties"].items():
+        if option.get("default") not in (None, False):
+            line = text.split(f"- ``{name}``")[1].split(" - ``")[0]
+            default = re.escape(str(option["default"]))
+            assert re.search(rf"\b{default} \(default\)|\(default {default}\)", line), name
+
+
+@pytest.mark.parametrize(
+    ("element", "options"),
+    [
+        (StaleAccessKey, {"slot": 2, "days": 90, "status": "Active", "superseded": False}),
+        (StaleAccessKey, {"report-max-age": 24}),
+        (ExpiringAccessKey, {"slot": 2, "days": 90, "notice": 14, "report-max-age": 24}),
+        (RotationExempt, {"tag": "keyrot-exempt-until"}),
+    ],
+)
+def test_defaults(element: Any, options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        assert element.schema["properties"][name]["default"] == value
+        assert element({"type": element.type}).option(name) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "good"),
+    [
+        ({"type": "stale-access-key"}, True),
+        ({"type": "stale-access-key", "days": 0.5, "unused-days": 30, "superseded": True}, True),
+        ({"type": "stale-access-key", "days": 0}, False),
+        ({"type": "stale-access-key", "days": -1}, False),
+        ({"type": "stale-access-key", "days": "90"}, False),
+        ({"type": "stale-access-key", "days": True}, False),
+        ({"type": "stale-access-key", "days": 400_000}, False),
+        ({"type": "stale-access-key", "slot": 3}, False),
+        ({"type": "stale-access-key", "status": "active"}, False),
+        ({"type": "expiring-access-key", "remind-at": [14, 7]}, True),
+        ({"type": "expiring-access-key", "remind-at": []}, False),
+        ({"type": "expiring-access-key", "remind-at": None}, False),
+        ({"type": "expiring-access-key", "notice": 0}, False),
+        ({"type": "rotation-exempt", "tag": ""}, False),
+    ],
+)
+def test_custodians_own_loader_checks_the_schema(data: dict[str, Any], good: bool) -> None:
+    text = yaml.safe_dump(
+        {"policies": [{"name": "p", "resource": "aws.iam-user", "filters": [data]}]}
+    )
+    if good:
+        load(text)
+    else:
+        with pytest.raises(PolicyValidationError):
+            load(text)
+
+
+@pytest.fixture(scope="module")
+def iam_operations() -> set[str]:
+    client = boto3.client(
+        "iam", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    return set(client.meta.service_model.operation_names)
+
+
+@pytest.mark.parametrize("element", [*ELEMENTS, CredentialReportSource], ids=lambda e: e.type)
+def test_every_permission_is_a_real_action_of_iam(element: Any, iam_operations: set[str]) -> None:
+    permissions = getattr(element, "permissions", None) or element.get_permissions(None)
+    assert permissions
+    for permission in permissions:
+        service, _, action = permission.partition(":")
+        assert service == "iam"
+        assert action in iam_operations
+
+
+@pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)
+def test_the_docstring_begins_with_one_sentence(element: Any) -> None:
+    """`custodian schema` shows it."""
+    first = doc(element).splitlines()[0]
+    assert first.endswith(".")
+    assert len(first) <= 92
+
+
+def test_registering_twice_is_harmless() -> None:
+    register()
+    before = dict(User.filter_registry.items()), dict(User.action_registry.items())
+    register()
+    assert before == (dict(User.filter_registry.items()), dict(User.action_registry.items()))
+    assert User.filter_registry.get("stale-access-key") is StaleAccessKey
+    assert User.source_mapping["credential-report"] is CredentialReportSource
+    assert "credential-report" in sources.keys()  # noqa: SIM118 - a registry
+    assert User.source_mapping["describe"].__name__ == "DescribeUser"

@@ -1,0 +1,352 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded AWS behaves like AWS where moto alone doesn't."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import time
+import zlib
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+from demo import world
+from demo.aws import HUB, Account, EmbeddedAws, Key
+
+MEMBER = "111111111111"
+CONFIG = Config(retries={"total_max_attempts": 1}, read_timeout=5)
+
+
+def client(aws: EmbeddedAws, service: str = "iam", account: str = HUB, role: str = "") -> Any:
+    given = aws.credentials(account, role or None)
+    return boto3.client(
+        service,
+        region_name="us-east-1",
+        endpoint_url=aws.url,
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+        aws_session_token=given.get("AWS_SESSION_TOKEN"),
+        config=CONFIG,
+    )
+
+
+@pytest.fixture
+def aws() -> Iterator[EmbeddedAws]:
+    with EmbeddedAws() as embedded:
+        yield embedded
+    assert embedded.errors == []
+
+
+@pytest.fixture
+def account(aws: EmbeddedAws) -> Account:
+    return aws.account(HUB)
+
+
+@pytest.fixture
+def iam(aws: EmbeddedAws) -> Any:
+    return client(aws)
+
+
+def rows(text: str | bytes) -> dict[str, dict[str, str]]:
+    text = text.decode() if isinstance(text, bytes) else text
+    return {row["user"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def code(error: pytest.ExceptionInfo[ClientError]) -> str:
+    return str(error.value.response["Error"]["Code"])
+
+
+def test_nothing_of_one_instance_is_left_in_the_next() -> None:
+    with EmbeddedAws() as first:
+        first.account().add_user("alice")
+        first.fail("iam.*")
+    with EmbeddedAws() as second:
+        assert second.account().users() == []
+        assert client(second).list_users()["Users"] == []
+
+
+def test_two_open_at_once_are_refused(aws: EmbeddedAws) -> None:
+    with pytest.raises(RuntimeError, match="open in this process"):
+        EmbeddedAws().__enter__()
+
+
+def test_users_come_in_pages(account: Account, iam: Any) -> None:
+    for n in range(250):
+        account.add_user(f"u{n}", tags={"n": str(n)})
+    account.add_role()
+    assert len(iam.list_users()["Users"]) == 100
+    pages = list(iam.get_paginator("list_users").paginate())
+    assert [len(page["Users"]) for page in pages] == [100, 100, 50]
+    details = iam.get_paginator("get_account_authorization_details")
+    found = [page["UserDetailList"] for page in details.paginate(Filter=["User"], MaxItems=1000)]
+    assert [len(page) for page in found] == [250]
+    assert found[0][7]["Tags"] == [{"Key": "n", "Value": "7"}]
+    assert sum(len(page["RoleDetailList"]) for page in details.paginate()) == 1
+
+
+def test_a_report_begins_and_ends_and_is_a_snapshot(account: Account, iam: Any) -> None:
+    account.aws.report_seconds = 0.3
+    account.add_user("alice", Key(10), Key(200, last_used_days=3, last_used_service="ec2"))
+    old = account.keys("alice")[2]
+    with pytest.raises(ClientError) as error:
+        iam.get_credential_report()
+    assert code(error) == "ReportNotPresent"
+    assert iam.generate_credential_report()["State"] == "STARTED"
+    account.rotate("alice", 2)
+    assert iam.generate_credential_report()["State"] == "INPROGRESS"
+    with pytest.raises(ClientError) as error:
+        iam.get_credential_report()
+    assert code(error) == "ReportInProgress"
+    time.sleep(0.35)
+    assert iam.generate_credential_report()["State"] == "COMPLETE"
+    found = rows(iam.get_credential_report()["Content"])
+    assert list(found) == ["<root_account>", "alice"]
+    assert len(found["alice"]) == 23
+    assert found["alice"]["access_key_2_last_rotated"] == old.created.isoformat()
+    assert found["alice"]["access_key_2_last_used_service"] == "ec2"
+    assert found["alice"]["access_key_1_last_used_date"] == "N/A"
+
+
+def test_an_old_report_expires(account: Account, iam: Any) -> None:
+    account.generate_report(age_hours=5)
+    with pytest.raises(ClientError) as error:
+        iam.get_credential_report()
+    assert code(error) == "ReportExpired"
+    assert iam.generate_credential_report()["State"] == "STARTED"
+    account.set_report("a,b\n", age_hours=3)
+    answer = iam.get_credential_report()
+    assert answer["Content"] == b"a,b\n"
+    age = datetime.now(timezone.utc) - answer["GeneratedTime"]
+    assert timedelta(hours=3) <= age < timedelta(hours=3, minutes=1)
+    account.set_report_states("INPROGRESS", "STARTED")
+    states = [iam.generate_credential_report()["State"] for _ in range(3)]
+    assert states == ["INPROGRESS", "STARTED", "COMPLETE"]
+
+
+def test_a_key_keeps_its_slot_and_a_new_one_takes_the_lowest(account: Account, iam: Any) -> None:
+    first = account.add_user("alice", Key(10), Key(200)) and account.key_id("alice", 1)
+    second = account.key_id("alice", 2)
+    iam.delete_access_key(UserName="alice", AccessKeyId=first)
+    assert account.key_id("alice", 2) == second
+    row = rows(account.generate_report())["alice"]
+    assert (row["access_key_1_active"], row["access_key_1_last_rotated"]) == ("false", "N/A")
+    assert row["access_key_2_active"] == "true"
+    third = iam.create_access_key(UserName="alice")["AccessKey"]["AccessKeyId"]
+    assert account.key_id("alice", 1) == third
+
+
+def test_dates_are_whole_seconds_and_as_asked_for(account: Account, iam: Any) -> None:
+    when = datetime(2026, 5, 1, 10, 0, 1, tzinfo=timezone.utc)
+    account.add_user("twins", Key(rotated_at=when), Key(rotated_at=when))
+    account.add_user("others", Key(200), Key(200, last_used_days=2))
+    dates = [
+        key["CreateDate"] for key in iam.list_access_keys(UserName="twins")["AccessKeyMetadata"]
+    ]
+    assert dates == [when, when]
+    keys = account.keys("others")
+    assert keys[2].created - keys[1].created == timedelta(seconds=1)
+    new = iam.create_access_key(UserName=account.add_user("new"))["AccessKey"]
+    assert new["CreateDate"].microsecond == 0
+    used = iam.get_access_key_last_used(AccessKeyId=keys[2].access_key_id)
+    assert used["AccessKeyLastUsed"]["LastUsedDate"] == keys[2].last_used
+    never = iam.get_access_key_last_used(AccessKeyId=keys[1].access_key_id)
+    assert "LastUsedDate" not in never["AccessKeyLastUsed"]
+
+
+def test_hostile_paths_and_tags_survive(account: Account, iam: Any) -> None:
+    path, tags = "/<b>\"&,'/", {"<k>": "=cmd|' /C'!A0 & \"<script>\" ä"}
+    account.add_user("=1+1", None, Key(200), tags, path)
+    user = iam.get_user(UserName="=1+1")["User"]
+    assert user["Path"] == path
+    assert user["Tags"] == [{"Key": key, "Value": value} for key, value in tags.items()]
+    assert rows(account.generate_report())["=1+1"]["arn"] == user["Arn"]
+
+
+def test_assumed_roles_land_in_their_account(aws: EmbeddedAws) -> None:
+    aws.account(MEMBER).add_user("theirs")
+    arn = aws.account(MEMBER).add_role()
+    assume = client(aws, "sts").assume_role
+    given = assume(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    member = boto3.client(
+        "iam",
+        endpoint_url=aws.url,
+        region_name="us-east-1",
+        aws_access_key_id=given["AccessKeyId"],
+        aws_secret_access_key=given["SecretAccessKey"],
+        aws_session_token=given["SessionToken"],
+    )
+    assert [user["UserName"] for user in member.list_users()["Users"]] == ["theirs"]
+    assert [call.action for call in aws.account(MEMBER).log] == ["iam.ListUsers"]
+    with pytest.raises(ClientError) as error:
+        assume(RoleArn=arn + "-none", RoleSessionName="test")
+    assert code(error) == "AccessDenied"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [("Throttling", 400), ("AccessDenied", 403), ("ServiceFailure", 500), ("ExpiredToken", 403)],
+)
+def test_faults_answer_as_aws_would(account: Account, iam: Any, error: str, status: int) -> None:
+    account.add_user("alice")
+    account.add_user("bob")
+    rule = account.aws.fail("iam.GetUser", error, times=1, skip=1, user="alice")
+    iam.get_user(UserName="alice")
+    with pytest.raises(ClientError) as raised:
+        iam.get_user(UserName="alice")
+    assert code(raised) == error
+    assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+    iam.get_user(UserName="alice")
+    iam.get_user(UserName="bob")
+    assert rule.hits == 1
+
+
+@pytest.mark.parametrize("error", ["reset", "stall"])
+@pytest.mark.parametrize("late", [False, True])
+def test_connections_break(account: Account, iam: Any, error: str, late: bool) -> None:
+    account.add_user("alice", Key(1))
+    account.aws.fail("iam.UpdateAccessKey", error, late=late, seconds=0.1)
+    with pytest.raises((ConnectionError, HTTPClientError)):
+        iam.update_access_key(
+            UserName="alice", AccessKeyId=account.key_id("alice", 1), Status="Inactive"
+        )
+    assert account.status("alice", 1) == ("Inactive" if late else "Active")
+
+
+def test_hooks_run_in_between(account: Account, iam: Any) -> None:
+    account.add_user("alice", None, Key(200))
+    key_id = account.key_id("alice", 2)
+    account.aws.before(
+        "iam.UpdateAccessKey", lambda call: account.delete_key("alice", 2), user="alice"
+    )
+    seen: list[str | None] = []
+    account.aws.after("iam.ListAccessKeys", lambda call: seen.append(call.user))
+    iam.list_access_keys(UserName="alice")
+    with pytest.raises(ClientError) as error:
+        iam.update_access_key(UserName="alice", AccessKeyId=key_id, Status="Inactive")
+    assert code(error) == "NoSuchEntity"
+    assert seen == ["alice"]
+
+
+def test_above_its_limit_it_throttles(account: Account, iam: Any) -> None:
+    account.aws.limit(5)
+    codes = []
+    for _ in range(8):
+        try:
+            codes.append(str(len(iam.list_users()["Users"])))
+        except ClientError as error:
+            codes.append(error.response["Error"]["Code"])
+    assert codes[:5] == ["0"] * 5
+    assert codes[-1] == "Throttling"
+    time.sleep(0.5)
+    iam.list_users()
+
+
+def test_time_passes(account: Account, iam: Any) -> None:
+    tags = {"keyrot-exempt-until": "2027-03-31", "c7n": "x: notify@2027/03/01"}
+    account.add_user("alice", None, Key(80, last_used_days=1), tags)
+    account.generate_report()
+    before = account.keys("alice")[2]
+    account.aws.move_clock(days=20)
+    after = account.keys("alice")[2]
+    assert before.created - after.created == timedelta(days=20)
+    assert account.expected() == {"alice": after.access_key_id}
+    assert account.tags("alice") == {
+        "keyrot-exempt-until": "2027-03-11",
+        "c7n": "x: notify@2027/02/09",
+    }
+    assert iam.generate_credential_report()["State"] == "STARTED"
+
+
+def test_roles_are_held_to_their_policies(aws: EmbeddedAws) -> None:
+    account = aws.account(MEMBER)
+    account.add_user("alice", Key(1))
+    account.add_user("root-ish", Key(1), path="/break-glass/")
+    allow = {
+        "Effect": "Allow",
+        "Action": ["iam:ListAccessKeys", "iam:Get*"],
+        "Resource": f"arn:aws:iam::{MEMBER}:user/*",
+    }
+    deny = {
+        "Effect": "Deny",
+        "Action": "iam:GetUser",
+        "Resource": f"arn:aws:iam::{MEMBER}:user/break-glass/*",
+    }
+    trust = {
+        "Effect": "Allow",
+        "Action": "sts:AssumeRole",
+        "Principal": {"AWS": f"arn:aws:iam::{HUB}:root"},
+        "Condition": {"StringEquals": {"sts:ExternalId": "right"}},
+    }
+    arn = account.add_role("r", {"Statement": [allow, deny]}, {"Statement": [trust]})
+    aws.enforce()
+    iam = client(aws, "iam", MEMBER, "r")
+    iam.list_access_keys(UserName="alice")
+    iam.get_user(UserName="alice")
+    for refused in (
+        lambda: iam.list_users(),
+        lambda: iam.get_user(UserName="root-ish"),
+        lambda: client(aws, "sts").assume_role(
+            RoleArn=arn, RoleSessionName="test", ExternalId="wrong"
+        ),
+    ):
+        with pytest.raises(ClientError, match="not authorized to perform") as error:
+            refused()
+        assert code(error) == "AccessDenied"
+    client(aws, "sts").assume_role(RoleArn=arn, RoleSessionName="test", ExternalId="right")
+
+
+@pytest.mark.parametrize("organization", [False, True])
+def test_a_queue_takes_from_other_accounts_as_its_policy_says(
+    aws: EmbeddedAws, organization: bool
+) -> None:
+    url = aws.create_queue("notices", organization=organization)
+    body = base64.b64encode(zlib.compress(json.dumps({"a": 1}).encode())).decode()
+    send = client(aws, "sqs", MEMBER).send_message
+    if organization:
+        send(QueueUrl=url, MessageBody=body)
+        assert aws.messages("notices") == [{"a": 1}]
+    else:
+        with pytest.raises(ClientError) as error:
+            send(QueueUrl=url, MessageBody=body)
+        assert code(error) == "AccessDenied"
+
+
+def test_an_unknown_action_is_no_failure_of_the_server(iam: Any) -> None:
+    with pytest.raises(ClientError) as error:
+        iam.simulate_principal_policy(PolicySourceArn="arn:aws:iam::1:user/x", ActionNames=["a:b"])
+    assert code(error) == "InvalidAction"
+
+
+def test_the_people_are_what_the_table_says(account: Account) -> None:
+    table = world.seed_account(account)
+    keys = {person.name: account.keys(person.name) for person in table}
+    assert {p.verdict for p in table} == {
+        "absent",
+        "inactive",
+        "fresh",
+        "expiring",
+        "stale",
+        "unknown",
+    }
+    gone = {p.name for p in table if p.rotated_since} | {"tomas"}
+    expected = {p.name for p in table if p.verdict == "stale"} - gone
+    assert set(account.expected()) - gone == expected
+    assert list(keys["emre"]) == [2]
+    assert len({key.created for key in keys["lena"].values()}) == 1
+
+
+def test_the_benchmark_has_so_many_to_find(account: Account) -> None:
+    find = world.seed_bench(account, 500, 40)
+    assert len(find) == 40
+    assert find == account.expected()
+    dates = [key.created for key in account.live_keys()]
+    assert len(dates) == len(set(dates))

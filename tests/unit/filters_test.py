@@ -1,0 +1,738 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the filters select, what they leave on the user, and which options they refuse."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from c7n.exceptions import PolicyExecutionError, PolicyValidationError
+
+NEW, OLD, OLDER = 10, 200, 300
+SECOND = 1 / 86400
+STALE, EXPIRING = "stale-access-key", "expiring-access-key"
+ON, OFF = "Active", "Inactive"
+
+
+def stale(**options: Any) -> dict[str, Any]:
+    return {"type": STALE, **{name.replace("_", "-"): value for name, value in options.items()}}
+
+
+def expiring(**options: Any) -> dict[str, Any]:
+    return {**stale(**options), "type": EXPIRING}
+
+
+@pytest.fixture
+def at(mocker: Any) -> datetime:
+    """A clock that stands still, so that the second of a boundary doesn't pass meanwhile."""
+    now = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
+    clock = mocker.patch("c7n_keyrot.policy_run.datetime", wraps=datetime)
+    clock.now.side_effect = lambda zone=None: now.astimezone(zone)
+    return now
+
+
+# stale-access-key
+
+
+@pytest.mark.parametrize(
+    ("slot1", "slot2", "options", "expected"),
+    [
+        (NEW, OLD, {}, ["u-2"]),
+        (None, OLD, {}, ["u-2"]),
+        (OLD, NEW, {}, None),
+        (OLD, None, {}, None),
+        (None, None, {}, None),
+        (NEW, (OLD, OFF), {}, None),
+        (OLD, NEW, {"slot": 1}, ["u-1"]),
+        (OLD, None, {"slot": 1}, ["u-1"]),
+        (NEW, OLD, {"slot": 1}, None),
+        (NEW, (OLD, OFF), {"status": OFF}, ["u-2"]),
+        (NEW, OLD, {"status": OFF}, None),
+        (NEW, (60, OFF), {"status": OFF}, None),
+        (NEW, (60, OFF), {"status": OFF, "days": 30}, ["u-2"]),
+        (NEW, OLD, {"days": 250}, None),
+        (NEW, 1, {"days": 0.5}, ["u-2"]),
+        (NEW, OLD, {"days": 365_000}, None),
+        (NEW, -5, {}, None),  # a date in the future
+    ],
+)
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+def test_stale(
+    iam: Any,
+    custodian: Any,
+    slot1: Any,
+    slot2: Any,
+    options: dict[str, Any],
+    expected: list[str] | None,
+    source: str,
+) -> None:
+    iam.add("u", slot1, slot2)
+    assert custodian.matched([stale(**options)], source=source).get("u") == expected
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/St_Johns", "Pacific/Kiritimati"])
+@pytest.mark.parametrize(
+    ("past", "options", "found"),
+    [
+        (timedelta(days=90), {}, False),
+        (timedelta(days=90, seconds=1), {}, True),
+        (timedelta(days=90, seconds=-1), {}, False),
+        (timedelta(days=7.5), {"days": 7.5}, False),
+        (timedelta(days=7.5, seconds=1), {"days": 7.5}, True),
+    ],
+)
+def test_the_boundary_is_exact_to_the_second_in_any_time_zone(
+    iam: Any,
+    custodian: Any,
+    at: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    past: timedelta,
+    options: dict[str, Any],
+    found: bool,
+    zone: str,
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        iam.add("u", None, (at - past).astimezone(timezone(timedelta(hours=5, minutes=30))))
+        assert bool(custodian.matched([stale(**options)])) is found
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "found"),
+    [
+        ("rotate", logging.INFO, None),
+        ("delete", logging.INFO, None),
+        ("disable", logging.INFO, None),
+        ("swap", logging.INFO, None),
+        ("delete user", logging.INFO, None),
+        ("redate", logging.WARNING, []),
+        ("delete other", None, ["u-2"]),
+        ("rotate other", None, ["u-2"]),
+        ("disable other", None, ["u-2"]),
+    ],
+)
+def test_what_changed_since_the_report_counts(
+    iam: Any,
+    custodian: Any,
+    caplog: pytest.LogCaptureFixture,
+    change: str,
+    level: int | None,
+    found: list[str] | None,
+) -> None:
+    iam.add("u", OLDER, OLD)
+    mine, other = iam.key("u-2"), iam.key("u-1")
+    if change == "rotate":
+        iam.keys["u"].remove(mine)
+        iam.add_key("u", "new")
+    elif change == "delete":
+        iam.keys["u"].remove(mine)
+    elif change == "disable":
+        mine["Status"] = OFF
+    elif change == "swap":
+        iam.keys["u"].clear()
+        iam.add_key("u", "new")
+    elif change == "delete user":
+        del iam.users["u"]
+    elif change == "redate":
+        iam.keys["u"].remove(other)
+        mine["CreateDate"] -= timedelta(days=1)
+    elif change == "delete other":
+        iam.keys["u"].remove(other)
+    elif change == "rotate other":
+        iam.keys["u"].remove(other)
+        iam.add_key("u", "new")
+    elif change == "disable other":
+        other["Status"] = OFF
+    with caplog.at_level(logging.INFO, "custodian.keyrot"):
+        assert custodian.matched([stale()]).get("u") == found
+    about = [record.levelno for record in caplog.records if "user 'u'" in record.getMessage()]
+    assert about == ([level] if level else [])
+
+
+def test_a_key_told_by_elimination_is_matched_and_marked_as_drifted(
+    iam: Any, custodian: Any
+) -> None:
+    iam.add("u", NEW, OLD)
+    iam.key("u-2")["CreateDate"] += timedelta(seconds=1)
+    (user,) = custodian.run([stale()])
+    (record,) = user["c7n:keyrot"]
+    assert (record["access_key_id"], record["identified"]) == ("u-2", "elimination")
+    assert record["drift"] is True
+    assert record["last_rotated"] == iam.key("u-2")["CreateDate"].isoformat()
+
+
+def test_two_keys_of_one_second_are_reported_without_a_key(iam: Any, custodian: Any) -> None:
+    iam.add("u", OLD, OLD)
+    (user,) = custodian.run([stale()])
+    (record,) = user["c7n:keyrot"]
+    assert user["c7n:matched-keys"] == []
+    assert (record["verdict"], record["identified"]) == ("stale", "ambiguous")
+    assert record["access_key_id"] is record["status"] is None
+    assert record["age_days"] == OLD
+
+
+@pytest.mark.parametrize(
+    ("date", "active"), [("N/A", "true"), ("last year", "true"), (None, "perhaps"), ("", "TRUE")]
+)
+@pytest.mark.parametrize("data", [stale(), stale(status=OFF), expiring(days=1000, notice=999)])
+def test_unknown_ones_are_warned_of_and_never_selected(
+    iam: Any,
+    custodian: Any,
+    caplog: pytest.LogCaptureFixture,
+    date: str | None,
+    active: str,
+    data: dict[str, Any],
+) -> None:
+    iam.add("u", NEW, OLD)
+    iam.rows["u"][7] = active
+    iam.rows["u"][8] = iam.rows["u"][8] if date is None else date
+    assert custodian.run([data], ["disable-access-key"] if data == stale() else []) == []
+    warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == 1
+    assert "'u': key 2 is unknown" in warned[0].getMessage()
+    assert iam.changed == []
+
+
+def test_a_name_that_stands_twice_is_warned_of_and_the_run_goes_on(
+    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    iam.add("twin", NEW, OLD)
+    iam.add("ana", NEW, OLD)
+    iam.rows["again"] = iam.rows["twin"]
+    custodian.run([stale()], ["disable-access-key"])
+    assert iam.changed == [("ana", "ana-2", "Inactive")]
+    (warned,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "'twin' stands twice" in warned.getMessage()
+
+
+def test_users_who_are_not_in_the_report_are_not_matched(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("new", NEW, OLD)
+    del iam.rows["new"]
+    assert list(custodian.matched([stale()], source="describe")) == ["ana"]
+
+
+# unused-days and superseded: (last use of key 2, last use of key 1) in days ago
+
+
+@pytest.mark.parametrize(
+    ("used2", "expected"),
+    [(None, True), (31, True), (30 + SECOND, True), (30, False), (29, False), (0, False)],
+)
+def test_unused_days(
+    iam: Any, custodian: Any, at: datetime, used2: float | None, expected: bool
+) -> None:
+    iam.add("u", at - timedelta(days=NEW), at - timedelta(days=OLD))
+    if used2 is not None:
+        iam.used["u-2"] = at - timedelta(days=used2)
+    assert bool(custodian.matched([stale(unused_days=30)])) is expected
+
+
+@pytest.mark.parametrize(
+    ("slot1", "used1", "used2", "expected"),
+    [
+        (NEW, 1, 2, True),
+        (NEW, 1, None, True),
+        (NEW, 2, 1, False),  # the old key was used last
+        (NEW, 1, 1, False),  # at the same instant
+        (NEW, None, 1, False),
+        (NEW, None, None, False),
+        ((NEW, OFF), 1, 2, False),
+        (OLDER, 1, 2, False),  # an older one doesn't supersede
+        (None, None, 2, False),
+    ],
+)
+def test_superseded(
+    iam: Any,
+    custodian: Any,
+    at: datetime,
+    slot1: Any,
+    used1: float | None,
+    used2: float | None,
+    expected: bool,
+) -> None:
+    iam.add("u", slot1, OLD)
+    for key_id, used in (("u-1", used1), ("u-2", used2)):
+        if used is not None:
+            iam.used[key_id] = at - timedelta(days=used)
+    assert bool(custodian.matched([stale(superseded=True)])) is expected
+
+
+@pytest.mark.parametrize(
+    ("used1", "used2", "expected"),
+    [(1, 60, True), (1, 5, False), (70, 60, False), (None, 60, False), (1, None, True)],
+)
+def test_superseded_and_unused_days_both_count(
+    iam: Any,
+    custodian: Any,
+    at: datetime,
+    used1: float | None,
+    used2: float | None,
+    expected: bool,
+) -> None:
+    iam.add("u", 100, OLD)
+    for key_id, used in (("u-1", used1), ("u-2", used2)):
+        if used is not None:
+            iam.used[key_id] = at - timedelta(days=used)
+    filters = [stale(superseded=True, unused_days=30)]
+    assert bool(custodian.matched(filters)) is expected
+
+
+def test_the_live_last_use_decides_not_the_reports(iam: Any, custodian: Any) -> None:
+    iam.add("u", NEW, OLD)
+    iam.rows["u"][9] = (iam.now - timedelta(days=100)).isoformat()
+    iam.used["u-2"] = iam.now - timedelta(days=1)
+    assert custodian.matched([stale(unused_days=30)]) == {}
+    iam.used["u-2"] = iam.now - timedelta(days=60)
+    (user,) = custodian.run([stale(unused_days=30)])
+    assert user["c7n:keyrot"][0]["last_used_date"] == iam.used["u-2"].isoformat()
+
+
+def test_without_these_options_nobody_asks_for_last_uses(iam: Any, custodian: Any) -> None:
+    iam.add("u", NEW, OLD)
+    custodian.run([stale(superseded=False)])
+    assert iam.calls["GetAccessKeyLastUsed"] == 0
+
+
+@pytest.mark.parametrize("options", [{"unused_days": 30}, {"superseded": True}])
+def test_a_last_use_that_cannot_be_read_is_no_never_used(
+    iam: Any, custodian: Any, options: dict[str, Any]
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, OLD)
+    iam.used["bob-1"] = iam.now
+    iam.errors["GetAccessKeyLastUsed", "ana-2"] = "AccessDenied"
+    with pytest.raises(PolicyExecutionError, match="'ana': last use not read"):
+        custodian.run([stale(**options)], ["disable-access-key"])
+    assert iam.changed == [("bob", "bob-2", "Inactive")]
+
+
+def test_a_key_that_vanishes_while_its_use_is_read_is_gone(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.errors["GetAccessKeyLastUsed", "ana-2"] = "NoSuchEntity"
+    assert custodian.run([stale(unused_days=30)], ["disable-access-key"]) == []
+
+
+# expiring-access-key
+
+
+@pytest.mark.parametrize(
+    ("age", "options", "expected"),
+    [
+        (76, {}, True),
+        (76 - SECOND, {}, False),
+        (83, {}, True),
+        (90, {}, True),
+        (90 + SECOND, {}, False),
+        (200, {}, False),
+        (10, {}, False),
+        (25, {"days": 30, "notice": 5}, True),
+        (24, {"days": 30, "notice": 5}, False),
+        (1, {"days": 30, "notice": 60}, True),
+        (29.8, {"days": 30, "notice": 0.25}, True),
+        (29.7, {"days": 30, "notice": 0.25}, False),
+    ],
+)
+def test_expiring(
+    iam: Any, custodian: Any, at: datetime, age: float, options: dict[str, Any], expected: bool
+) -> None:
+    iam.add("u", None, at - timedelta(days=age))
+    found = custodian.matched([expiring(**options)])
+    assert found == ({"u": []} if expected else {})
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        (14, True),
+        (14 - SECOND, True),
+        (13 + SECOND, True),
+        (13, False),
+        (8, False),
+        (7, True),
+        (6.5, True),
+        (6, False),
+        (3, True),
+        (2.5, True),
+        (2, False),
+        (1, True),
+        (0.5, True),
+        (SECOND, True),
+        (0, False),
+        (-0.5, False),
+    ],
+)
+def test_reminders_come_on_their_days_rounded_up(
+    iam: Any, custodian: Any, at: datetime, left: float, expected: bool
+) -> None:
+    iam.add("u", None, at - timedelta(days=90) + timedelta(days=left))
+    assert bool(custodian.matched([expiring(remind_at=[14, 7, 3, 1])])) is expected
+
+
+def test_each_reminder_comes_once_to_a_daily_run(iam: Any, custodian: Any, at: datetime) -> None:
+    told = []
+    for age in range(70, 100):
+        iam.users.clear(), iam.rows.clear(), iam.keys.clear()
+        iam.add("u", None, at - timedelta(days=age, hours=5))
+        from c7n_keyrot import policy_run
+
+        policy_run.reports.clear()
+        if custodian.matched([expiring(remind_at=[14, 7, 3, 1])]):
+            told.append(age)
+    assert len(told) == 4
+
+
+@pytest.mark.parametrize("status", [OFF])
+def test_inactive_keys_do_not_expire(iam: Any, custodian: Any, status: str) -> None:
+    iam.add("u", None, (80, status))
+    iam.add("v", None, 80)
+    iam.key("v-2")["Status"] = status
+    assert custodian.matched([expiring()]) == {}
+
+
+# rotation-exempt
+
+
+def day(days: int) -> str:
+    return f"{datetime.now(timezone.utc) + timedelta(days=days):%Y-%m-%d}"
+
+
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("value", "state"),
+    [
+        (None, None),
+        (day(0), "valid"),
+        (day(30), "valid"),
+        (day(-1), "expired"),
+        ("x", "unreadable"),
+    ],
+)
+def test_exempt_users_are_left_alone_and_ended_exemptions_are_told(
+    iam: Any,
+    custodian: Any,
+    caplog: pytest.LogCaptureFixture,
+    source: str,
+    first: bool,
+    value: str | None,
+    state: str | None,
+) -> None:
+    iam.add("u", NEW, OLD, {"a": "b", **({"keyrot-exempt-until": value} if value else {})})
+    filters = [{"not": ["rotation-exempt"]}, stale()]
+    users = custodian.run(filters if first else filters[::-1], source=source)
+    assert bool(users) is (state != "valid")
+    if users:
+        told = users[0]["c7n:keyrot"][0]["exemption"]
+        assert told == (state and {"tag": "keyrot-exempt-until", "value": value, "state": state})
+    warned = [record.getMessage() for record in caplog.records if "not exempt" in record.message]
+    assert len(warned) == (state in ("expired", "unreadable"))
+
+
+def test_another_tag(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD, {"keyrot-exempt-until": day(9)})
+    iam.add("bob", NEW, OLD, {"leave": day(9)})
+    filters = [stale(), {"not": [{"type": "rotation-exempt", "tag": "leave"}]}]
+    assert custodian.matched(filters) == {"ana": ["ana-2"]}
+
+
+def test_exempt_users_can_be_listed(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD, {"keyrot-exempt-until": day(9)})
+    iam.add("bob", NEW, OLD)
+    assert custodian.matched(["rotation-exempt"]) == {"ana": []}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_tags_that_cannot_be_read_are_no_permission(iam: Any, custodian: Any, order: int) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, OLD)
+    iam.errors["ListUserTags", "ana"] = "Throttling"
+    filters = [stale(), {"not": ["rotation-exempt"]}][::order]
+    with pytest.raises(PolicyExecutionError, match="'ana': tags not read"):
+        custodian.run(filters, ["disable-access-key"], source="describe")
+    assert iam.changed == [("bob", "bob-2", "Inactive")]
+
+
+# What is left on the user
+
+
+def test_the_record(iam: Any, custodian: Any, at: datetime) -> None:
+    iam.add("u", at - timedelta(days=NEW), at - timedelta(days=207.4))
+    iam.rows["u"][9:12] = ["2026-11-20T00:00:00+00:00", "eu-west-1", "s3"]
+    (user,) = custodian.run([{"or": [stale(), stale(slot=1)]}])
+    (record,) = user["c7n:keyrot"]
+    run, generated = record.pop("run"), record.pop("report_generated")
+    assert len(run) == 36
+    assert datetime.fromisoformat(generated).utcoffset() == timedelta(0)
+    made = iam.key("u-2")["CreateDate"]
+    assert record == {
+        "filter": STALE,
+        "path": "0.0",
+        "verdict": "stale",
+        "slot": 2,
+        "access_key_id": "u-2",
+        "status": "Active",
+        "identified": "date",
+        "drift": False,
+        "last_rotated": made.isoformat(),
+        "age_days": 207.4,
+        "days": 90,
+        "deadline": (made + timedelta(days=90)).isoformat(),
+        "days_left": -117,
+        "last_used_date": "2026-11-20T00:00:00+00:00",
+        "last_used_service": "s3",
+        "last_used_region": "eu-west-1",
+        "exemption": None,
+    }
+
+
+@pytest.mark.parametrize("days", [365_000, 100_000.5])
+def test_a_deadline_beyond_all_dates_is_no_crash(iam: Any, custodian: Any, days: float) -> None:
+    iam.add("u", None, OLD)
+    assert len(custodian.run([expiring(days=days, notice=days)])) == 1
+    iam.add("v", None, 2_900 * 1.0)
+    assert custodian.run([expiring(days=days, notice=365_000)])
+
+
+# Validation: the schema and, for c7n-org, which checks none, validate() itself
+
+WRONG_NUMBERS = [
+    True,
+    False,
+    0,
+    -1,
+    -0.5,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    "90",
+    "90 days",
+    "",
+    [90],
+    {},
+    None,
+    365_001,
+    10**400,
+    1e300,
+]
+NUMBERS = [
+    (STALE, "days"),
+    (STALE, "unused-days"),
+    (STALE, "report-max-age"),
+    (EXPIRING, "days"),
+    (EXPIRING, "notice"),
+    (EXPIRING, "report-max-age"),
+]
+
+
+def refused(custodian: Any, data: Any, says: str) -> None:
+    with pytest.raises(PolicyValidationError) as caught:
+        custodian.policy([data]).validate()
+    assert says in str(caught.value)
+    assert str(caught.value).startswith(f"policy test: {data['type']}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", WRONG_NUMBERS, ids=lambda value: repr(value)[:12])
+@pytest.mark.parametrize(("kind", "option"), NUMBERS)
+def test_wrong_numbers_are_refused(custodian: Any, kind: str, option: str, value: Any) -> None:
+    refused(custodian, {"type": kind, option: value}, f"{option} must be a number > 0")
+
+
+@pytest.mark.parametrize("value", [1, 0.25, 90, 365_000, 1e-3])
+@pytest.mark.parametrize(("kind", "option"), NUMBERS)
+def test_right_numbers_are_taken(
+    iam: Any, custodian: Any, kind: str, option: str, value: Any
+) -> None:
+    iam.add("u", NEW, OLD)
+    iam.age_hours = 0
+    custodian.policy([{"type": kind, option: value}]).validate()
+
+
+@pytest.mark.parametrize("kind", [STALE, EXPIRING])
+@pytest.mark.parametrize(
+    "value", [0, 3, -1, 1.5, "2", True, None, [2], {}, float("nan"), 10**30, "second"]
+)
+def test_wrong_slots_are_refused(custodian: Any, kind: str, value: Any) -> None:
+    refused(custodian, {"type": kind, "slot": value}, "slot must be 1 or 2")
+
+
+@pytest.mark.parametrize("kind", [STALE, EXPIRING])
+@pytest.mark.parametrize("value", [1.0, 2.0])
+def test_a_slot_is_refused_or_taken_but_never_crashes(
+    iam: Any, custodian: Any, kind: str, value: float
+) -> None:
+    """JSON Schema takes 2.0 for 2."""
+    iam.add("u", NEW, OLD)
+    policy = custodian.policy([{"type": kind, "slot": value}])
+    try:
+        policy.validate()
+    except PolicyValidationError:
+        return
+    policy.run()
+
+
+@pytest.mark.parametrize("value", ["active", "ACTIVE", "Disabled", "", True, None, 1, ["Active"]])
+def test_wrong_statuses_are_refused(custodian: Any, value: Any) -> None:
+    refused(custodian, {"type": STALE, "status": value}, "status must be Active or Inactive")
+
+
+@pytest.mark.parametrize("value", ["true", "yes", 1, 0, None, [], "no"])
+def test_superseded_is_true_or_false(custodian: Any, value: Any) -> None:
+    refused(custodian, {"type": STALE, "superseded": value}, "superseded must be true or false")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([], "must be a list of days"),
+        (7, "must be a list of days"),
+        ("14, 7", "must be a list of days"),
+        ({}, "must be a list of days"),
+        (None, "must be a list of days"),
+        ([0], "remind-at must be a number"),
+        ([-1], "remind-at must be a number"),
+        ([True], "remind-at must be a number"),
+        (["7"], "remind-at must be a number"),
+        ([None], "remind-at must be a number"),
+        ([float("nan")], "remind-at must be a number"),
+        ([float("inf")], "remind-at must be a number"),
+        ([1.5], "whole days"),
+        ([15], "never reached"),
+        ([14, 7, 3, 1, 30], "never reached"),
+    ],
+)
+def test_wrong_reminders_are_refused(custodian: Any, value: Any, says: str) -> None:
+    refused(custodian, {"type": EXPIRING, "remind-at": value}, says)
+
+
+@pytest.mark.parametrize(
+    ("notice", "reminders"),
+    [(14, [14, 7, 3, 1]), (14, [7.0]), (0.5, [1]), (13.5, [14]), (30, [30])],
+)
+def test_right_reminders_are_taken(custodian: Any, notice: float, reminders: Any) -> None:
+    custodian.policy([expiring(notice=notice, remind_at=reminders)]).validate()
+
+
+@pytest.mark.parametrize("value", ["", None, 5, True, ["t"], {}])
+def test_wrong_tags_are_refused(custodian: Any, value: Any) -> None:
+    refused(custodian, {"type": "rotation-exempt", "tag": value}, "tag must be the key of a tag")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        (STALE, "day"),
+        (STALE, "notice"),
+        (STALE, "unused_days"),
+        (STALE, "Slot"),
+        (STALE, "remind-at"),
+        (EXPIRING, "status"),
+        (EXPIRING, "unused-days"),
+        ("rotation-exempt", "days"),
+        ("rotation-exempt", "until"),
+    ],
+)
+def test_unknown_options_are_refused_and_the_known_ones_named(
+    custodian: Any, kind: str, option: str
+) -> None:
+    known = "slot" if kind != "rotation-exempt" else "tag"
+    refused(custodian, {"type": kind, option: 5}, f"unknown option '{option}'; there are")
+    refused(custodian, {"type": kind, option: 5}, known)
+
+
+@pytest.mark.parametrize("block", [{"and": []}, {"or": []}, {"not": []}])
+def test_filters_inside_of_blocks_are_validated_as_well(
+    custodian: Any, block: dict[str, list[Any]]
+) -> None:
+    (operator,) = block
+    with pytest.raises(PolicyValidationError, match="days must be a number"):
+        custodian.policy([{operator: [stale(days=-1)]}]).validate()
+
+
+GOOD_MODE = {
+    "type": "periodic",
+    "schedule": "rate(1 day)",
+    "role": "arn:aws:iam::123456789012:role/x",
+    "packages": ["c7n_keyrot"],
+    "handler": "c7n_keyrot.handler.run",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "good"),
+    [
+        ({}, True),
+        ({"packages": ["other", "c7n_keyrot"]}, True),
+        ({"packages": None}, False),
+        ({"packages": []}, False),
+        ({"packages": ["c7n-keyrot"]}, False),
+        ({"handler": None}, False),
+        ({"handler": "custodian_policy.run"}, False),
+        ({"type": "cloudtrail", "packages": None}, False),
+        ({"type": "pull", "packages": None, "handler": None}, True),
+    ],
+)
+@pytest.mark.parametrize(
+    ("data", "more"),
+    [
+        ([stale()], {"source": "describe"}),
+        ([expiring()], {"source": "describe"}),
+        (["rotation-exempt"], {"source": "describe"}),
+        ([{"or": [{"not": [stale()]}]}], {"source": "describe"}),
+        ([], {}),
+        ([stale()], {"actions": ["disable-access-key"]}),
+    ],
+)
+def test_a_lambda_without_our_package_and_handler_is_refused(
+    custodian: Any, change: dict[str, Any], good: bool, data: list[Any], more: dict[str, Any]
+) -> None:
+    """Loading is enough to refuse it, or validating: what dies in Lambda gets never so far."""
+    mode = {key: value for key, value in {**GOOD_MODE, **change}.items() if value is not None}
+
+    def build() -> None:
+        policy = custodian.policy(data, mode=mode, **more)
+        for element in policy.resource_manager.iter_filters():
+            element.validate()
+        policy.resource_manager.source  # noqa: B018
+        for action in policy.resource_manager.actions:
+            action.validate()
+
+    if good:
+        build()
+    else:
+        with pytest.raises(PolicyValidationError, match=r"packages: \[c7n_keyrot\] and handler"):
+            build()
+
+
+# Permissions
+
+
+@pytest.mark.parametrize(
+    ("data", "source", "expected"),
+    [
+        (stale(), None, {"ListAccessKeys"}),
+        (stale(superseded=False), None, {"ListAccessKeys"}),
+        (stale(unused_days=3), None, {"ListAccessKeys", "GetAccessKeyLastUsed"}),
+        (stale(superseded=True), None, {"ListAccessKeys", "GetAccessKeyLastUsed"}),
+        (expiring(), None, {"ListAccessKeys"}),
+        ({"type": "rotation-exempt"}, "describe", {"ListUserTags"}),
+        ({"type": "rotation-exempt"}, "credential-report", set()),
+    ],
+)
+def test_permissions_are_those_of_the_calls_that_are_made(
+    custodian: Any, data: dict[str, Any], source: str | None, expected: set[str]
+) -> None:
+    (element,) = custodian.policy([data], source=source).resource_manager.filters
+    report = {"iam:GenerateCredentialReport", "iam:GetCredentialReport"}
+    asked = set(element.get_permissions())
+    assert asked - report == {f"iam:{name}" for name in expected}
+    assert (asked >= report) is (data["type"] != "rotation-exempt")

@@ -1,0 +1,167 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The file of outcomes: whole lines, whoever else writes, and whatever was torn before."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from c7n.output import DirectoryOutput
+from c7n.resources.aws import S3Output
+from hypothesis import given
+from hypothesis import strategies as st
+
+from c7n_keyrot import outcomes
+from c7n_keyrot.outcomes import Outcome
+
+LINE = Outcome(
+    time="2026-11-24T08:00:00.000+00:00",
+    account_id="123456789012",
+    policy="p",
+    run="r",
+    action="disable-access-key",
+    user="ana",
+    slot=2,
+    access_key_id="AKIA1",
+    outcome=outcomes.DISABLED,
+    reason="",
+)
+
+
+def test_a_line_is_one_flat_object_with_all_fields_in_order(tmp_path: Path) -> None:
+    path = tmp_path / outcomes.FILE
+    outcomes.append(path, LINE)
+    (line,) = path.read_text().splitlines()
+    assert list(json.loads(line)) == [
+        "time",
+        "account_id",
+        "policy",
+        "run",
+        "action",
+        "user",
+        "slot",
+        "access_key_id",
+        "outcome",
+        "reason",
+    ]
+    assert list(outcomes.read(path)) == [LINE]
+
+
+@given(
+    user=st.text(), reason=st.text(), slot=st.none() | st.integers(1, 2), key=st.none() | st.text()
+)
+def test_what_is_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory,
+    user: str,
+    reason: str,
+    slot: int | None,
+    key: str | None,
+) -> None:
+    path = tmp_path_factory.mktemp("o") / outcomes.FILE
+    line = replace(LINE, user=user, reason=reason, slot=slot, access_key_id=key)
+    outcomes.append(path, line)
+    outcomes.append(path, LINE)
+    assert path.read_bytes().count(b"\n") == 2
+    assert list(outcomes.read(path)) == [line, LINE]
+
+
+WHOLE = json.dumps(asdict(LINE)).encode()
+
+
+@pytest.mark.parametrize(
+    ("before", "kept"),
+    [
+        (b"", 0),
+        (WHOLE + b"\n", 1),
+        (WHOLE + b"\n" + WHOLE + b"\n", 2),
+        (WHOLE, 1),  # only the line's end is missing
+        (WHOLE[:-1], 0),
+        (WHOLE + b"\n" + WHOLE[:40], 1),
+        (b"{", 0),
+        (b"\n\n" + WHOLE + b"\n\n", 1),
+        (b'[]\n5\nnull\n"a"\n', 0),
+        (b'{"time": "now"}\n', 0),
+        (b"\xff\xfe\x00\n", 0),
+        (b"\x00" * 4096, 0),
+    ],
+)
+def test_a_torn_line_costs_itself_and_no_other(tmp_path: Path, before: bytes, kept: int) -> None:
+    path = tmp_path / outcomes.FILE
+    path.write_bytes(before)
+    other = replace(LINE, user="later")
+    outcomes.append(path, other)
+    assert path.read_bytes().startswith(before)
+    assert list(outcomes.read(path)) == [LINE] * kept + [other]
+
+
+WRITER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from c7n_keyrot.outcomes import Outcome, append
+path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+sys.stdin.readline()
+for number in range(count):
+    append(path, Outcome("t", "1", "p", "r", "a", name, number, "AKIA" * 50, "disabled", "x" * 900))
+"""
+
+
+def test_two_processes_may_write_one_file(tmp_path: Path) -> None:
+    path, count = tmp_path / outcomes.FILE, 200
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), name, str(count)],
+            stdin=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "two")
+    ]
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    assert [writer.wait(30) for writer in writers] == [0, 0]
+    found = list(outcomes.read(path))
+    for name in ("one", "two"):
+        assert [line.slot for line in found if line.user == name] == list(range(count))
+    assert path.read_bytes().count(b"\n") == 2 * count
+
+
+def test_a_disk_without_room_for_a_whole_line_is_an_error(tmp_path: Path, mocker: Any) -> None:
+    mocker.patch.object(outcomes.os, "write", lambda descriptor, line: len(line) - 1)
+    with pytest.raises(OSError, match="no room"):
+        outcomes.append(tmp_path / outcomes.FILE, LINE)
+
+
+def test_a_folder_that_is_not_there_is_an_error_and_leaks_nothing(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="No such file"):
+        outcomes.append(tmp_path / "no" / outcomes.FILE, LINE)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def context(output: Any) -> Any:
+    return SimpleNamespace(output=output, execution_id="run-1")
+
+
+def test_the_file_is_in_the_policys_output_folder(mocker: Any) -> None:
+    output = mocker.Mock(spec=DirectoryOutput, root_dir="out/p")
+    assert outcomes.path_of(context(output)) == Path("out/p/keyrot-outcomes.jsonl")
+    intents = outcomes.path_of(context(output), outcomes.INTENTS_FILE)
+    assert intents == Path("out/p/keyrot-intents.jsonl")
+
+
+def test_in_a_bucket_each_run_has_a_file_of_its_own(mocker: Any) -> None:
+    """It is uploaded at the end; one name would put a later run's over an earlier one's."""
+    output = mocker.Mock(spec=S3Output, root_dir="tmp")
+    assert outcomes.path_of(context(output)) == Path("tmp/keyrot-outcomes-run-1.jsonl")
+    intents = outcomes.path_of(context(output), outcomes.INTENTS_FILE)
+    assert intents == Path("tmp/keyrot-intents-run-1.jsonl")

@@ -1,0 +1,480 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""One run of a policy: the report once, failures at its end, nothing carried over to the next."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError, NoCredentialsError
+from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
+
+from c7n_keyrot import policy_run
+from c7n_keyrot.policy_run import PolicyRun, code, explain
+
+NEW, OLD, OLDER = 10, 200, 300
+STALE = {"type": "stale-access-key"}
+EXPIRING = {"type": "expiring-access-key"}
+DISABLE = "disable-access-key"
+
+
+def client_error(reason: str, operation: str = "ListAccessKeys") -> ClientError:
+    return ClientError({"Error": {"Code": reason, "Message": "x"}}, operation)
+
+
+# The report
+
+
+def test_the_report_is_fetched_once_for_all_filters_and_policies(iam: Any, custodian: Any) -> None:
+    iam.add("u", NEW, OLD)
+    for _ in range(3):
+        custodian.run([STALE, {"or": [STALE, EXPIRING]}])
+    assert iam.calls["GetCredentialReport"] == 1
+    assert iam.calls["GenerateCredentialReport"] == 1
+
+
+def test_another_account_in_the_same_process_gets_its_own_report(iam: Any, custodian: Any) -> None:
+    """As in the workers of c7n-org."""
+    iam.add("ana", NEW, OLD)
+    assert list(custodian.matched([STALE])) == ["ana"]
+    del iam.users["ana"], iam.rows["ana"]
+    iam.add("bob", NEW, OLD)
+    custodian.options["account_id"] = "222222222222"
+    assert list(custodian.matched([STALE])) == ["bob"]
+
+
+def test_without_an_account_id_nothing_is_kept(iam: Any, custodian: Any) -> None:
+    custodian.options["account_id"] = None
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+        assert name in custodian.matched([STALE])
+
+
+def test_a_long_lived_process_fetches_a_new_report_in_time(
+    iam: Any, custodian: Any, mocker: Any
+) -> None:
+    """A warm Lambda lives for hours."""
+    iam.add("ana", NEW, OLD)
+    custodian.run([STALE])
+    later = policy_run.time.monotonic() + policy_run.REPORT_REUSE + 1
+    mocker.patch.object(policy_run.time, "monotonic", return_value=later)
+    custodian.run([STALE])
+    assert iam.calls["GetCredentialReport"] == 2
+
+
+@pytest.mark.parametrize(
+    ("age", "max_age", "good"),
+    [(1, 24, True), (23.9, 24, True), (24.1, 24, False), (5, 4, False), (0.2, 0.5, True)],
+)
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+def test_a_report_older_than_allowed_is_refused_in_one_line(
+    iam: Any, custodian: Any, age: float, max_age: float, good: bool, source: str
+) -> None:
+    iam.add("u", NEW, OLD)
+    iam.age_hours = age
+    filters = [{**STALE, "report-max-age": max_age}]
+    if good:
+        assert custodian.matched(filters, source=source)
+        return
+    with pytest.raises(PolicyExecutionError, match="report-max-age is") as caught:
+        custodian.run(filters, [DISABLE], source=source)
+    assert "\n" not in str(caught.value)
+    assert iam.changed == []
+
+
+def test_the_strictest_filter_decides_how_old_the_report_may_be(iam: Any, custodian: Any) -> None:
+    iam.add("u", NEW, OLD)
+    iam.age_hours = 6
+    lax, strict = {**STALE, "report-max-age": 48}, {**EXPIRING, "report-max-age": 5}
+    with pytest.raises(PolicyExecutionError, match="report-max-age is 5"):
+        custodian.run([{"or": [lax, strict]}])
+
+
+@pytest.mark.parametrize("cache", ["memory", "file"])
+def test_a_cached_report_that_has_become_too_old_is_fetched_again(
+    iam: Any, custodian: Any, cache: str
+) -> None:
+    custodian.options.update(
+        cache="memory" if cache == "memory" else str(custodian.folder / "cache"), cache_period=15
+    )
+    iam.add("ana", NEW, OLD)
+    iam.age_hours = 3
+    custodian.run([STALE])
+    policy_run.reports.clear()
+    custodian.run([STALE])
+    assert iam.calls["GetCredentialReport"] == 1, "taken from the cache, across processes"
+    policy_run.reports.clear()
+    iam.age_hours = 0.1
+    custodian.run([{**STALE, "report-max-age": 2}])
+    assert iam.calls["GetCredentialReport"] == 2
+
+
+def test_a_report_that_came_broken_is_not_kept(iam: Any, custodian: Any) -> None:
+    custodian.options.update(cache="memory", cache_period=15)
+    iam.add("ana", NEW, OLD)
+    iam.text = iam.report().decode()[:-30]
+    with pytest.raises(PolicyExecutionError, match="run again later"):
+        custodian.run([STALE])
+    iam.text = None
+    assert custodian.matched([STALE]) == {"ana": ["ana-2"]}
+
+
+@pytest.mark.parametrize(
+    ("operation", "reason", "says"),
+    [
+        ("GenerateCredentialReport", "AccessDenied", "iam:GenerateCredentialReport is denied"),
+        ("GetCredentialReport", "AccessDenied", "iam:GetCredentialReport is denied"),
+        ("GenerateCredentialReport", "ExpiredToken", "ExpiredToken"),
+        ("GetCredentialReport", "ServiceFailure", "ServiceFailure"),
+    ],
+)
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+def test_a_report_that_cannot_be_had_ends_the_run_in_one_line(
+    iam: Any,
+    custodian: Any,
+    caplog: pytest.LogCaptureFixture,
+    operation: str,
+    reason: str,
+    says: str,
+    source: str,
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.errors[operation, ""] = reason
+    with pytest.raises(PolicyExecutionError, match=says) as caught:
+        custodian.run([STALE], [DISABLE], source=source)
+    assert "\n" not in str(caught.value)
+    ours = [record for record in caplog.records if record.name == "custodian.keyrot"]
+    assert [record.levelname for record in ours] == ["ERROR"]
+    assert "policy test" in ours[0].getMessage()
+
+
+def test_no_credentials_are_one_line_as_well(iam: Any, custodian: Any, mocker: Any) -> None:
+    mocker.patch.object(iam, "generate_credential_report", side_effect=NoCredentialsError())
+    with pytest.raises(PolicyExecutionError, match="Unable to locate credentials"):
+        custodian.run([STALE])
+
+
+def test_a_missing_column_is_named(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.text = iam.report().decode().replace("access_key_2_active", "second_active")
+    with pytest.raises(PolicyExecutionError, match="'access_key_2_active' is missing"):
+        custodian.run([STALE])
+
+
+# Failures
+
+
+@pytest.mark.parametrize("dryrun", [True, False])
+@pytest.mark.parametrize("others", [True, False])
+@pytest.mark.parametrize("actions", [[], [DISABLE]])
+@pytest.mark.parametrize(
+    ("operation", "says"),
+    [("ListAccessKeys", "keys not read"), ("GetUser", "user and tags not read")],
+)
+@pytest.mark.parametrize("reason", ["AccessDenied", "Throttling", "ServiceFailure"])
+def test_who_cannot_be_read_stays_without_a_key_and_fails_the_run(
+    iam: Any,
+    custodian: Any,
+    dryrun: bool,
+    others: bool,
+    actions: list[str],
+    operation: str,
+    says: str,
+    reason: str,
+) -> None:
+    iam.add("ana", NEW, OLD)
+    if others:
+        iam.add("bob", NEW, OLD)
+    iam.errors[operation, "ana"] = reason
+    custodian.options["dryrun"] = dryrun
+    with pytest.raises(PolicyExecutionError, match=f"user 'ana': {says}.*{operation}.*{reason}"):
+        custodian.run([{"not": ["rotation-exempt"]}, STALE], actions)
+    touched = others and actions and not dryrun
+    assert iam.changed == ([("bob", "bob-2", "Inactive")] if touched else [])
+    kept = json.loads((custodian.folder / "test" / "resources.json").read_text())
+    by_name = {user["UserName"]: user for user in kept}
+    assert set(by_name) == {"ana", *(["bob"] if others else [])}
+    assert by_name["ana"]["c7n:matched-keys"] == []
+    (record,) = by_name["ana"]["c7n:keyrot"]
+    assert (record["identified"], record["access_key_id"]) == ("unread", None)
+    metadata = json.loads((custodian.folder / "test" / "metadata.json").read_text())
+    assert [one["MetricName"] for one in metadata["metrics"]].count("PolicyException") == 1
+
+
+def test_a_failure_counts_even_if_nobody_is_selected_in_the_end(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD, {"team": "shop"})
+    iam.errors["GetUser", "ana"] = "Throttling"
+    with pytest.raises(PolicyExecutionError, match="'ana'"):
+        custodian.run([{"tag:team": "shop"}, STALE], [DISABLE])
+
+
+def test_a_failure_inside_of_a_not_block_is_no_clean_bill(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, NEW)
+    iam.errors["ListAccessKeys", "ana"] = "Throttling"
+    with pytest.raises(PolicyExecutionError, match="'ana'"):
+        custodian.run([{"not": [STALE]}])
+    kept = json.loads((custodian.folder / "test" / "resources.json").read_text())
+    assert [user["UserName"] for user in kept] == ["bob"]
+
+
+def test_all_failures_are_logged_and_counted(
+    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("ana", "bob", "cleo"):
+        iam.add(name, NEW, OLD)
+    iam.errors["ListAccessKeys", "*"] = "Throttling"
+    with pytest.raises(PolicyExecutionError, match=r"'ana'.*\(and 2 more\)"):
+        custodian.run([STALE])
+    ours = [record for record in caplog.records if record.name == "custodian.keyrot"]
+    assert len(ours) == 3
+
+
+def test_whoever_vanishes_meanwhile_is_no_failure(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, OLD)
+    iam.errors["ListAccessKeys", "ana"] = "NoSuchEntity"
+    iam.errors["GetUser", "bob"] = "NoSuchEntity"
+    assert custodian.run([STALE], [DISABLE]) == []
+
+
+def test_a_run_after_a_failed_one_starts_anew(iam: Any, custodian: Any) -> None:
+    """The same policy object again, as a warm process may do."""
+    iam.add("ana", NEW, OLD)
+    iam.errors["ListAccessKeys", "ana"] = "Throttling"
+    policy = custodian.policy([STALE], [DISABLE])
+    policy.validate()
+    with pytest.raises(PolicyExecutionError):
+        policy.run()
+    iam.errors.clear()
+    assert len(policy.run()) == 1
+    assert iam.changed == [("ana", "ana-2", "Inactive")]
+
+
+def test_a_second_failed_run_tells_its_own_failure(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    policy = custodian.policy([STALE], [DISABLE])
+    for reason in ("Throttling", "AccessDenied"):
+        iam.errors["ListAccessKeys", "ana"] = reason
+        with pytest.raises(PolicyExecutionError, match=reason):
+            policy.run()
+
+
+@pytest.mark.parametrize("worker", ["ListAccessKeys", "GetUser"])
+def test_errors_that_are_not_of_aws_are_not_swallowed(
+    iam: Any, custodian: Any, mocker: Any, worker: str
+) -> None:
+    iam.add("ana", NEW, OLD)
+    name = {"ListAccessKeys": "list_access_keys", "GetUser": "get_user"}[worker]
+    mocker.patch.object(iam, name, side_effect=RuntimeError("a bug of ours"))
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        custodian.run([STALE])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected_code", "expected"),
+    [
+        (client_error("Throttling"), "Throttling", "iam:ListAccessKeys failed (Throttling)"),
+        (
+            client_error("AccessDenied"),
+            "AccessDenied",
+            "iam:ListAccessKeys is denied (AccessDenied)",
+        ),
+        (policy_run.OutageError("x"), "OutageError", "OutageError: x"),
+        (
+            ConnectionClosedError(endpoint_url="u"),
+            "ConnectionClosedError",
+            "ConnectionClosedError: Connection was closed before we received a valid response",
+        ),
+    ],
+)
+def test_errors_in_a_few_words(error: Exception, expected_code: str, expected: str) -> None:
+    assert code(error) == expected_code
+    assert explain(error).startswith(expected)
+
+
+def test_errors_of_side_by_side_calls_stop_no_other(custodian: Any, iam: Any) -> None:
+    run = PolicyRun.of(custodian.policy([STALE]).resource_manager)
+
+    def call(item: int) -> int:
+        if item % 3 == 0:
+            raise client_error("Throttling")
+        return item * 2
+
+    results = run.each("things", call, range(50))
+    assert [item for item, _, _ in results] == list(range(50))
+    assert all((result is None) == (item % 3 == 0) for item, result, _ in results)
+    assert all((error is not None) == (item % 3 == 0) for item, _, error in results)
+    assert run.each("nothing", call, []) == []
+
+
+# An outage ends the retries
+
+
+def test_patience_ends_only_when_nothing_succeeds(mocker: Any) -> None:
+    now = mocker.patch.object(policy_run.time, "monotonic", return_value=1000.0)
+    patience = policy_run._Patience()
+    now.return_value += policy_run.PATIENCE - 1
+    patience.check()
+    patience.answered(mocker.Mock(status_code=200), {})
+    now.return_value += policy_run.PATIENCE - 1
+    patience.check()
+    patience.answered(mocker.Mock(status_code=400), {"Error": {"Code": "Throttling"}})
+    patience.answered(mocker.Mock(status_code=503), {"Error": {"Code": "ServiceUnavailable"}})
+    now.return_value += 2
+    with pytest.raises(policy_run.OutageError, match="answered no call"):
+        patience.check()
+    patience.renew()
+    patience.check()
+
+
+def test_an_answer_that_says_no_is_an_answer(mocker: Any) -> None:
+    now = mocker.patch.object(policy_run.time, "monotonic", return_value=1000.0)
+    patience = policy_run._Patience()
+    now.return_value += policy_run.PATIENCE - 1
+    patience.answered(mocker.Mock(status_code=403), {"Error": {"Code": "AccessDenied"}})
+    now.return_value += 2
+    patience.check()
+
+
+# max-resources
+
+LIMIT = {"amount": 2, "percent": 50, "op": "and"}
+
+
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+@pytest.mark.parametrize(
+    ("stale", "others", "limit", "stopped"),
+    [
+        (3, 7, {"percent": 50}, False),
+        (3, 2, {"percent": 50}, True),
+        (3, 7, {"amount": 2}, True),
+        (3, 7, LIMIT, False),
+        (3, 2, LIMIT, True),
+        (2, 0, LIMIT, False),
+    ],
+)
+def test_percent_is_of_all_users_of_the_account(
+    iam: Any,
+    custodian: Any,
+    source: str,
+    stale: int,
+    others: int,
+    limit: dict[str, Any],
+    stopped: bool,
+) -> None:
+    for number in range(stale + others):
+        iam.add(f"u{number}", NEW, OLD if number < stale else None)
+    options: dict[str, Any] = {"source": source, "max-resources": limit}
+    if stopped:
+        with pytest.raises(ResourceLimitExceeded):
+            custodian.run([STALE], [DISABLE], **options)
+        assert iam.changed == []
+    else:
+        assert len(custodian.run([STALE], [DISABLE], **options)) == stale
+
+
+def test_unread_users_count_against_the_limit(iam: Any, custodian: Any) -> None:
+    for number in range(5):
+        iam.add(f"u{number}", NEW, OLD)
+    iam.errors["ListAccessKeys", "u0"] = "Throttling"
+    with pytest.raises(ResourceLimitExceeded):
+        custodian.run([STALE], [DISABLE], **{"max-resources": {"amount": 4}})
+    assert iam.changed == []
+
+
+# Custodian's caches
+
+
+@pytest.mark.parametrize("cache", ["memory", "file"])
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+def test_what_was_mended_after_a_dry_run_counts(
+    iam: Any, custodian: Any, cache: str, source: str
+) -> None:
+    custodian.options.update(
+        cache="memory" if cache == "memory" else str(custodian.folder / "cache"),
+        cache_period=15,
+        dryrun=True,
+    )
+    for name in ("tagged", "rotated", "switched", "untouched"):
+        iam.add(name, NEW, OLD)
+    filters = [{"not": ["rotation-exempt"]}, STALE]
+    assert len(custodian.run(filters, [DISABLE], source=source)) == 4
+    iam.tag("tagged", keyrot_exempt_until=f"{iam.now + timedelta(days=9):%Y-%m-%d}")
+    iam.keys["rotated"].pop()
+    iam.add_key("rotated", "rotated-new")
+    iam.key("switched-2")["Status"] = "Inactive"
+    policy_run.reports.clear()
+    custodian.options["dryrun"] = False
+    custodian.run(filters, [DISABLE], source=source)
+    assert iam.changed == [("untouched", "untouched-2", "Inactive")]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_policies_that_share_users_in_memory_leave_nothing_to_each_other(
+    iam: Any, custodian: Any, reverse: bool
+) -> None:
+    custodian.options.update(cache="memory", cache_period=15)
+    iam.add("ana", OLDER, OLD)
+    first = {"type": "access-key", "key": "AccessKeyId", "value": "ana-1"}
+    policies: list[tuple[list[Any], list[str]]] = [
+        ([first], ["ana-1"]),
+        ([{**STALE, "slot": 1}], ["ana-1"]),
+        ([STALE], ["ana-2"]),
+        ([{"or": [STALE, {**STALE, "slot": 1}]}], ["ana-1", "ana-2"]),
+        ([EXPIRING | {"days": 400, "notice": 300}], []),
+        ([STALE], ["ana-2"]),
+    ]
+    ours = [one for one in policies if one[0] != [first]]
+    for filters, expected in ours[::-1] if reverse else policies:
+        (user,) = custodian.run(filters, source="describe")
+        assert [key["AccessKeyId"] for key in user["c7n:matched-keys"]] == expected
+
+
+def test_records_are_of_this_run_only(iam: Any, custodian: Any) -> None:
+    custodian.options.update(cache="memory", cache_period=15)
+    iam.add("ana", OLDER, OLD)
+    policy = custodian.policy([STALE], source="describe")
+    runs = set()
+    for _ in range(3):
+        (user,) = policy.run()
+        assert len(user["c7n:keyrot"]) == 1
+        runs.add(user["c7n:keyrot"][0]["run"])
+    assert len(runs) == 3
+
+
+# Nothing of ours in the way of others
+
+
+def test_policies_without_our_words_are_left_as_they_are(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    policy = custodian.policy([{"tag:team": "absent"}], source=None)
+    manager = policy.resource_manager
+    assert "filter_resources" not in vars(manager)
+    assert "keyrot" not in vars(manager)
+    (user,) = policy.run()
+    assert not {"c7n:keyrot", "c7n:matched-keys", "c7n:AccessKeys"} & user.keys()
+    assert iam.calls == Counter(ListUsers=1, GetUser=1)
+
+
+def test_a_line_is_said_once_however_many_filters_come_across_it(
+    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    iam.add("ana", OLD, OLD)
+    custodian.run([STALE, {"or": [STALE, {"and": [STALE]}]}])
+    assert sum("one second" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_the_counts_are_logged(iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, OLD)
+    iam.add("cleo")
+    del iam.users["bob"]
+    with caplog.at_level(logging.INFO, "custodian.keyrot"):
+        custodian.run([STALE])
+    assert "3 users in the credential report, 2 candidates, 1 matched" in caplog.text

@@ -1,0 +1,59 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The README's tables say what the schemas and the package say."""
+
+import re
+from pathlib import Path
+
+import pytest
+from c7n.resources import load_resources
+
+import c7n_keyrot
+from c7n_keyrot.cli import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def rows():
+    """(word, option, default) of each row of the options' table."""
+    table = README.split("<!-- options:")[1].split("\n\n")[0]
+    word = ""
+    for line in table.splitlines():
+        cells = [cell.strip(" `") for cell in line.split("|")[1:-1]]
+        if len(cells) == 4 and cells[0] not in ("word", "---"):
+            word = cells[0] or word
+            yield word, cells[1], cells[2]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "stale-access-key",
+        "expiring-access-key",
+        "rotation-exempt",
+        "disable-access-key",
+        "delete-access-key",
+    ],
+)
+def test_options_and_defaults_are_those_of_the_schema(word):
+    load_resources(("aws.iam-user",))
+    from c7n.resources.iam import User
+
+    element = User.filter_registry.get(word) or User.action_registry.get(word)
+    said = {option: default for name, option, default in rows() if name == word and option}
+    schema = {
+        option: str(value["default"]).replace("False", "false") if "default" in value else ""
+        for option, value in element.schema["properties"].items()
+        if option != "type"
+    }
+    assert said == schema
+
+
+def test_every_command_is_in_the_readme():
+    for name in COMMANDS:
+        assert re.search(rf"c7n-keyrot {name}\b", README), name
+
+
+def test_changelog_has_this_version():
+    assert f"## {c7n_keyrot.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
