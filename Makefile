@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-WORKERS ?= auto
+WORKERS ?= 4
 TESTS ?= tests
 
 BIN := .venv/bin
@@ -30,7 +30,7 @@ help:
 .PHONY: test
 test: .venv/installed
 	@echo '== Testing the installed wheel'
-	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 .PHONY: demo
 demo: .venv/installed

@@ -64,7 +64,10 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         self.unwritable = ""
         self.in_doubt: list[tuple[Outcome, Exception]] = []
         self.done: list[dict[str, Any]] = []
-        users = [user for user in resources if user.get(RECORDS)]
+        # Custodian's or and not blocks lose the order.
+        users = sorted(
+            (user for user in resources if user.get(RECORDS)), key=lambda user: user["UserName"]
+        )
         self.run.each(f"{self.type}: users done", self._one_user, users)
         self._look_up_lost_answers()
         return self.done
@@ -117,6 +120,10 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         except ClientError as error:
             reason = code(error)
             if reason == "NoSuchEntity":
+                retries = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
+                if self.afterwards is None and retries:
+                    # It was there before the first try, whose answer was lost.
+                    return self.outcome, "the answer was lost"
                 return outcomes.GONE, "the key or its user is gone meanwhile"
             self.run.fail(f"user {name!r}: key {key_id}: {explain(error)}")
             return (outcomes.DENIED if reason in DENIED else outcomes.FAILED), reason

@@ -168,6 +168,7 @@ def _read(content: bytes | str) -> Iterator[Row]:
         for column in NEEDED:
             if column not in header:
                 raise ReportError(f"credential report: the column {column!r} is missing")
+        rows = 0
         for fields in reader:
             # A short row is a report that was cut: the users behind the cut would pass for clean.
             if None in fields or None in fields.values():
@@ -175,9 +176,12 @@ def _read(content: bytes | str) -> Iterator[Row]:
                     f"credential report: line {reader.line_num} has not as many fields as the "
                     "header; the report is cut or broken, run again later"
                 )
+            rows += 1
             if fields["user"] != ROOT:
                 slots = (_slot(fields, "access_key_1_"), _slot(fields, "access_key_2_"))
                 yield Row(fields["user"], fields["arn"], slots)
+        if not rows:
+            raise ReportError("credential report: no row in it, not even the root user's")
     except UnicodeDecodeError as error:
         raise ReportError(f"credential report: not UTF-8 ({error.reason})") from error
     except csv.Error as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -197,7 +198,7 @@ class _SlotFilter(_Ours):
             "last_used_service": used_service,
             "last_used_region": used_region,
             "report_generated": generated.isoformat(),
-            "exemption": _ended_exemption(run, user),
+            "exemption": None,
         }
         user.setdefault(RECORDS, []).append(record)
         live = run.live.get(user["UserName"], ())
@@ -220,16 +221,6 @@ def _later(instant: datetime, days: float) -> str:
         return (instant + timedelta(days=days)).isoformat()
     except OverflowError:
         return datetime.max.replace(tzinfo=timezone.utc, microsecond=0).isoformat()
-
-
-def _ended_exemption(run: PolicyRun, user: dict[str, Any]) -> dict[str, str] | None:
-    """Return the exemption tag that the policy asks for and that doesn't exempt the user."""
-    for _, element in places(run.manager.filters):
-        if isinstance(element, RotationExempt):
-            found = rotation.exemption(user.get("Tags") or (), element.option("tag"), run.now)
-            if found and found.state != "valid":
-                return {"tag": found.tag, "value": found.value, "state": found.state}
-    return None
 
 
 class StaleAccessKey(_SlotFilter):
@@ -506,16 +497,17 @@ class RotationExempt(_Ours):
         """Keep the users who are exempt today."""
         if not self._has_fresh_tags():
             resources = self._read_tags(resources)
-        exempt = []
+        run, exempt = self.run, []
         for user in resources:
-            found = rotation.exemption(user.get("Tags") or (), self.option("tag"), self.run.now)
+            found = rotation.exemption(user.get("Tags") or (), self.option("tag"), run.now)
             if found is None:
                 continue
             if found.state == "valid":
                 exempt.append(user)
             else:
+                run.ended_exemptions[user["UserName"]] = asdict(found)
                 ended = "is no date YYYY-MM-DD" if found.state == "unreadable" else "has passed"
-                self.run.say(
+                run.say(
                     f"user {user['UserName']!r}: {found.tag} {found.value!r} {ended}: not exempt"
                 )
         return exempt

@@ -164,6 +164,8 @@ class PolicyRun:
         # Users whose keys or tags couldn't be read: no key of theirs is ever acted on.
         self.unread: dict[str, str] = {}
         self.live: dict[str, list[dict[str, Any]]] = {}
+        # Exemption tags that have ended or can't be read, by user: the notice tells of them.
+        self.ended_exemptions: dict[str, dict[str, str]] = {}
         # Users of the account, and those left to look at, where our source was asked.
         self.population: int | None = None
         self.candidates: int | None = None
@@ -337,6 +339,8 @@ class PolicyRun:
         for user in selected:
             name = user["UserName"]
             settle(filters, user, self.live.get(name, ()), passed, name in self.unread)
+            for record in user.get(RECORDS, ()):
+                record["exemption"] = self.ended_exemptions.get(name)
         if self.candidates is not None:
             log.info(
                 "policy %s: %d users in the credential report, %d candidates, %d matched",
@@ -366,4 +370,4 @@ def explain(error: Exception | None) -> str:
         action, reason = f"iam:{error.operation_name}", code(error)
         denied = reason in credential_report.DENIED
         return f"{action} is denied ({reason})" if denied else f"{action} failed ({reason})"
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

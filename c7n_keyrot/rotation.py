@@ -133,7 +133,8 @@ def exemption(tags: Sequence[dict[str, str]], tag: str, now: datetime) -> Exempt
     :returns: None for a user without the tag.
     """
     for entry in tags:
-        if entry["Key"] == tag:
+        # As in IAM, where two tags can't differ by case alone.
+        if entry["Key"].lower() == tag.lower():
             value = entry["Value"]
             try:
                 until = datetime.strptime(value.strip(), "%Y-%m-%d").date()

@@ -18,7 +18,7 @@ from demo.aws import Key
 PACK = Path(__file__).parents[2] / "policies"
 STALE = "iam-user-second-access-key-stale"
 # Seconds; a run gives up sooner than it would for a user.
-QUICK = {"C7N_KEYROT_PATIENCE": "3", "C7N_KEYROT_REPORT_LIMIT": "4"}
+QUICK = {"C7N_KEYROT_PATIENCE": "1", "C7N_KEYROT_REPORT_LIMIT": "3"}
 FRESH, OLD = Key(5), Key(200)
 OFF = ("Active", "Inactive")
 

@@ -10,6 +10,7 @@ import email.policy
 import json
 import ssl
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
@@ -24,7 +25,7 @@ from aiosmtpd.controller import Controller
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from harness import Finished, keyrot, mailer
+from harness import Finished, finish, keyrot, kill, mailer, start
 from notices import message, record, user
 
 from demo.aws import HUB, REGION, Account, EmbeddedAws, Key
@@ -70,11 +71,20 @@ def queue(aws: EmbeddedAws) -> str:
 
 @pytest.fixture
 def run_mailer(
-    run_in: Callable[..., Finished], smtp: Smtp, queue: str, tmp_path: Path
-) -> Callable[..., Finished]:
-    """run_mailer(): `c7n-mailer --run` with the folder that `c7n-keyrot templates` prints."""
+    aws: EmbeddedAws,
+    run_in: Callable[..., Finished],
+    home: Path,
+    smtp: Smtp,
+    queue: str,
+    tmp_path: Path,
+) -> Callable[..., None]:
+    """run_mailer(): `c7n-mailer --run` with the folder that `c7n-keyrot templates` prints.
 
-    def run(config: dict[str, Any] | None = None, **how: Any) -> Finished:
+    Until the queue is empty: a message goes when it has been sent. Then it would wait ten seconds
+    for more, so it is ended.
+    """
+
+    def run(config: dict[str, Any] | None = None, env: dict[str, str] | None = None) -> None:
         settings = {
             "queue_url": queue,
             "from_address": "custodian@example.com",
@@ -88,7 +98,19 @@ def run_mailer(
         file = tmp_path / "mailer.yml"
         file.write_text(json.dumps(settings))  # JSON is YAML
         folder = run_in(keyrot("templates")).text.removesuffix("\n")
-        return run_in(mailer("--run", "-c", file, "-t", folder), **how)
+        whole = {**aws.env(HUB, home), **(env or {})}
+        wanted = aws.calls["sqs.DeleteMessage"] + len(aws.messages(QUEUE))
+        process = start(mailer("--run", "-c", file, "-t", folder), whole, tmp_path)
+        ended, deadline = None, time.monotonic() + 60
+        while aws.calls["sqs.DeleteMessage"] < wanted and time.monotonic() < deadline:
+            ended = process.poll()
+            if ended is not None:
+                break
+            time.sleep(0.05)
+        kill(process)
+        text = finish(process).text
+        assert ended in (None, 0), text
+        assert aws.calls["sqs.DeleteMessage"] == wanted, text
 
     return run
 
@@ -115,7 +137,7 @@ def test_the_pack_tells_each_owner_of_their_own_users(
     account: Account,
     smtp: Smtp,
     run_custodian: Callable[..., Any],
-    run_mailer: Callable[..., Finished],
+    run_mailer: Callable[..., None],
 ) -> None:
     account.set_alias("acme-production")
     alice = {"OwnerContact": "alice@example.com"}
@@ -137,8 +159,8 @@ def test_the_pack_tells_each_owner_of_their_own_users(
 
     ran = run_custodian(PACK)
     assert ran.code == 0, ran.text
-    done = run_mailer()
-    assert done.code == 0, done.text
+    assert account.status("alice-old", 2) == "Inactive"
+    run_mailer()
 
     assert len(smtp.mails) == len(expected)
     for (address, situation), theirs in expected.items():
@@ -158,14 +180,10 @@ def test_the_pack_tells_each_owner_of_their_own_users(
     (mail,) = [mail for mail in smtp.to("alice@example.com") if "being" in mail["Subject"]]
     assert "2 access keys are being disabled by this run" in mail.get_content()
     assert "keyrot-exempt-until=2020-01-01 has ended" in mail.get_content()
-    assert account.status("alice-old", 2) == "Inactive"
-
-    assert run_mailer().code == 0
-    assert len(smtp.mails) == len(expected)
 
 
 def test_hostile_messages_arrive_as_plain_mails_and_block_nothing(
-    aws: EmbeddedAws, queue: str, smtp: Smtp, run_mailer: Callable[..., Finished]
+    aws: EmbeddedAws, queue: str, smtp: Smtp, run_mailer: Callable[..., None]
 ) -> None:
     name = "x<img src=1>\nBcc: evil@example.com\n'\"; $(id) \ud800\u202e"
     owner = {"OwnerContact": "owner@example.com"}
@@ -186,10 +204,8 @@ def test_hostile_messages_arrive_as_plain_mails_and_block_nothing(
         ],
     )  # fmt: skip
 
-    done = run_mailer()
+    run_mailer()
 
-    assert done.code == 0, done.text
-    assert aws.messages(QUEUE) == []
     assert [to for to, _ in smtp.mails] == [["owner@example.com"]] * 2 + [[SECURITY]] * 2
     for (_, mail), kind in zip(smtp.mails, ["text/html", "text/plain"], strict=False):
         assert mail.get_content_type() == kind
@@ -270,7 +286,7 @@ def test_slack_gets_each_owners_users_and_a_webhook_all(
     aws: EmbeddedAws,
     queue: str,
     tmp_path: Path,
-    run_mailer: Callable[..., Finished],
+    run_mailer: Callable[..., None],
 ) -> None:
     made = [
         user(
@@ -284,14 +300,13 @@ def test_slack_gets_each_owners_users_and_a_webhook_all(
     put(aws, queue, [message("disabling", made, action={"to": to})])
     slack = Slack(tmp_path)
 
-    done = run_mailer({"slack_token": "xoxb-token"}, env=slack.env)
+    run_mailer({"slack_token": "xoxb-token"}, env=slack.env)
 
     slack.server.shutdown()
-    assert done.code == 0, done.text
     sent = {
         json.loads(body).get("channel"): body.decode() for _, body in slack.posts if b"{" in body
     }
-    assert sorted(sent, key=str) == [None, "UJAMES", "UMARIA"], done.text
+    assert sorted(sent, key=str) == [None, "UJAMES", "UMARIA"]
     assert ("AKIA1" in sent["UJAMES"], "AKIA2" in sent["UJAMES"]) == (True, False)
     assert ("AKIA1" in sent["UMARIA"], "AKIA2" in sent["UMARIA"]) == (False, True)
     assert "AKIA1" in sent[None]

@@ -86,6 +86,21 @@ def users(situation: str, number: int = 200) -> list[dict[str, Any]]:
     return made
 
 
+def exemptions(number: int = 1, **changes: str | None) -> list[dict[str, Any]]:
+    """So many exempt users: stock's shape, without a record of ours. A tag that is None isn't."""
+    made = []
+    for index in range(number):
+        tags = {
+            "keyrot-exempt-until": f"2026-08-{1 + index * 37 % number % 28:02}",
+            "keyrot-exempt-reason": "appliance without a second key slot, SEC-1482",
+            "OwnerContact": "owner@example.com",
+            **{name.replace("_", "-"): value for name, value in changes.items()},
+        }
+        present = {name: value for name, value in tags.items() if value is not None}
+        made.append(user(f"svc-legacy-{index:03}", tags=present))
+    return made
+
+
 def message(
     situation: str,
     resources: Sequence[dict[str, Any]],
@@ -93,8 +108,11 @@ def message(
     action: dict[str, Any] | None = None,
     **policy: Any,
 ) -> dict[str, Any]:
-    """What `notify` puts into the queue for one of the pack's two policies."""
+    """What `notify` puts into the queue for one of the pack's two policies, or for exemptions."""
     actions: list[Any] = [{"type": "notify"}]
+    filters: list[Any] = ["rotation-exempt"]
+    if situation in SITUATIONS:
+        filters = [{"not": ["rotation-exempt"]}, {"type": SITUATIONS[situation]}]
     if situation == "disabling":
         actions.append("disable-access-key")
     return {
@@ -109,7 +127,7 @@ def message(
         "policy": {
             "name": f"iam-user-second-access-key-{situation}",
             "resource": "aws.iam-user",
-            "filters": [{"not": ["rotation-exempt"]}, {"type": SITUATIONS[situation]}],
+            "filters": filters,
             "actions": actions,
             "metadata": {
                 "rule-id": "D9.AWS.IAM.07",
@@ -124,6 +142,8 @@ def message(
             "type": "notify",
             "to": ["resource-owner"],
             "owner_absent_contact": ["security@example.com"],
+            "violation_desc": "These exemptions end within 14 days.",
+            "action_desc": "Rotate the keys before.",
             "template": f"c7n_keyrot-{situation}.{form}",
             "slack_template": f"c7n_keyrot-slack-{situation}",
             **(action or {}),

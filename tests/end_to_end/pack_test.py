@@ -60,7 +60,7 @@ def test_whole_run_tells_and_disables_exactly_the_stale_second_keys(
     skipped = [o["user"] for o in outcomes if o["outcome"] == "skipped"]
     assert skipped == [p.name for p in people if p.outcome == "skipped"]
     told = {m["policy"]["name"]: m["resources"] for m in aws.messages(world.QUEUE)}
-    assert [user["UserName"] for user in told[EXPIRING]] == [
+    assert sorted(user["UserName"] for user in told[EXPIRING]) == [
         p.name for p in people if p.outcome == "reminded"
     ]
     named = {record["access_key_id"] for user in told[STALE] for record in user["c7n:keyrot"]}

@@ -224,6 +224,7 @@ def test_the_instant_of_the_making_is_utc() -> None:
                 for name in NAMES[2:]
             },
         ),
+        min_size=1,
         max_size=8,
     )
 )
@@ -235,6 +236,12 @@ def test_every_user_is_either_a_row_or_a_duplicate(rows: list[dict[str, str]]) -
     for row in report.rows.values():
         for slot in row.slots:
             assert slot.has_key or (slot.active is False and slot.last_rotated is None)
+
+
+def test_report_without_any_row_is_refused() -> None:
+    """Not even the root user: it was cut behind its header."""
+    with pytest.raises(ReportError, match="no row in it"):
+        parse(text(), NOW)
 
 
 # Fetching

@@ -437,6 +437,20 @@ def test_exempt_users_are_left_alone_and_ended_exemptions_are_told(
     assert len(warned) == (state in ("expired", "unreadable"))
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_exemption_that_is_told_is_todays_not_the_caches(
+    iam: Any, custodian: Any, order: int
+) -> None:
+    custodian.options.update(cache="memory", cache_period=15)
+    iam.add("u", NEW, OLD)
+    filters = [{"not": ["rotation-exempt"]}, stale()][::order]
+    custodian.run(filters, source="describe")
+    iam.tag("u", keyrot_exempt_until="2020-01-01")
+    (user,) = custodian.run(filters, source="describe")
+    told = user["c7n:keyrot"][0]["exemption"]
+    assert told == {"tag": "keyrot-exempt-until", "value": "2020-01-01", "state": "expired"}
+
+
 def test_another_tag(iam: Any, custodian: Any) -> None:
     iam.add("ana", NEW, OLD, {"keyrot-exempt-until": day(9)})
     iam.add("bob", NEW, OLD, {"leave": day(9)})

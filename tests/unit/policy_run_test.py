@@ -11,7 +11,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError, NoCredentialsError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    NoCredentialsError,
+    ParamValidationError,
+)
 from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
 
 from c7n_keyrot import policy_run
@@ -290,6 +295,11 @@ def test_errors_that_are_not_of_aws_are_not_swallowed(
             ConnectionClosedError(endpoint_url="u"),
             "ConnectionClosedError",
             "ConnectionClosedError: Connection was closed before we received a valid response",
+        ),
+        (
+            ParamValidationError(report="Invalid length,\nvalue: 0"),
+            "ParamValidationError",
+            "ParamValidationError: Parameter validation failed: Invalid length, value: 0",
         ),
     ],
 )

@@ -300,9 +300,14 @@ def test_exemption_is_a_date_whose_whole_day_counts(value: str, state: str) -> N
     assert rotation.exemption(tags, "t", NOW) == Exemption("t", value, state)
 
 
-@pytest.mark.parametrize("tags", [[], [{"Key": "T", "Value": "2030-01-01"}]])
+@pytest.mark.parametrize("tags", [[], [{"Key": "tt", "Value": "2030-01-01"}]])
 def test_no_tag_is_no_exemption(tags: list[dict[str, str]]) -> None:
     assert rotation.exemption(tags, "t", NOW) is None
+
+
+def test_case_of_a_tag_does_not_count_as_in_iam() -> None:
+    found = rotation.exemption([{"Key": "Keyrot", "Value": "2030-01-01"}], "keyrot", NOW)
+    assert found == Exemption("keyrot", "2030-01-01", "valid")
 
 
 @given(st.text())

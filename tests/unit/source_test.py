@@ -15,6 +15,7 @@ from c7n.loader import PolicyLoader
 from c7n.policy import PolicyCollection
 from c7n.resources import load_resources
 
+from c7n_keyrot import outcomes
 from c7n_keyrot.source import CredentialReportSource
 from demo.aws import EmbeddedAws, Key
 
@@ -247,3 +248,16 @@ def test_a_denied_call_is_not_tried_again(aws: EmbeddedAws, tmp_path: Path) -> N
     with pytest.raises(PolicyExecutionError, match="iam:ListAccessKeys is denied"):
         run(tmp_path, [STALE], ["disable-access-key"])
     assert aws.calls["iam.ListAccessKeys"] == 1
+
+
+def test_a_deletion_whose_answer_was_lost_is_no_other_ones_deed(
+    aws: EmbeddedAws, tmp_path: Path
+) -> None:
+    """The client tries again by itself, and hears NoSuchEntity of what it has just deleted."""
+    account = aws.account()
+    account.add_user("ana", Key(10), Key(200, status="Inactive"))
+    aws.fail("iam.DeleteAccessKey", "reset", times=1, late=True)
+    run(tmp_path, [INACTIVE], ["delete-access-key"])
+    assert list(account.keys("ana")) == [1]
+    (line,) = outcomes.read(tmp_path / "test" / outcomes.FILE)
+    assert line.outcome == outcomes.DELETED

@@ -19,7 +19,17 @@ import yaml
 from c7n_mailer import utils
 from c7n_mailer.utils import get_message_subject
 from c7n_mailer.utils_email import get_mimetext_message
-from notices import ACCOUNT, KEY, SITUATIONS, message, record, render, user, users
+from notices import (
+    ACCOUNT,
+    KEY,
+    SITUATIONS,
+    exemptions,
+    message,
+    record,
+    render,
+    user,
+    users,
+)
 
 from c7n_keyrot.cli import main, templates
 
@@ -397,7 +407,10 @@ BROKEN: list[Any] = [None, "", "text", 7, [], {}, [None], ["text"], {"x": None},
 
 def variants(situation: str) -> dict[str, dict[str, Any]]:
     """Messages with a part missing, or of a wrong kind."""
-    whole = message(situation, [user("jane.doe", record(situation)), user("joe")])
+    whole = message(situation, [user("jane.doe", record(situation), tags=MARKED), user("joe")])
+    mark = {"op": "disable-access-key", "tag": "keyrot-disable-on"}
+    whole["policy"]["actions"].insert(1, {"type": "mark-for-op", "days": 14, **mark})
+    whole["policy"]["filters"].append({"type": "marked-for-op", **mark})
     made = {}
     paths: list[tuple[Any, ...]] = [
         *((key,) for key in whole if key not in ("action", "policy", "resources")),
@@ -407,6 +420,9 @@ def variants(situation: str) -> dict[str, dict[str, Any]]:
         *(("resources", 0, key) for key in whole["resources"][0]),
         *(("resources", 0, "c7n:keyrot", 0, key) for key in record(situation)),
         *(("resources", 0, "c7n:matched-keys", 0, key) for key in ("AccessKeyId", "CreateDate")),
+        *(("resources", 0, "Tags", 0, key) for key in ("Key", "Value")),
+        *(("policy", "actions", 1, key) for key in ("op", "days")),
+        *(("policy", "filters", 2, key) for key in ("op", "tag")),
         ("policy", "filters", 0, "not"),
     ]
     for path in paths:
@@ -479,32 +495,215 @@ def test_one_key_that_two_filters_mean_is_told_of_once(form: str) -> None:
     assert "Access key of jane.doe is being disabled" in shown("disabling", form, made)
 
 
+MARKED = {
+    "keyrot-delete-on": "Resource does not meet policy: delete-access-key@2026/09/01",
+    "keyrot-disable-on": "Resource does not meet policy: disable-access-key@2026/08/20",
+    "old": "Resource does not meet policy: disable-access-key@2026/01/01",
+}
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_marked_user_is_disabled_on_the_marks_day(form: str) -> None:
-    """mark-for-op's tag: the notices of a graceful roll-out name its day."""
-    mark = {"maid_status": "Resource does not meet policy: disable-access-key@2026/08/20"}
-    made = user("jane.doe", record("disabling"), tags=mark)
-    text = shown("expiring", form, [made])
+    """The reminders of a graceful roll-out name the day of the tag that the policy asks for."""
+    due = {"type": "marked-for-op", "tag": "keyrot-disable-on", "op": "disable-access-key"}
+    made = user("jane.doe", record("disabling"), tags=MARKED)
+    text = shown("expiring", form, [made], filters=["stale-access-key", due])
     assert "will be disabled on 20 August 2026" in text
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_user_who_is_being_marked_gets_the_days(form: str) -> None:
-    made = user("jane.doe", record("disabling"))
-    marking = [{"type": "mark-for-op", "op": "disable-access-key", "days": 14}]
+def test_a_mark_that_the_policy_does_not_ask_for_says_nothing(form: str) -> None:
+    made = user("jane.doe", record("expiring"), tags=MARKED)
+    assert "will be disabled on 30 July 2026" in shown("expiring", form, [made])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("days", "day"),
+    [
+        (0, "19 July 2026"),
+        (14, "2 August 2026"),
+        (180, "15 January 2027"),
+        (590, "29 February 2028"),
+    ],
+)
+def test_a_user_who_is_being_marked_gets_the_new_marks_day(form: str, days: int, day: str) -> None:
+    made = user("jane.doe", record("disabling"), tags=MARKED)
+    marking = [{"type": "mark-for-op", "op": "disable-access-key", "days": days}]
     text = shown("expiring", form, [made], actions=marking)
-    assert "will be disabled 14 days after this notice" in text
+    assert f"will be disabled on {day}" in text
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_notice_says_when_an_inactive_key_is_to_be_deleted(form: str) -> None:
+    made = user("jane.doe", record("disabling"))
+    marking = {"type": "mark-for-op", "op": "delete-access-key", "days": 30}
+    text = shown("disabling", form, [made], actions=[marking, "disable-access-key"])
+    said = "If nobody switches it on again, it is to be deleted from 18 August 2026 on."
+    assert said in " ".join(text.split())
+    assert "to be deleted" not in " ".join(shown("disabling", form, [made]).split())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_both_keys_of_a_user_stand_in_one_notice(form: str) -> None:
+    first = record("disabling", slot=1, access_key_id="AKIAFIRST")
+    text = shown("disabling", form, [user("jane.doe", first, record("disabling"))])
+    flat = " ".join(text.split())
+    assert "Both access keys of jane.doe are being disabled by this run" in flat
+    assert "They are being disabled" in flat
+    assert "use the user's other key" not in flat
+    for key in ("AKIAFIRST", KEY):
+        for status in ("Inactive", "Active"):
+            assert f"--access-key-id {key} --status {status} --user-name jane.doe" in flat
+    assert flat.count("create-access-key") == (2 if form == "slack" else 1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("situation", "do"),
+    [
+        ("expiring", "Create a new key and move everything to it by then (steps 2 and 3)"),
+        ("disabling", "Create a new key and move everything to it (steps 2 and 3). To win time"),
+    ],
+)
+def test_what_to_do_stands_before_the_details(form: str, situation: str, do: str) -> None:
+    for number in (1, 5):
+        text = " ".join(shown(situation, form, users(situation, number)).split())
+        assert text.index(do) < text.index("AKIA")
+
+
+# Exemptions
+
+
+@pytest.mark.parametrize("form", ["html", "txt"])
+def test_an_exemption_has_its_day_reason_and_owner(form: str) -> None:
+    flat = " ".join(shown("exemptions", form, exemptions()).split())
+    parts = [
+        "Exemption of svc-legacy-000 from the rotation of access keys",
+        "These exemptions end within 14 days.",
+        "Rotate the keys before.",
+        "aws iam tag-user --user-name svc-legacy-000 --tags Key=keyrot-exempt-until,Value=",
+        "aws iam untag-user --user-name svc-legacy-000 --tag-keys keyrot-exempt-until",
+        "D9.AWS.IAM.07",
+    ]
+    assert [flat.index(part) for part in parts] == sorted(flat.index(part) for part in parts)
+    for words in [
+        f"arn:aws:iam::{ACCOUNT}:user/svc-legacy-000",
+        "1 August 2026",
+        "appliance without a second key slot, SEC-1482",
+        "owner@example.com",
+    ]:
+        assert words in flat
+    assert "AKIA" not in flat
+    assert "Also matched" not in flat
+
+
+@pytest.mark.parametrize("form", ["html", "txt"])
+def test_what_an_exemption_lacks_is_said(form: str) -> None:
+    lacking = exemptions(1, keyrot_exempt_until="soon", keyrot_exempt_reason=" ", OwnerContact=None)
+    text = shown("exemptions", form, lacking)
+    assert text.count("none") == 2
+    assert "soon" in text
+
+
+@pytest.mark.parametrize("form", ["html", "txt"])
+def test_an_exemption_by_another_tag(form: str) -> None:
+    made = [user("jane.doe", tags={"leave-until": "2026-08-03"})]
+    filters = [{"type": "rotation-exempt", "tag": "leave-until"}]
+    text = shown("exemptions", form, made, filters=filters)
+    assert "3 August 2026" in text
+    assert "Key=leave-until" in text
+
+
+@pytest.mark.parametrize("form", ["html", "txt"])
+def test_two_hundred_exemptions_by_day_and_short(form: str) -> None:
+    made = exemptions(200, keyrot_exempt_reason="r" * 256)
+    body = render(message("exemptions", made, form))
+    assert len(body.encode()) < 100_000
+    days = [int(day) for day in re.findall(r"(\d+) August 2026", body)]
+    assert len(days) == 200
+    assert days == sorted(days)
+    assert "200 exemptions from the rotation" in body
+    assert body.count("aws iam untag-user") == 1 or form == "html"
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_exemptions_are_escaped(text: str) -> None:
+    def made(value: str, number: int) -> list[dict[str, Any]]:
+        tags = {"keyrot-exempt-until": value, "keyrot-exempt-reason": value, "Owner": value}
+        return [user(f"{value}{n}", path=f"/{value}/", tags=tags) for n in range(number)]
+
+    for number in (1, 2):
+        reader, plain = Reader(), Reader()
+        reader.feed(render(message("exemptions", made(text, number))))
+        plain.feed(render(message("exemptions", made("harmless", number))))
+        assert elements(reader) == elements(plain)
+        body = render(message("exemptions", made(text, number), "txt"))
+        body.encode()
+        assert not re.search(r"^(Bcc|Deadline)", body, re.MULTILINE)
+        assert all(line.isprintable() for line in body.split("\n"))
+
+
+def test_no_odd_tag_of_an_exemption_fails() -> None:
+    for form in ("html", "txt"):
+        for value in BROKEN:
+            odd = exemptions()
+            odd[0]["Tags"] = [{"Key": "keyrot-exempt-until", "Value": value}, value]
+            render(message("exemptions", [*odd, {"UserName": value}], form))
+            odd[0]["Tags"] = value
+            render(message("exemptions", odd, form, action={"violation_desc": value}))
+
+
+# The pack and the examples, with what their notices must say
+
+
+def policies(path: str) -> list[dict[str, Any]]:
+    text = (Path(__file__).parents[2] / path).read_text("utf-8")
+    return list(yaml.safe_load(text)["policies"])
+
+
+@pytest.mark.parametrize(
+    ("path", "ending", "said"),
+    [
+        ("policies/second-access-key.yml", "expiring", "will be disabled on 30 July 2026"),
+        ("policies/second-access-key.yml", "stale", "is being disabled by this run"),
+        ("examples/both-slots.yml", "expiring", "will be disabled on 30 July 2026"),
+        ("examples/both-slots.yml", "one", "is being disabled by this run"),
+        ("examples/both-slots.yml", "both", "is being disabled by this run"),
+        ("examples/delete-stage.yml", "-key-delete", "is being deleted by this run"),
+        ("examples/delete-stage.yml", "disable", "to be deleted from 18 August 2026 on"),
+        ("examples/exemptions.yml", "soon", "These exemptions end within 14 days."),
+        ("examples/exemptions.yml", "void", "have ended or are no date"),
+        ("examples/graceful-rollout.yml", "-mark", "will be disabled on 2 August 2026"),
+        ("examples/graceful-rollout.yml", "remind", "will be disabled on 20 August 2026"),
+        ("examples/graceful-rollout.yml", "disable-marked", "is being disabled by this run"),
+        ("examples/notify-only.yml", "expiring-notify-only", "is due for rotation on 30 July"),
+        ("examples/notify-only.yml", "stale-notify-only", "is past its rotation date"),
+        ("examples/superseded-first.yml", "superseded", "is being disabled by this run"),
+        ("examples/superseded-first.yml", "kept", "is past its rotation date"),
+    ],
+)
+def test_a_notice_says_what_its_policy_does(path: str, ending: str, said: str) -> None:
+    (policy,) = [policy for policy in policies(path) if policy["name"].endswith(ending)]
+    (notify,) = [action for action in policy["actions"] if "template" in action]
+    kind = "expiring" if "expiring-access-key" in str(policy["filters"]) else "disabling"
+    made = message(kind, [user("jane.doe", record(kind), tags=MARKED)], action=notify)
+    flat = " ".join(Reader.read(render({**made, "policy": policy})).split())
+    assert said in flat
+    again = "The next run deactivates a key past its deadline again" in flat
+    assert again == ("disabled by this run" in flat and "graceful" not in path)
+    if "exemptions" not in path:  # they have words of their own
+        promised = re.findall(r"(?:will be|being) (?:disabled|deleted)", flat)
+        assert (promised != []) == (" be" in said), promised
 
 
 # Subjects
 
 
 def pack_subjects() -> list[str]:
-    path = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
-    pack = yaml.safe_load(path.read_text())
     return [
         action["subject"]
-        for policy in pack["policies"]
+        for policy in policies("policies/second-access-key.yml")
         for action in policy["actions"]
         if isinstance(action, dict) and "subject" in action
     ]
