@@ -25,6 +25,9 @@ help:
 	@echo 'make lint    ruff and mypy'
 	@echo 'make format  ruff, writing'
 	@echo 'make wheel   the wheel, in dist/'
+	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
+	@echo 'make audit   pip-audit and bandit'
+	@echo 'make dist    sdist and wheel, the same for the same commit'
 	@echo 'make clean   removes what these made'
 
 .PHONY: test
@@ -50,6 +53,26 @@ format: .venv/tools
 
 .PHONY: wheel
 wheel: dist/built
+
+# Of the commit's time, so that the same commit makes the same files.
+.PHONY: dist
+dist: .venv/tools
+	@echo '== Building sdist and wheel'
+	rm -rf build dist *.egg-info
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build
+	sha256sum dist/*
+
+.PHONY: bench
+bench: .venv/installed
+	@echo '== Measuring (half an hour; on an idle machine only)'
+	$(BIN)/python benchmarks/run.py
+
+.PHONY: audit
+audit: .venv/installed
+	@echo '== Looking for known vulnerabilities in what is needed, and for unsafe code here'
+	$(PIP) install --quiet pip-audit bandit
+	$(BIN)/bandit --quiet --recursive c7n_keyrot
+	$(BIN)/pip-audit --progress-spinner off
 
 .PHONY: clean
 clean:

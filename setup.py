@@ -1,12 +1,17 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Metadata is in setup.cfg; here is what it can't say: two things that go into the wheel."""
+"""Metadata is in setup.cfg; here is what it can't say: what goes into the wheel, and how."""
 
+import gzip
+import os
 import shutil
+import tarfile
+import time
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
 PACK = ("policies", "examples", "deploy")
@@ -37,4 +42,39 @@ class BuildPy(build_py):
         self.copy_file(str(HERE / "c7n_keyrot.pth"), str(Path(folder, "c7n_keyrot.pth")))
 
 
-setup(cmdclass={"build_py": BuildPy})
+class Sdist(sdist):
+    """Makes the same archive of the same commit: whoever makes it, wherever and whenever.
+
+    The wheel is so by itself, by SOURCE_DATE_EPOCH (seconds since 1970, UTC).
+    """
+
+    def make_archive(
+        self,
+        base_name: str,
+        format: str,
+        root_dir: str | None = None,
+        base_dir: str | None = None,
+        owner: str | None = None,
+        group: str | None = None,
+    ) -> str:
+        if format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
+        epoch = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+
+        def anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
+            info.uid, info.gid, info.uname, info.gname, info.mtime = 0, 0, "", "", epoch
+            info.mode = 0o755 if info.isdir() else 0o644
+            return info
+
+        path = base_name + ".tar.gz"
+        with (
+            open(path, "wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=epoch) as zipped,
+            tarfile.open(fileobj=zipped, mode="w") as archive,
+        ):
+            for member in sorted(Path(base_dir).rglob("*")):
+                archive.add(member, recursive=False, filter=anonymous)
+        return path
+
+
+setup(cmdclass={"build_py": BuildPy, "sdist": Sdist})

@@ -13,7 +13,6 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import wait
 from datetime import datetime, timedelta, timezone
@@ -93,12 +92,10 @@ class _Patience:
             raise OutageError(f"AWS answered no call for {PATIENCE:.0f} s")
 
 
-_clients: weakref.WeakKeyDictionary[Any, tuple[Any, _Patience]] = weakref.WeakKeyDictionary()
-
-
 def _client(session: Any) -> tuple[Any, _Patience]:
     """Make the IAM client of a session once; its pool and retries fit calls side by side."""
-    if session not in _clients:
+    # Kept on the session, so that it goes with it: a c7n-org worker sees many.
+    if "keyrot" not in vars(session):
         client = session.client(
             "iam",
             config=Config(
@@ -113,8 +110,9 @@ def _client(session: Any) -> tuple[Any, _Patience]:
         client.meta.events.register("request-created.iam", patience.check)
         client.meta.events.register("before-send.iam", patience.check)
         client.meta.events.register("after-call.iam", patience.answered)
-        _clients[session] = client, patience
-    return _clients[session]
+        session.keyrot = client, patience
+    connection: tuple[Any, _Patience] = session.keyrot
+    return connection
 
 
 class _Last:
@@ -251,6 +249,7 @@ class PolicyRun:
         raw = cached and RawReport(**cached)
         try:
             if raw is None or self._age(raw) > max_age:
+                self._connect()[1].renew()
                 raw = credential_report.fetch(self.client, REPORT_LIMIT, self._progress)
             report = credential_report.parse(raw.content, raw.generated)
             if cached is None or raw.generated != cached["generated"]:
@@ -269,8 +268,7 @@ class PolicyRun:
     def load_live_keys(self, users: Iterable[dict[str, Any]]) -> None:
         """List the keys of the users that aren't listed yet in this run, side by side.
 
-        Afterwards ``live`` has an entry for each of them, but for those that are gone (None in
-        place of keys isn't used: a user who is gone has no entry and isn't in ``unread``).
+        Afterwards each of them has an entry in ``live``, or in ``unread``, or is gone.
         """
         names = {user["UserName"] for user in users} - self.live.keys() - self.unread.keys()
 
