@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from cloudformation import actions, member
 from harness import custodian, finish, kill, start
 
 from demo import world
-from demo.aws import Key
+from demo.aws import HUB, Key
 
 PACK = Path(__file__).parents[2] / "policies"
 STALE = "iam-user-second-access-key-stale"
@@ -46,27 +47,40 @@ def mends(aws, account, wanted, run_custodian):
     return run_again
 
 
-@pytest.mark.parametrize(
-    "action",
-    [
-        "iam.GenerateCredentialReport",
-        "iam.GetCredentialReport",
-        "iam.GetUser",
-        "iam.ListAccessKeys",
-        "iam.ListAccountAliases",
-        "sqs.SendMessage",
-        "iam.UpdateAccessKey",
-    ],
-)
-def test_denied_action_disables_nothing_and_is_named(aws, account, run_custodian, mends, action):
+ROLE = member(HUB, HUB)["policy"]
+SEND = {"Effect": "Allow", "Action": ["sqs:SendMessage"], "Resource": "*"}
+
+
+def role_without(action):
+    """The role that deploy/ gives to a member, which sends here as well, without one action."""
+    statements = [
+        {**statement, "Action": [a for a in listed(statement["Action"]) if a != action]}
+        for statement in [*ROLE["Statement"], SEND]
+    ]
+    return {**ROLE, "Statement": [s for s in statements if s["Action"]]}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("action", [*actions(ROLE), "sqs:SendMessage"])
+def test_permission_that_is_missing_disables_nothing_and_is_named(
+    aws, account, wanted, run_custodian, action
+):
+    """Each of the deployed role's in turn; the role is enforced."""
     before = account.snapshot()
-    aws.fail(action, "AccessDenied")
-    run = run_custodian(PACK, env=QUICK)
+    account.add_role("c7n-keyrot", role_without(action))
+    aws.enforce()
+    run = run_custodian(PACK, env=QUICK, role="c7n-keyrot")
     assert run.code != 0
     assert account.changes(before) == {}
-    name = action.split(".")[1]
+    name = action.split(":")[1]
     assert [line for line in run.lines(name) if "denied" in line.lower()], run.text
-    mends(before)
+    account.add_role("c7n-keyrot", role_without(None))
+    again = run_custodian(PACK, role="c7n-keyrot")
+    assert again.code == 0, again.text
+    assert account.changes(before) == dict.fromkeys(wanted.values(), OFF)
 
 
 @pytest.mark.parametrize(
