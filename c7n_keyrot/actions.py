@@ -86,6 +86,8 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
 
     def _one_key(self, user: dict[str, Any], slot: int, key: dict[str, Any]) -> None:
         line = self._line(user, slot, key["AccessKeyId"], outcomes.INTENDED, "")
+        if key["Status"] != self.status and key["AccessKeyId"] in self.run.acted_on:
+            return  # the other action of this policy has seen to it
         if key["Status"] != self.status:
             reason = f"the key is {key['Status']}, not {self.status}"
             self._record(replace(line, outcome=outcomes.SKIPPED, reason=reason))
@@ -174,6 +176,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         reason = line.reason and f" ({line.reason})"
         log.info("user %r: %s: %s%s", line.user, named, line.outcome, reason)
         self.done.append(vars(line))
+        self.run.acted_on.add(line.access_key_id)
         self._write(outcomes.FILE, line)
 
     def _write(self, name: str, line: Outcome) -> bool:

@@ -162,6 +162,7 @@ class PolicyRun:
         # Users whose keys or tags couldn't be read: no key of theirs is ever acted on.
         self.unread: dict[str, str] = {}
         self.live: dict[str, list[dict[str, Any]]] = {}
+        self.acted_on: set[str | None] = set()
         # Exemption tags that have ended or can't be read, by user: the notice tells of them.
         self.ended_exemptions: dict[str, dict[str, str]] = {}
         # Users of the account, and those left to look at, where our source was asked.
