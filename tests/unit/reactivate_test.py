@@ -59,7 +59,7 @@ def ours(*lines: Outcome | str, folder: Path) -> list[str]:
         ([line(1, "skipped", REACTIVATE)], False),  # somebody else had switched it on
         ([line(1, "denied", REACTIVATE)], True),
         ([line(1, "failed", REACTIVATE)], True),
-        ([line(1, "gone", REACTIVATE)], False),
+        ([line(1, "gone", REACTIVATE)], True),  # perhaps only out of sight
         ([line(1, "deleted", DELETE)], False),
         ([line(1, "denied", DELETE)], True),
         ([line(1, "failed", DELETE)], True),
