@@ -94,7 +94,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         elif self._write(outcomes.INTENTS_FILE, line):
             try:
                 outcome, reason = self._try(user["UserName"], key["AccessKeyId"])
-            except (BotoCoreError, OutageError) as error:
+            except (ClientError, BotoCoreError, OutageError) as error:
                 self.in_doubt.append((line, error))
             else:
                 self._record(replace(line, time=_now(), outcome=outcome, reason=reason))
@@ -122,11 +122,11 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         except ClientError as error:
             reason = code(error)
             if reason == "NoSuchEntity":
-                retries = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
-                if self.afterwards is None and retries:
-                    # It was there before the first try, whose answer was lost.
-                    return self.outcome, "the answer was lost"
+                if error.operation_name == "DeleteAccessKey" and _metadata(error, "RetryAttempts"):
+                    return self.outcome, "it was there before the first try, and not after it"
                 return outcomes.GONE, "the key or its user is gone meanwhile"
+            if _metadata(error, "HTTPStatusCode") >= 500:
+                raise  # it may have taken effect
             self.run.fail(f"user {name!r}: key {key_id}: {explain(error)}")
             return (outcomes.DENIED if reason in DENIED else outcomes.FAILED), reason
 
@@ -160,7 +160,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
     ) -> Outcome:
         return Outcome(
             time=_now(),
-            account_id=self.manager.config.account_id,
+            account_id=self.run.account_id,
             policy=self.manager.data["name"],
             run=self.manager.ctx.execution_id,
             action=self.type,
@@ -197,6 +197,11 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             f"({self.unwritable})"
         )
         return False
+
+
+def _metadata(error: ClientError, name: str) -> int:
+    metadata: dict[str, Any] = dict(error.response.get("ResponseMetadata", {}))
+    return int(metadata.get(name, 0))
 
 
 def _now() -> str:

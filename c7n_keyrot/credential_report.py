@@ -85,10 +85,11 @@ class RawReport:
 class Report:
     """The parsed report: rows by user name, without the root row.
 
-    ``duplicates`` are names that stand more than once. No row of theirs is in ``rows``, since
-    nothing tells which one is true.
+    ``account_id`` is the account of the rows' ARNs. ``duplicates`` are names that stand more than
+    once. No row of theirs is in ``rows``, since nothing tells which one is true.
     """
 
+    account_id: str
     generated: datetime
     rows: dict[str, Row]
     duplicates: frozenset[str]
@@ -147,17 +148,24 @@ def parse(content: bytes | str, generated: datetime) -> Report:
 
     :param content: CSV as AWS returns it (UTF-8).
     :param generated: the instant of the report's making, UTC.
-    :raises ReportError: a needed column is missing, a row is cut, or the text isn't UTF-8 CSV.
+    :raises ReportError: a needed column is missing, a row is cut, the rows are of more than one
+        account, or the text isn't UTF-8 CSV.
     """
     rows: dict[str, Row] = {}
-    duplicates = set()
+    duplicates, accounts = set(), set()
     for row in _read(content):
+        accounts.add(row.arn.split(":")[4] if row.arn.count(":") > 4 else "")
+        if row.user == ROOT:
+            continue
         if row.user in rows:
             duplicates.add(row.user)
         rows[row.user] = row
+    if len(accounts) != 1:
+        what = f"of {len(accounts)} accounts" if accounts else "missing, even the root user's"
+        raise ReportError(f"credential report: its rows are {what}; run again later")
     for name in duplicates:
         del rows[name]
-    return Report(_utc(generated), rows, frozenset(duplicates))
+    return Report(accounts.pop(), _utc(generated), rows, frozenset(duplicates))
 
 
 def _read(content: bytes | str) -> Iterator[Row]:
@@ -168,7 +176,6 @@ def _read(content: bytes | str) -> Iterator[Row]:
         for column in NEEDED:
             if column not in header:
                 raise ReportError(f"credential report: the column {column!r} is missing")
-        rows = 0
         for fields in reader:
             # A short row is a report that was cut: the users behind the cut would pass for clean.
             if None in fields or None in fields.values():
@@ -176,12 +183,8 @@ def _read(content: bytes | str) -> Iterator[Row]:
                     f"credential report: line {reader.line_num} has not as many fields as the "
                     "header; the report is cut or broken, run again later"
                 )
-            rows += 1
-            if fields["user"] != ROOT:
-                slots = (_slot(fields, "access_key_1_"), _slot(fields, "access_key_2_"))
-                yield Row(fields["user"], fields["arn"], slots)
-        if not rows:
-            raise ReportError("credential report: no row in it, not even the root user's")
+            slots = (_slot(fields, "access_key_1_"), _slot(fields, "access_key_2_"))
+            yield Row(fields["user"], fields["arn"], slots)
     except UnicodeDecodeError as error:
         raise ReportError(f"credential report: not UTF-8 ({error.reason})") from error
     except csv.Error as error:

@@ -20,7 +20,7 @@ from c7n.utils import type_schema
 
 from c7n_keyrot import rotation
 from c7n_keyrot.credential_report import Row
-from c7n_keyrot.matched_keys import BLOCKS, MATCHED_KEYS, RECORDS, meant, places
+from c7n_keyrot.matched_keys import BLOCKS, MATCHED_KEYS, RECORDS, candidates, places
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun, code, explain
 from c7n_keyrot.rotation import Identified, Verdict, created
 
@@ -203,7 +203,7 @@ class _SlotFilter(_Ours):
         user.setdefault(RECORDS, []).append(record)
         live = run.live.get(user["UserName"], ())
         # For stock filters behind this one; what counts is settled after all filters.
-        user[MATCHED_KEYS] = meant(self.manager.filters, user[RECORDS], live)
+        user[MATCHED_KEYS] = candidates(user[RECORDS], live)
 
 
 class _Match:

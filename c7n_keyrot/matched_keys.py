@@ -4,8 +4,8 @@
 
 Custodian sweeps annotations away where a block fails, so a record of ours that is left on a user
 counts. What Custodian makes of ``c7n:matched-keys`` itself knows only the innermost block: it
-loses keys, and it adds keys that an outer block ruled out. So it is worked out here, from the
-records and from the filters' places.
+loses keys, and it adds keys that an outer block ruled out. So it is worked out here: of the keys
+that our records name, those of which the whole tree of filters is true.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def settle(
         ids = _ids(records)
         user[MATCHED_KEYS] = [
             entry
-            for entry in meant(filters, records, live)
+            for entry in candidates(records, live)
             if all(
                 _holds(element, str(index), user, entry, ids, passed)
                 for index, element in enumerate(filters)
@@ -89,18 +89,15 @@ def settle(
         user.setdefault(MATCHED_KEYS, [])
 
 
-def meant(
-    filters: Sequence[Any],
-    records: Collection[dict[str, Any]],
-    live: Sequence[dict[str, Any]],
+def candidates(
+    records: Collection[dict[str, Any]], live: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the keys that our records mean: intersected in and, united in or, none of not.
+    """Return the keys that any of our records names.
 
-    :param records: the records that filters of ours left on the user.
     :returns: entries of ``live`` with stock's mark, and nothing else: stock compares them whole.
     """
-    chosen = _block(filters, "and", "", _ids(records)) or set()
-    return [{**key, "c7n:match-type": "access"} for key in live if key["AccessKeyId"] in chosen]
+    named = set().union(*_ids(records).values())
+    return [{**key, "c7n:match-type": "access"} for key in live if key["AccessKeyId"] in named]
 
 
 def _ids(records: Collection[dict[str, Any]]) -> dict[str, set[str]]:
@@ -111,24 +108,6 @@ def _ids(records: Collection[dict[str, Any]]) -> dict[str, set[str]]:
         for record in records
         if record["filter"] == "stale-access-key"
     }
-
-
-def _block(
-    filters: Sequence[Any], operator: str, above: str, ids: dict[str, set[str]]
-) -> set[str] | None:
-    """Return the ids that a block means, or None where no record of ours is in it."""
-    chosen: set[str] | None = None
-    for index, element in enumerate(filters):
-        place = f"{above}{index}"
-        if element.type in ("and", "or"):
-            said = _block(element.filters, element.type, f"{place}.", ids)
-        else:
-            said = ids.get(place)
-        if said is not None and chosen is not None:
-            chosen = chosen & said if operator == "and" else chosen | said
-        elif said is not None:
-            chosen = said
-    return chosen
 
 
 def _holds(

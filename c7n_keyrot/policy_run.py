@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import wait
@@ -32,11 +31,27 @@ log = logging.getLogger("custodian.keyrot")
 
 LIVE_KEYS = "c7n:AccessKeys"
 
+
+def setting(name: str, default: float) -> float:
+    """Return a number > 0 out of the environment; the default, and a line, for anything else."""
+    text = os.environ.get(name, str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        log.error(
+            "the environment's %s=%r is no number > 0: set it right; now %g", name, text, default
+        )
+        return default
+    return value
+
+
 # 16 calls side by side served best at 30 ms a call; see benchmarks/.
-WORKERS = int(os.environ.get("C7N_KEYROT_WORKERS", 16))
+WORKERS = max(1, int(setting("C7N_KEYROT_WORKERS", 16)))
 # Seconds; a fault that stays must not keep a run, and those behind it, waiting for ever.
-REPORT_LIMIT = float(os.environ.get("C7N_KEYROT_REPORT_LIMIT", 300))
-PATIENCE = float(os.environ.get("C7N_KEYROT_PATIENCE", 45))
+REPORT_LIMIT = setting("C7N_KEYROT_REPORT_LIMIT", 300)
+PATIENCE = setting("C7N_KEYROT_PATIENCE", 45)
 # Seconds that a fetched report is reused in one process: both policies of the pack share one. A
 # warm Lambda lives for hours, so it isn't kept longer than Custodian's cache would.
 REPORT_REUSE = 15 * 60
@@ -48,21 +63,22 @@ Result = TypeVar("Result")
 class _Reports:
     """The last report of this process; one only, since c7n-org workers see many accounts."""
 
+    session: Any
+    report: Report | None
+
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self.clear()
 
     def clear(self) -> None:
-        self.account, self.report, self.fetched = "", None, 0.0
+        self.session, self.report, self.fetched = None, None, 0.0
 
-    def get(self, account: str) -> Report | None:
+    def get(self, session: Any) -> Report | None:
+        """Return the session's report; another session's may be another account's."""
         fresh = time.monotonic() - self.fetched < REPORT_REUSE
-        return self.report if account and account == self.account and fresh else None
+        return self.report if session is self.session and fresh else None
 
-    def put(self, account: str, report: Report) -> None:
-        self.account, self.report, self.fetched = account, report, time.monotonic()
-
-    report: Report | None
+    def put(self, session: Any, report: Report) -> None:
+        self.session, self.report, self.fetched = session, report, time.monotonic()
 
 
 reports = _Reports()
@@ -146,22 +162,31 @@ class PolicyRun:
 
     @classmethod
     def of(cls, manager: Any) -> PolicyRun:
-        """Return the run of a resource manager, fresh whenever a new execution has begun."""
+        """Return the run of a resource manager."""
         run: PolicyRun | None = vars(manager).get("keyrot")
         if run is None:
             run = manager.keyrot = cls(manager)
-        elif run.execution_id != manager.ctx.execution_id:
-            manager.actions[:] = [a for a in manager.actions if not isinstance(a, _Last)]
-            run._begin()
         return run
+
+    def begin(self) -> None:
+        """Forget an earlier execution of the same policy, before the first look at AWS.
+
+        Not where an action runs: a Lambda that an event starts filters before its execution gets
+        an id, and what failed then must still end it with an error.
+        """
+        if self.manager.ctx.execution_id != self.execution_id:
+            actions = self.manager.actions
+            actions[:] = [action for action in actions if not isinstance(action, _Last)]
+            self._begin()
 
     def _begin(self) -> None:
         self.execution_id = self.manager.ctx.execution_id
         self.now = datetime.now(timezone.utc).replace(microsecond=0)
         self.failures: list[str] = []
         # Users whose keys or tags couldn't be read: no key of theirs is ever acted on.
-        self.unread: dict[str, str] = {}
+        self.unread: set[str] = set()
         self.live: dict[str, list[dict[str, Any]]] = {}
+        self.account_id: str = self.manager.config.account_id
         self.acted_on: set[str | None] = set()
         # Exemption tags that have ended or can't be read, by user: the notice tells of them.
         self.ended_exemptions: dict[str, dict[str, str]] = {}
@@ -221,12 +246,19 @@ class PolicyRun:
         :param max_age: hours that it may be old.
         :raises PolicyExecutionError: it is older, or can't be had or read.
         """
-        account = self.manager.config.account_id
-        with reports.lock:
-            report = reports.get(account)
-            if report is None or self._age(report) > max_age:
-                report = self._load(account, max_age)
-                reports.put(account, report)
+        session = local_session(self.manager.session_factory)
+        report = reports.get(session)
+        if report is None or self._age(report) > max_age:
+            report = self._load(max_age)
+            reports.put(session, report)
+        configured = self.manager.config.account_id
+        if configured and configured != report.account_id:
+            raise self._stop(
+                f"credential report: it is of account {report.account_id}, but this run is for "
+                f"{configured}: correct the account's id or role (accounts.yml, --account-id)"
+            )
+        # Custodian has none where it couldn't ask STS, and what is done must be found again.
+        self.account_id = report.account_id
         age = self._age(report)
         if age > max_age:
             raise self._stop(
@@ -240,11 +272,12 @@ class PolicyRun:
     def _age(self, report: Report | RawReport) -> float:
         return (self.now - report.generated) / timedelta(hours=1)
 
-    def _load(self, account: str, max_age: float) -> Report:
+    def _load(self, max_age: float) -> Report:
+        account = self.manager.config.account_id
         # A handle of our own: Custodian calls sources while its own one is open, and a with inside
         # of a with closes the database under it.
         cache = cache_factory(self.manager.config if account else None)
-        key = {"account": account, "keyrot": "credential-report"}
+        key = {"account": account, "keyrot": "credential-report/1"}
         with cache:
             cached = cache.get(key)
         raw = cached and RawReport(**cached)
@@ -271,7 +304,7 @@ class PolicyRun:
 
         Afterwards each of them has an entry in ``live``, or in ``unread``, or is gone.
         """
-        names = {user["UserName"] for user in users} - self.live.keys() - self.unread.keys()
+        names = {user["UserName"] for user in users} - self.live.keys() - self.unread
 
         def list_keys(name: str) -> list[dict[str, Any]]:
             keys: list[dict[str, Any]] = self.client.list_access_keys(UserName=name)[
@@ -305,7 +338,7 @@ class PolicyRun:
 
     def hide(self, name: str, reason: str) -> None:
         """Note that a user's keys or tags couldn't be read; the user stays, without a key."""
-        self.unread[name] = reason
+        self.unread.add(name)
         self.fail(f"user {name!r}: {reason}")
 
     def fail(self, line: str) -> None:
@@ -327,7 +360,7 @@ class PolicyRun:
     # -- around the filters
 
     def _filter(self, original: Any, resources: list[dict[str, Any]], event: Any) -> Any:
-        PolicyRun.of(self.manager)
+        self.begin()
         for user in resources:
             # The in-memory cache hands the same users to the next policy, annotations included.
             for annotation in (RECORDS, MATCHED_KEYS, LIVE_KEYS):

@@ -41,6 +41,7 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
     def resources(self, query: Any) -> list[dict[str, Any]]:
         """Return the candidates: the users of the report that the policy's filters can match."""
         run = PolicyRun.of(self.manager)
+        run.begin()
         filters = self.manager.filters
         ages = [element.option("report-max-age") for element in slot_filters(filters)]
         report = run.report(min(ages, default=REPORT_MAX_AGE))

@@ -46,6 +46,7 @@ CALLS = Config(
     retries={"mode": "standard", "total_max_attempts": 6},
     max_pool_connections=WORKERS,
 )
+NOT_FOUND = "no such key of this user; if the user got another name, allow iam:GetAccessKeyLastUsed"
 # What AWS may have done all the same: it failed half-way, or our retries were ended.
 UNSURE = frozenset(("InternalFailure", "ServiceFailure", "ServiceUnavailable", "OutageError"))
 
@@ -138,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"Result: {result}.", flush=True)
     if counts.get(outcomes.REACTIVATED):
         print(
-            "The next run of the policy disables them again, unless their users are exempt:\n"
+            "A later run of the policy disables them again, unless their users are exempt:\n"
             "  aws iam tag-user --user-name USER --tags Key=keyrot-exempt-until,Value=YYYY-MM-DD "
             "Key=keyrot-exempt-reason,Value=REASON"
         )
@@ -244,7 +245,8 @@ def _may_have_happened(reason: str) -> bool:
     """Tell whether a call that failed so may have had its effect: its answer was lost."""
     error = getattr(botocore.exceptions, str(reason), None)
     lost = isinstance(error, type) and issubclass(error, BotoCoreError)
-    return lost or reason in UNSURE
+    # A gateway's answer has no code but its status.
+    return lost or reason in UNSURE or (reason.isdecimal() and reason.startswith("5"))
 
 
 def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:
@@ -360,8 +362,13 @@ def _take_role(session: Any, entry: dict[str, Any], account: str) -> Any:
         for role in [roles] if isinstance(roles, str) else roles:
             # As c7n-org reads a short name.
             way = role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}"
+            # By name: c7n 0.9.29 has a parameter less.
             session = assumed_session(
-                way, "c7n-keyrot", None, session, region, external and str(external)
+                way,
+                "c7n-keyrot",
+                session=session,
+                region=region,
+                external_id=external and str(external),
             )
         found = _identity(session)
     except (BotoCoreError, ClientError) as error:
@@ -394,7 +401,7 @@ def _look_at_user(client: Any, user: str, keys: Sequence[Key]) -> list[Finding]:
     for key in keys:
         status = live.get(key.id)
         if status is None:
-            found.append(Finding(key, client, user, outcomes.GONE, "the key is not there any more"))
+            found.append(Finding(key, client, user, outcomes.GONE, NOT_FOUND))
         elif status == "Active":
             found.append(Finding(key, client, user, outcomes.SKIPPED, "the key is Active already"))
         else:
@@ -422,7 +429,7 @@ def _user_of(client: Any, key_id: str) -> str | None:
 
 def _failure(error: BotoCoreError | ClientError) -> tuple[str, str]:
     if code(error) == "NoSuchEntity":
-        return outcomes.GONE, "the key is not there any more"
+        return outcomes.GONE, NOT_FOUND
     return (outcomes.DENIED if code(error) in DENIED else outcomes.FAILED), explain(error)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 
 from c7n_keyrot import outcomes
@@ -333,3 +333,26 @@ def test_actions_have_no_options(
 ) -> None:
     with pytest.raises(PolicyValidationError, match=f"unknown option '{option}'"):
         custodian.policy(filters, [{"type": action, option: True}]).validate()
+
+
+@pytest.mark.parametrize(("happened", "outcome"), [(True, "disabled"), (False, "failed")])
+def test_after_a_servers_error_the_key_is_looked_at(
+    iam: Any, custodian: Any, mocker: Any, happened: bool, outcome: str
+) -> None:
+    """A gateway's 504 doesn't tell whether the call took effect."""
+    iam.add("ana", NEW, OLD)
+    update = iam.update_access_key
+
+    def broken(**params: Any) -> None:
+        if happened:
+            update(**params)
+        answer = {"Error": {"Code": "504"}, "ResponseMetadata": {"HTTPStatusCode": 504}}
+        raise ClientError(answer, "UpdateAccessKey")
+
+    mocker.patch.object(iam, "update_access_key", broken)
+    if happened:
+        custodian.run([STALE], [DISABLE])
+    else:
+        with pytest.raises(PolicyExecutionError, match="504"):
+            custodian.run([STALE], [DISABLE])
+    assert lines(custodian) == [("ana", 2, "ana-2", outcome)]

@@ -240,7 +240,7 @@ def test_every_user_is_either_a_row_or_a_duplicate(rows: list[dict[str, str]]) -
 
 def test_report_without_any_row_is_refused() -> None:
     """Not even the root user: it was cut behind its header."""
-    with pytest.raises(ReportError, match="no row in it"):
+    with pytest.raises(ReportError, match="rows are missing"):
         parse(text(), NOW)
 
 

@@ -18,8 +18,9 @@ from botocore.exceptions import (
     ParamValidationError,
 )
 from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
+from c7n.utils import reset_session_cache
 
-from c7n_keyrot import policy_run
+from c7n_keyrot import outcomes, policy_run
 from c7n_keyrot.policy_run import PolicyRun, code, explain
 
 NEW, OLD, OLDER = 10, 200, 300
@@ -43,21 +44,38 @@ def test_the_report_is_fetched_once_for_all_filters_and_policies(iam: Any, custo
     assert iam.calls["GenerateCredentialReport"] == 1
 
 
-def test_another_account_in_the_same_process_gets_its_own_report(iam: Any, custodian: Any) -> None:
-    """As in the workers of c7n-org."""
+def test_another_session_in_the_same_process_gets_its_own_report(
+    iam: Any, custodian: Any, worlds: Any
+) -> None:
+    """As in the workers of c7n-org: it may be another account's, whatever its id is said to be."""
     iam.add("ana", NEW, OLD)
     assert list(custodian.matched([STALE])) == ["ana"]
+    other_session = type(custodian.session)(iam)
     del iam.users["ana"], iam.rows["ana"]
     iam.add("bob", NEW, OLD)
-    custodian.options["account_id"] = "222222222222"
+    custodian.session = other_session
+    reset_session_cache()
     assert list(custodian.matched([STALE])) == ["bob"]
 
 
-def test_without_an_account_id_nothing_is_kept(iam: Any, custodian: Any) -> None:
+def test_a_report_of_another_account_than_the_run_is_for_is_refused(
+    iam: Any, custodian: Any
+) -> None:
+    """A mistake in accounts.yml: what is done would be recorded under the wrong account."""
+    iam.add("ana", NEW, OLD)
+    custodian.options["account_id"] = "222222222222"
+    with pytest.raises(PolicyExecutionError, match=r"account 123456789012.*for 222222222222"):
+        custodian.run([STALE], ["disable-access-key"])
+    assert iam.statuses()["ana-2"] == "Active"
+
+
+def test_without_an_account_id_the_report_tells_it(iam: Any, custodian: Any) -> None:
+    """Custodian has none when STS couldn't be asked; reactivate needs it."""
     custodian.options["account_id"] = None
-    for name in ("ana", "bob"):
-        iam.add(name, NEW, OLD)
-        assert name in custodian.matched([STALE])
+    iam.add("ana", NEW, OLD)
+    custodian.run([STALE], ["disable-access-key"])
+    (outcome,) = outcomes.read(custodian.outcomes)
+    assert (outcome.account_id, outcome.outcome) == ("123456789012", "disabled")
 
 
 def test_a_long_lived_process_fetches_a_new_report_in_time(
