@@ -125,12 +125,15 @@ def test_queues_are_encrypted_and_the_first_has_the_second_behind_it(
 def test_the_organization_may_send_and_only_send(
     resources: dict[str, Any], organization: str | None, tls: str, action: str, allowed: bool
 ) -> None:
-    facts = {"aws:PrincipalAccount": ACCOUNT, "principal": USER, "aws:SecureTransport": tls}
+    role = f"arn:aws:iam::{ACCOUNT}:role/c7n-keyrot"
+    facts = {"aws:PrincipalAccount": ACCOUNT, "principal": role, "aws:SecureTransport": tls}
     if organization:
         facts["aws:PrincipalOrgID"] = organization
     document = resources["QueuePolicy"]["PolicyDocument"]
     queue = f"arn:aws:sqs:{REGION}:{HUB}:c7n-keyrot"
-    assert allows([document], action, queue, facts) is allowed
+    assert allows([document], action, queue, {**facts, "aws:PrincipalArn": role}) is allowed
+    # Nobody else there: the mailer believes what a message says, recipients included.
+    assert not allows([document], action, queue, {**facts, "aws:PrincipalArn": USER})
 
 
 def test_mailer_and_runner(resources: dict[str, Any]) -> None:
