@@ -26,6 +26,7 @@ help:
 	@echo 'make format  ruff, writing'
 	@echo 'make wheel   the wheel, in dist/'
 	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
+	@echo 'make soak    the model-based test, 100,000 cases'
 	@echo 'make audit   pip-audit and bandit'
 	@echo 'make dist    sdist and wheel, the same for the same commit'
 	@echo 'make clean   removes what these made'
@@ -66,6 +67,11 @@ dist: .venv/tools
 bench: .venv/installed
 	@echo '== Measuring (half an hour; on an idle machine only)'
 	$(BIN)/python benchmarks/run.py
+
+.PHONY: soak
+soak: .venv/installed
+	@echo '== 100,000 random events and runs (some ten minutes)'
+	KEYROT_SOAK=100000 $(BIN)/pytest -n auto --dist worksteal tests/soak
 
 .PHONY: audit
 audit: .venv/installed

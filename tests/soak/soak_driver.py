@@ -1,0 +1,699 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the real policies on the model, with faults, and checks the rules of safety after each."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import functools
+import io
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+import soak_oracle
+import soak_world
+from c7n.cache import InMemoryCache
+from c7n.config import Config
+from c7n.exceptions import PolicyExecutionError
+from c7n.policy import PolicyCollection
+from c7n.resources import load_resources
+from c7n.utils import reset_session_cache
+from soak_oracle import operator_of
+from soak_world import ACCOUNT, CHANGES, DAY, DURING, ERRORS, EVENTS, READS, WHOLE, Killed
+
+from c7n_keyrot import actions, credential_report, outcomes, policy_run
+from c7n_keyrot.cli import reactivate
+
+POLICY = "keys"
+OUTCOMES = {"disabled", "deleted", "reactivated", "gone", "denied", "failed", "skipped"}
+NAMES = {field.name for field in fields(outcomes.Outcome)}
+
+
+# -- policies
+
+
+def leaf(random: Random) -> Any:
+    kind = random.random()
+    if kind < 0.55:
+        return stale(random)
+    if kind < 0.7:
+        data = {"type": "expiring-access-key", "slot": random.choice([1, 2])}
+        if random.random() < 0.5:
+            data |= {"days": random.choice(soak_world.DAYS), "notice": random.choice([14, 0.5])}
+        if random.random() < 0.3:
+            data |= {"notice": 14, "remind-at": random.choice([[14, 7, 1], [3, 1]])}
+        return data
+    if kind < 0.85:
+        return "rotation-exempt"
+    return {"tag:team": "shop"}
+
+
+def stale(random: Random, status: str | None = None) -> dict[str, Any]:
+    data: dict[str, Any] = {"type": "stale-access-key"}
+    if random.random() < 0.6:
+        data["slot"] = random.choice([1, 2])
+    if random.random() < 0.6:
+        data["days"] = random.choice(soak_world.DAYS)
+    status = status or random.choice(["Active", "Active", "Inactive"])
+    if status == "Inactive" or random.random() < 0.2:
+        data["status"] = status
+    if random.random() < 0.2:
+        data["unused-days"] = random.choice([30, 0.5])
+    if random.random() < 0.15:
+        data["superseded"] = True
+    return data
+
+
+def tree(random: Random, levels: int) -> Any:
+    if levels and random.random() < 0.6:
+        operator = random.choice(["and", "or", "or", "not"])
+        return {operator: [tree(random, levels - 1) for _ in range(random.randint(1, 3))]}
+    return leaf(random)
+
+
+def leaves(filters: list[Any], inside_not: bool = True) -> Iterator[Any]:
+    for one in filters:
+        operator = operator_of(one)
+        if operator is None:
+            yield one
+        elif inside_not or operator != "not":
+            yield from leaves(one[operator], inside_not)
+
+
+@functools.cache
+def _loaded() -> None:
+    load_resources({"aws.iam-user"})
+
+
+def random_policy(random: Random) -> dict[str, Any]:
+    """A policy that validates: its actions have a filter that selects for them."""
+    what = random.choice(["disable", "disable", "disable", "delete", "both"])
+    status = {"disable": ["Active"], "delete": ["Inactive"], "both": ["Active", "Inactive"]}[what]
+    wanted = [stale(random, one) for one in status]
+    filters = wanted if len(wanted) == 1 else [{"or": wanted}]
+    if random.random() < 0.6:
+        filters.append({"not": ["rotation-exempt"]})
+    if random.random() < 0.5:
+        filters.append(tree(random, 3))
+    if random.random() < 0.2:
+        filters.append(tree(random, 2))
+    random.shuffle(filters)
+    age = random.choice([None, None, None, 24, 1, 3000])
+    for one in leaves(filters):
+        if age and isinstance(one, dict) and "type" in one:
+            one["report-max-age"] = age
+    words = {"disable": "disable-access-key", "delete": "delete-access-key"}
+    names = [words[word] for word in (words if what == "both" else [what])]
+    return {
+        "name": POLICY,
+        "resource": "aws.iam-user",
+        "source": random.choice(["credential-report", "credential-report", "describe"]),
+        "filters": filters,
+        "actions": names,
+    }
+
+
+def max_age(policy: dict[str, Any]) -> float:
+    ages = [
+        one.get("report-max-age", 24) for one in leaves(policy["filters"]) if isinstance(one, dict)
+    ]
+    return min(ages, default=24)
+
+
+def settles(policy: dict[str, Any]) -> bool:
+    """Whether a key that was acted on can't make the policy mean another one."""
+    data = [soak_oracle.options(one) for one in leaves(policy["filters"], inside_not=True)]
+    nots = any(
+        "not" in json.dumps(one) and "access-key" in json.dumps(one) for one in policy["filters"]
+    )
+    statuses = {one["status"] for one in data if one["type"] == "stale-access-key"}
+    return not nots and len(statuses) == 1
+
+
+class Inline:
+    """An executor that does each thing at once: the fastest, and the same in every replay."""
+
+    def __init__(self, max_workers: int = 0) -> None:
+        pass
+
+    def __enter__(self) -> Inline:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        pass
+
+    def submit(self, function: Any, *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+class World:
+    """One account from its beginning on; `step()` is one case."""
+
+    def __init__(self, random: Random, folder: Path) -> None:
+        _loaded()
+        self.random, self.folder = random, folder
+        self.iam = soak_world.account(random)
+        self.cached: soak_world.Report | None = None
+        self.cached_at = self.iam.now
+        self.torn = Counter()  # lines that a killed run left half-written, by file
+        self.story: list[str] = []
+        self.seen: Counter[str] = Counter()
+        # Of the run that is under way:
+        self.room: int | None = None
+        self.no_room = False
+        self.appends = 0
+        self.tear_at: int | None = None
+
+    # -- the world around the package
+
+    @contextlib.contextmanager
+    def patched(self) -> Iterator[None]:
+        """The model's clock, no waiting, a disk that can be full, and a process that can die."""
+        world = self
+
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+                return world.iam.tick().astimezone(tz)
+
+        waited = [0.0]
+
+        def sleep(seconds: float) -> None:
+            waited[0] += seconds
+
+        fetch = functools.partial(credential_report.fetch, sleep=sleep, clock=lambda: waited[0])
+        append = outcomes.append
+
+        def appended(path: Path, line: outcomes.Outcome) -> None:
+            if world.iam.killed:
+                raise Killed
+            world.appends += 1
+            if world.room is not None and world.appends > world.room:
+                world.no_room = True
+                raise OSError(28, "No space left on device")
+            if world.appends == world.tear_at:
+                world.iam.killed = True
+                text = json.dumps(vars(line))
+                with path.open("a") as file:
+                    if file.tell() and not path.read_bytes().endswith(b"\n"):
+                        file.write("\n")
+                    file.write(text[: len(text) // 2])
+                raise Killed
+            append(path, line)
+
+        account = lambda profile: (soak_world.Session(world.iam), ACCOUNT)  # noqa: E731
+        with (
+            patch.object(policy_run, "datetime", Clock),
+            patch.object(actions, "datetime", Clock),
+            patch.object(reactivate, "datetime", Clock),
+            patch.object(credential_report, "fetch", fetch),
+            patch.object(outcomes, "append", appended),
+            patch.object(time, "sleep", sleep),
+            patch.object(reactivate, "_credentials", account),
+            patch.object(reactivate, "ThreadPoolExecutor", _InlinePool),
+        ):
+            yield
+
+    def new_process(self) -> None:
+        self.session = soak_world.Session(self.iam)
+        self.cached = None
+        policy_run.reports.clear()
+        InMemoryCache._InMemoryCache__shared_state.clear()
+
+    # -- a case: one event, then a run of a policy
+
+    def step(self) -> None:
+        event = self.random.choice(EVENTS)
+        self.event(event)
+        if self.random.random() < 0.08:
+            self.reactivate()
+        self.faults()
+        self.run(random_policy(self.random))
+        if self.random.random() < 0.1:
+            self.mended()
+
+    def event(self, event: Any) -> None:
+        self.seen[event.__name__] += 1
+        self.story.append(f"{self.iam.now:%F %T} {event.__name__}")
+        self.iam.actor = "hand"
+        event(self.iam)
+
+    def faults(self) -> None:
+        """What goes wrong in the next run: mostly nothing, else up to three things."""
+        iam, random = self.iam, self.random
+        iam.heal()
+        self.room = self.tear_at = None
+        if random.random() < 0.4:
+            return
+        subjects = [user.name for user in iam.users.values()] + [key.id for key in iam.all_keys()]
+        for _ in range(random.randint(1, 3)):
+            kind = random.random()
+            if kind < 0.5:
+                operation = random.choice(READS + CHANGES + CHANGES)
+                subject = "*" if random.random() < 0.3 else random.choice(subjects)
+                iam.faults[operation, subject] = random.choice(ERRORS)
+            elif kind < 0.6:
+                iam.faults[random.choice(WHOLE), "*"] = random.choice(ERRORS)
+            elif kind < 0.7:
+                iam.kill_at = (random.randint(1, 3), random.random() < 0.5)
+            elif kind < 0.77:
+                self.tear_at = random.randint(1, 5)
+            elif kind < 0.84:
+                self.room = random.randint(0, 4)
+            else:
+                during = random.choice(DURING)
+                self.seen[f"{during.__name__} during a run"] += 1
+                iam.hooks[random.randint(1, 15)] = functools.partial(self.interfere, during)
+
+    def interfere(self, event: Any) -> None:
+        event(self.iam)
+        self.meanwhile = soak_oracle.look(self.iam)
+
+    def run(self, policy: dict[str, Any], again: bool = True) -> None:
+        """Run the policy as it is; check everything; then run it once more, in the same second."""
+        iam, random = self.iam, self.random
+        if again:
+            iam.whole_second()
+        if again and (random.random() < 0.7 or iam.now - self.cached_at > timedelta(minutes=15)):
+            self.new_process()
+        dryrun = random.random() < 0.05
+        before, now, held = soak_oracle.look(iam), iam.now.replace(microsecond=0), self.cached
+        ours = self.claimed_by_history()
+        iam.begin()
+        self.appends, self.no_room = 0, False
+        error, run_id, users = self.execute(policy, dryrun)
+        report = self.report_of(policy, held, now)
+        self.story.append(
+            f"{now:%F %T} run {json.dumps(policy)} faults={iam.faults} fired={iam.fired} "
+            f"kill={iam.kill_at} tear={self.tear_at} room={self.room} -> {error!r} {iam.touched}"
+        )
+        said = soak_oracle.meant(policy["filters"], before, report, now)
+        if iam.hooked:
+            late = soak_oracle.meant(policy["filters"], self.undone(before), report, now)
+            said |= late
+        self.check(policy, before, said, error, run_id, users, dryrun, report, now)
+        if iam.report:
+            iam.now = max(iam.now, iam.report.generated)
+        iam.whole_second()
+        iam.now += soak_world.SECOND
+        self.check_history(ours)
+        clean = error is None and not iam.fired and not iam.hooked and not iam.killed
+        if again and clean and not dryrun and random.random() < 0.3:
+            iam.heal()
+            self.room = self.tear_at = None
+            touched, later = list(iam.touched), iam.now
+            iam.now = now + timedelta(milliseconds=500)
+            self.run(policy, again=False)
+            iam.now = max(iam.now, later)
+            if settles(policy) and not iam.hooked:
+                assert iam.touched == [], f"a second run does more than {touched}"
+
+    def undone(self, before: dict[str, soak_oracle.LiveUser]) -> dict[str, soak_oracle.LiveUser]:
+        """The account as an event during the run left it, without what the run had done by then."""
+        old = {
+            key.id: (user, key)
+            for user in before.values()
+            for key in user.keys
+            if key.id in self.iam.touched_before
+        }
+        users = {}
+        for name, user in self.meanwhile.items():
+            keys = {key.id: key for key in user.keys}
+            keys |= {key.id: key for owner, key in old.values() if owner.name == name}
+            users[name] = soak_oracle.LiveUser(name, user.tags, tuple(keys.values()))
+        return users
+
+    def execute(
+        self, policy: dict[str, Any], dryrun: bool
+    ) -> tuple[BaseException | None, str, list[dict[str, Any]]]:
+        """One run, as `custodian run` has it; the error that ends it, its id and its users."""
+        reset_session_cache()
+        cache = {"cache": "memory", "cache_period": 15} if self.random.random() < 0.3 else {}
+        config = Config.empty(
+            region="us-east-1",
+            account_id=ACCOUNT,
+            output_dir=str(self.folder),
+            dryrun=dryrun,
+            **cache,
+        )
+        session = self.session
+        factory = lambda *args, **kwargs: session  # noqa: E731 - c7n sets attributes on it
+        data = {"policies": [copy.deepcopy(policy)]}
+        (loaded,) = PolicyCollection.from_data(data, config, factory)
+        loaded.validate()
+        threads = self.random.random() < 0.02 and not self.iam.kill_at and not self.tear_at
+        threads = threads and self.room is None and not self.iam.hooks
+        loaded.resource_manager.executor_factory = ThreadPoolExecutor if threads else Inline
+        error, users = None, []
+        try:
+            users = loaded.run() or []
+        except (Exception, Killed) as raised:
+            error = raised
+        return error, loaded.ctx.execution_id, users
+
+    def report_of(
+        self, policy: dict[str, Any], held: soak_world.Report | None, now: datetime
+    ) -> soak_world.Report | None:
+        """The report that the run went by: a new one, or what it had kept."""
+        if self.iam.handed is None:
+            return held
+        if not self.iam.handed.broken:
+            self.cached, self.cached_at = self.iam.handed, now
+        return self.iam.handed
+
+    # -- what must hold
+
+    def check(
+        self,
+        policy: dict[str, Any],
+        before: dict[str, soak_oracle.LiveUser],
+        said: set[str],
+        error: BaseException | None,
+        run_id: str,
+        users: list[dict[str, Any]],
+        dryrun: bool,
+        report: soak_world.Report | None,
+        now: datetime,
+    ) -> None:
+        iam = self.iam
+        touched = {key for key, _ in iam.touched}
+        assert len(touched) == len(iam.touched) or len(policy["actions"]) > 1
+        status = {key.id: key.status for user in before.values() for key in user.keys}
+        owner = {key.id: user.name for user in before.values() for key in user.keys}
+
+        # Rule 1 and 7: never another key, and each in the state that the action is for.
+        assert touched <= said, f"wrong keys {touched - said}"
+        if dryrun:
+            assert not touched
+        for key, what in iam.touched:
+            wanted = {"Inactive": "disable-access-key", "deleted": "delete-access-key"}[what]
+            assert wanted in policy["actions"]
+            assert iam.hooked or status[key] == ("Active" if what == "Inactive" else "Inactive")
+
+        # Nothing of users that couldn't be read whole.
+        hidden = {
+            owner.get(subject, subject)
+            for operation, subject, fault in iam.fired
+            if operation in READS
+        }
+        if not iam.hooked:
+            in_action = any(operation in CHANGES for operation, _, _ in iam.fired)
+            assert in_action or not {owner[key] for key in touched} & hidden
+
+        stopped = self.stop_expected(policy, report, now)
+        if stopped and policy["source"] == "credential-report":
+            assert error is not None or iam.killed
+        if stopped:
+            assert not touched
+        lines, intents = (
+            self.lines(outcomes.FILE, run_id),
+            self.lines(outcomes.INTENTS_FILE, run_id),
+        )
+        named = {line["access_key_id"] for line in lines} - {None}
+        intended = {line["access_key_id"] for line in intents}
+        # What was touched can be found again, whatever happened afterwards.
+        assert touched <= intended
+        self.note(lines, intents, run_id)
+        if iam.killed:
+            self.seen["killed"] += 1
+            return
+
+        # Rule 3: every key an outcome, and the run fails exactly if something failed.
+        bad = {line["outcome"] for line in lines} & {"denied", "failed"}
+        faults = [
+            fault
+            for operation, _, fault in iam.fired
+            if fault != "reset-late" or operation not in CHANGES
+        ]
+        fails = bool(faults or bad or self.no_room or stopped)
+        if not (stopped and policy["source"] == "describe"):
+            assert (error is not None) == fails, (faults, bad, self.no_room, stopped)
+        assert (
+            error is None
+            or isinstance(error, PolicyExecutionError)
+            or (
+                policy["source"] == "describe"
+                and any(operation in ("GetUser", "ListUsers") for operation, _, _ in iam.fired)
+            )
+        ), repr(error)
+        assert error is None or "\n" not in str(error)
+        self.seen["failed runs" if fails else "good runs"] += 1
+        if self.no_room:
+            return
+        assert touched <= named
+        for user in users:
+            if any(one["filter"] == "stale-access-key" for one in user.get("c7n:keyrot", ())):
+                told = [line for line in lines if line["user"] == user["UserName"]]
+                assert dryrun or told, "a matched user without an outcome"
+        if dryrun or stopped or iam.hooked or self.whole_run_lost(policy):
+            return
+        acts = {"Active": "disable-access-key", "Inactive": "delete-access-key"}
+        expected = {
+            key
+            for key in said
+            if acts[status[key]] in policy["actions"] and owner[key] not in hidden
+        }
+        if not any(operation in CHANGES for operation, _, _ in iam.fired):
+            assert expected <= touched, f"forgotten: {expected - touched}"
+        for key in expected:
+            told = [
+                line["outcome"]
+                for line in lines
+                if line["access_key_id"] == key and line["action"] == acts[status[key]]
+            ]
+            assert told == [self.expected_outcome(key, status[key])]
+        self.seen["keys acted on"] += len(touched)
+
+    def expected_outcome(self, key: str, status: str) -> str:
+        operation = "UpdateAccessKey" if status == "Active" else "DeleteAccessKey"
+        fault = self.iam.faults.get((operation, key)) or self.iam.faults.get((operation, "*"))
+        if fault in (None, "reset-late"):
+            return "disabled" if status == "Active" else "deleted"
+        return "denied" if fault == "AccessDenied" else "failed"
+
+    def whole_run_lost(self, policy: dict[str, Any]) -> bool:
+        """Stock's own source dies of the first user that it can't read."""
+        of_stock = {"ListUsers", "GetUser"} if policy["source"] == "describe" else set()
+        lost = of_stock | {"GenerateCredentialReport", "GetCredentialReport"}
+        return any(operation in lost for operation, _, _ in self.iam.fired)
+
+    def stop_expected(
+        self, policy: dict[str, Any], report: soak_world.Report | None, now: datetime
+    ) -> bool:
+        if report is None or report.broken:
+            return True
+        return (now - report.generated) / timedelta(hours=1) > max_age(policy)
+
+    def lines(self, name: str, run_id: str | None = None) -> list[dict[str, Any]]:
+        """The lines of a file; all but those that a kill cut in half are whole and right."""
+        path = self.folder / POLICY / name
+        found, torn = [], 0
+        for text in path.read_text("utf-8").splitlines() if path.exists() else ():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                torn += 1
+                continue
+            assert line.keys() == NAMES
+            assert line["outcome"] in (OUTCOMES if name == outcomes.FILE else {"intended"})
+            assert line["account_id"] == ACCOUNT
+            assert datetime.fromisoformat(line["time"]).tzinfo
+            assert line["policy"] == POLICY
+            assert line["slot"] in (1, 2)
+            found.append(line)
+        assert torn <= self.torn_so_far
+        return [line for line in found if run_id in (None, line["run"])]
+
+    @property
+    def torn_so_far(self) -> int:
+        if self.tear_at is not None and self.iam.killed:
+            self.torn[id(self.iam.fired)] = 1
+        return sum(self.torn.values())
+
+    # -- the way back
+
+    def note(self, lines: list[dict[str, Any]], intents: list[dict[str, Any]], run_id: str) -> None:
+        """What a run's own files say of keys, as far as they can be known to be uncertain."""
+        told = {(line["action"], line["access_key_id"]) for line in lines}
+        for line in intents:
+            key = self.iam.find(line["access_key_id"])
+            if key and (line["action"], key.id) not in told:
+                key.unsure = True
+        for line in lines:
+            key = self.iam.find(line["access_key_id"])
+            if key is None:
+                continue
+            if line["outcome"] == "disabled":
+                key.unsure, key.unseen = False, key.by != "tool"
+            elif line["outcome"] in ("denied", "reactivated", "gone"):
+                key.unsure = key.unseen = False
+            elif line["outcome"] == "failed":
+                key.unsure = True
+
+    def claimed_by_history(self) -> set[str]:
+        """The keys that reactivate would switch on: those it takes for the tool's work."""
+        paths = [self.folder / POLICY / name for name in (outcomes.FILE, outcomes.INTENTS_FILE)]
+        keys = reactivate.history([path for path in paths if path.exists()])
+        return {key.id for key in keys if reactivate.is_ours(key.last)}
+
+    def check_history(self, before: set[str]) -> None:
+        claimed = self.claimed_by_history()
+        for key in self.iam.all_keys():
+            if key.active:
+                continue
+            if key.id in claimed and key.by != "tool":
+                assert key.unseen or key.unsure, f"{key}: somebody else's work is claimed"
+                self.seen["claimed in doubt"] += 1
+            if key.by == "tool":
+                assert key.id in claimed, f"{key}: its way back is lost"
+                self.seen["ways back"] += 1
+
+    def reactivate(self) -> None:
+        """`c7n-keyrot reactivate --yes`, with or without faults."""
+        iam, random = self.iam, self.random
+        if not (self.folder / POLICY / outcomes.FILE).exists():
+            return
+        iam.heal()
+        iam.whole_second()
+        self.room = self.tear_at = None
+        if random.random() < 0.3:
+            operation = random.choice(["ListAccessKeys", "UpdateAccessKey", "GetAccessKeyLastUsed"])
+            iam.faults[operation, "*"] = random.choice(ERRORS[:5])
+        claimed = self.claimed_by_history()
+        mine = {key.id: key.by == "tool" or key.unseen or key.unsure for key in iam.all_keys()}
+        off = {key.id for key in iam.all_keys() if not key.active}
+        iam.begin()
+        code, text = self.command()
+        self.story.append(f"{iam.now:%F %T} reactivate faults={iam.faults} -> {code} {iam.touched}")
+        fired = [fault for fault in iam.fired if fault[2] != "missing"]
+        for key, what in iam.touched:
+            assert what == "Active"
+            assert key in claimed & off
+            assert mine[key]
+            iam.find(key).unseen = iam.find(key).unsure = False
+        if {operation for operation, _, _ in fired} != {"GetAccessKeyLastUsed"}:
+            assert (code != 0) == bool(fired), text
+        if not fired:
+            assert {key for key, _ in iam.touched} == claimed & off, text
+            iam.heal()
+            iam.begin()
+            code, text = self.command()
+            assert (code, iam.touched) == (0, []), text
+        self.check_history(claimed)
+        self.seen["reactivate"] += 1
+        iam.heal()
+        iam.whole_second()
+        iam.now += soak_world.SECOND
+
+    def command(self) -> tuple[int, str]:
+        args = argparse.Namespace(
+            dir=str(self.folder), user=[], key=[], yes=True, profile=None, accounts=None
+        )
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            return reactivate.run(args), out.getvalue()
+
+    # -- in the end nothing is forgotten
+
+    def mended(self) -> None:
+        """All faults are over and a new report is there: a run leaves no right key behind."""
+        iam = self.iam
+        iam.heal()
+        self.room = self.tear_at = None
+        iam.actor = "hand"
+        iam.next_report = "good"
+        iam.make_report()
+        self.new_process()
+        iam.begin()
+        slot, days = self.random.choice([1, 2]), self.random.choice(soak_world.DAYS)
+        policy = {
+            "name": POLICY,
+            "resource": "aws.iam-user",
+            "source": self.random.choice(["credential-report", "describe"]),
+            "filters": [
+                {"type": "stale-access-key", "slot": slot, "days": days},
+                {"not": ["rotation-exempt"]},
+            ],
+            "actions": ["disable-access-key"],
+        }
+        iam.whole_second()
+        now = iam.now
+        # By the facts alone, whatever a report may say.
+        right = {
+            key.id
+            for user in soak_oracle.look(iam).values()
+            for key in user.keys
+            if key.slot == slot
+            and key.status == "Active"
+            and now - key.created > timedelta(days=days)
+            and len({one.created for one in user.keys}) == len(user.keys)
+            and not soak_oracle.Reading(user, None, now).exempt()
+        }
+        error, _, _ = self.execute(policy, dryrun=False)
+        self.story.append(f"{now:%F %T} mended run {json.dumps(policy)} {iam.touched}")
+        assert error is None
+        assert {key for key, _ in iam.touched} == right
+        self.cached, self.cached_at = iam.handed, now
+        self.check_history(set())
+        iam.now = max(iam.now, iam.report.generated)
+        iam.whole_second()
+        iam.now += DAY
+
+
+class _InlinePool(Inline):
+    def map(self, function: Any, items: Any) -> Iterator[Any]:
+        return iter([function(item) for item in items])
+
+
+class Play:
+    """A world in a folder of its own, with the package's surroundings patched while it lasts."""
+
+    def __init__(self, random: Random) -> None:
+        self.random, self.stack = random, contextlib.ExitStack()
+
+    def __enter__(self) -> World:
+        level = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        self.stack.callback(logging.disable, level)
+        folder = Path(tempfile.mkdtemp(prefix="keyrot-soak-"))
+        self.stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        self.stack.callback(reset_session_cache)
+        self.world = World(self.random, folder)
+        self.stack.callback(self.world.new_process)
+        self.stack.enter_context(self.world.patched())
+        self.world.new_process()
+        return self.world
+
+    def __exit__(self, *exception: Any) -> None:
+        self.stack.close()
+
+
+def play(seed: int, cases: int) -> Counter[str]:
+    """One account, so many cases; an error tells the seed and the account's story."""
+    with Play(Random(seed)) as world:
+        for case in range(cases):
+            try:
+                world.step()
+            except Exception as error:
+                story = "\n".join(world.story[-8:])
+                raise AssertionError(f"seed {seed}, case {case}: {error}\n{story}") from error
+    return world.seen
