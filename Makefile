@@ -77,7 +77,7 @@ soak: .venv/installed
 audit: .venv/installed
 	@echo '== Looking for known vulnerabilities in what is needed, and for unsafe code here'
 	$(PIP) install --quiet pip-audit bandit
-	$(BIN)/bandit --quiet --recursive c7n_keyrot
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive c7n_keyrot
 	$(BIN)/pip-audit --progress-spinner off
 
 .PHONY: clean

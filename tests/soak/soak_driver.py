@@ -112,7 +112,7 @@ def random_policy(random: Random) -> dict[str, Any]:
     if random.random() < 0.2:
         filters.append(tree(random, 2))
     random.shuffle(filters)
-    age = random.choice([None, None, None, 24, 1, 3000])
+    age = random.choice([None, None, 24, 1, 3000, 3000])
     for one in leaves(filters):
         if age and isinstance(one, dict) and "type" in one:
             one["report-max-age"] = age
@@ -180,7 +180,7 @@ class World:
         # Of the run that is under way:
         self.room: int | None = None
         self.no_room = False
-        self.appends = 0
+        self.appends = self.touched_by_then = 0
         self.tear_at: int | None = None
 
     # -- the world around the package
@@ -207,8 +207,9 @@ class World:
             if world.iam.killed:
                 raise Killed
             world.appends += 1
-            if world.room is not None and world.appends > world.room:
-                world.no_room = True
+            if world.room is not None and world.appends == world.room + 1:
+                # Room for a moment only: what comes after it could be written again.
+                world.no_room, world.touched_by_then = True, len(world.iam.touched)
                 raise OSError(28, "No space left on device")
             if world.appends == world.tear_at:
                 world.iam.killed = True
@@ -244,7 +245,7 @@ class World:
     def step(self) -> None:
         event = self.random.choice(EVENTS)
         self.event(event)
-        if self.random.random() < 0.08:
+        if self.random.random() < 0.12:
             self.reactivate()
         self.faults()
         self.run(random_policy(self.random))
@@ -402,6 +403,7 @@ class World:
 
         # Rule 1 and 7: never another key, and each in the state that the action is for.
         assert touched <= said, f"wrong keys {touched - said}"
+        assert not iam.active_deleted
         if dryrun:
             assert not touched
         for key, what in iam.touched:
@@ -458,6 +460,7 @@ class World:
         assert error is None or "\n" not in str(error)
         self.seen["failed runs" if fails else "good runs"] += 1
         if self.no_room:
+            assert len(iam.touched) == self.touched_by_then, "touched what can't be recorded"
             return
         assert touched <= named
         for user in users:
