@@ -130,7 +130,6 @@ class Iam:
         self.active_deleted: list[str] = []
         self.fired: list[tuple[str, str, str]] = []
         self.touched: list[tuple[str, str]] = []
-        self.touched_before: list[str] = []
         self.handed: Report | None = None
 
     def all_keys(self) -> list[Key]:
@@ -270,7 +269,6 @@ class Iam:
             before, self.actor = self.actor, "hand"
             hook()
             self.actor = before
-            self.touched_before = [key for key, _ in self.touched]
         fault = self.faults.get((operation, subject)) or self.faults.get((operation, "*"))
         if not fault:
             return False
@@ -370,6 +368,8 @@ class Iam:
             self.set_status(key, what == "Active")
         if kill:
             self._kill(key_id)
+        if lost and self.random.random() < 0.5:
+            raise error("ServiceFailure", operation)
         if lost:
             raise ConnectionClosedError(endpoint_url="https://iam.amazonaws.com/")
         return {}

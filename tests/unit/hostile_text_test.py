@@ -1,0 +1,245 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Names and tags that break logs, terminals, tables and JSON lines, in all that we write.
+
+IAM allows none of the worst in a name, but does in tags and paths, and a report is only a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError
+from c7n.exceptions import PolicyExecutionError
+
+from c7n_keyrot import outcomes
+from c7n_keyrot.cli import reactivate
+from c7n_keyrot.cli.doctor import Target, accounts_sanity, coverage
+
+ACCOUNT = "123456789012"
+NAMES = [
+    "=cmd|'/c calc'!A1",
+    "+1+1",
+    "-rf",
+    "@SUM(1;2)",
+    "two\nlines",
+    "2026-01-01 00:00:00,000: custodian.keyrot:INFO user 'eve': key AKIAX: disabled",
+    '\r\n{"outcome": "reactivated"}',
+    "\x1b[2J\x1b]0;title\x07",
+    "a\x00b\x08\x7f\x85",
+    "line\u2028para\u2029rtl\u202e\u2066zero\u200b\ufeff",
+    "$(id) `id`; rm -rf / && 'x\" | tee",
+    "<img src=x onerror=alert(1)>&amp;",
+    "100%s %(name)s {0} {user}",
+    "a,b;c\td",
+    "ünï-ö",
+]
+STALE = "stale-access-key"
+UNEXEMPT = {"not": ["rotation-exempt"]}
+
+
+def one_line(text: str) -> bool:
+    """Nothing in it ends a line, moves a cursor or turns the direction of writing."""
+    assert text.isprintable(), repr(text)
+    return True
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Any:
+    caplog.set_level(logging.DEBUG, "custodian.keyrot")
+
+    def lines() -> list[str]:
+        found = [r.getMessage() for r in caplog.records if r.name == "custodian.keyrot"]
+        assert found
+        return found
+
+    return lines
+
+
+def add(iam: Any, name: str, *keys: Any, **more: Any) -> str:
+    """Add a user whose keys have ids as AWS makes them; returns that of the last."""
+    iam.add(name, *keys, **more)
+    for key in iam.keys[name]:
+        key["AccessKeyId"] = f"AKIA{len(iam.users):04}{key['AccessKeyId'][-1]}"
+    return str(iam.keys[name][-1]["AccessKeyId"])
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    data = path.read_bytes()
+    assert data.isascii()
+    return [json.loads(line) for line in data.decode().split("\n") if line]
+
+
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+def test_every_event_is_one_line_and_every_name_stays_what_it_is(
+    iam: Any, custodian: Any, said: Any, source: str
+) -> None:
+    for number, name in enumerate(NAMES):
+        add(iam, name, None, 200, {"keyrot-exempt-until": f"{name}{number}"}, path=f"/{name}/")
+    custodian.run([STALE, UNEXEMPT], ["disable-access-key"], source=source)
+    lines = said()
+    assert all(one_line(line) for line in lines)
+    for name in NAMES:
+        assert len([line for line in lines if line.startswith(f"user {name!r}: key AKIA")]) == 1
+        assert [line for line in lines if repr(name) in line and "is no date" in line]
+    written = lines_of(custodian.outcomes)
+    assert sorted(line["user"] for line in written) == sorted(NAMES)
+    intents = lines_of(custodian.outcomes.with_name(outcomes.INTENTS_FILE))
+    assert sorted(line["user"] for line in intents) == sorted(NAMES)
+    resources = json.loads((custodian.folder / "test" / "resources.json").read_text("utf-8"))
+    assert sorted(user["UserName"] for user in resources) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_failure_is_one_line(iam: Any, custodian: Any, said: Any, name: str) -> None:
+    """All that can go wrong with a user: the log, and the error that ends the run."""
+    second = iam.now - timedelta(days=200)
+    denied, unread, unused, ambiguous, gone, changed, twice, unknown = (
+        name + str(number) for number in range(8)
+    )
+    ids = {
+        user: add(iam, user, None, 200)
+        for user in (denied, unread, unused, gone, changed, twice, unknown)
+    }
+    add(iam, ambiguous, second, second)
+    iam.errors["UpdateAccessKey", ids[denied]] = "AccessDenied"
+    iam.errors["ListAccessKeys", unread] = "Throttling"
+    iam.errors["GetAccessKeyLastUsed", ids[unused]] = "AccessDenied"
+    del iam.users[gone]
+    iam.key(ids[changed])["Status"] = "Inactive"
+    iam.rows[unknown][8] = f"{name}"
+    iam.rows["twice"] = list(iam.rows[twice])
+    with pytest.raises(PolicyExecutionError) as raised:
+        custodian.run([{"type": STALE, "unused-days": 1}, UNEXEMPT], ["disable-access-key"])
+    assert one_line(str(raised.value))
+    lines = said()
+    assert all(one_line(line) for line in lines)
+    for user in (denied, unread, unused, ambiguous, gone, changed, twice, unknown):
+        assert [line for line in lines if repr(user) in line], user
+    assert {line["user"] for line in lines_of(custodian.outcomes)} == {
+        denied,
+        unread,
+        unused,
+        ambiguous,
+    }
+
+
+def test_what_aws_answers_is_one_line_too(iam: Any, custodian: Any, said: Any) -> None:
+    iam.add("ana", None, 200)
+
+    def fail(**_: Any) -> None:
+        raise ConnectionClosedError(endpoint_url="https://x/\r\n\u2028")
+
+    iam.get_user = fail
+    with pytest.raises(PolicyExecutionError) as raised:
+        custodian.run([STALE])
+    assert one_line(str(raised.value))
+    assert all(one_line(line) for line in said())
+
+
+# -- the commands
+
+
+class Client:
+    """The IAM that reactivate asks: every key is there and inactive, but for those with errors."""
+
+    def __init__(self, keys: dict[str, str], errors: dict[str, str]) -> None:
+        self.keys, self.errors = keys, errors
+        self.exceptions = SimpleNamespace(NoSuchEntityException=KeyError)
+
+    def list_access_keys(self, UserName: str) -> dict[str, Any]:
+        return {
+            "AccessKeyMetadata": [
+                {"AccessKeyId": key, "Status": "Inactive"}
+                for key, user in self.keys.items()
+                if user == UserName
+            ]
+        }
+
+    def get_access_key_last_used(self, AccessKeyId: str) -> dict[str, Any]:
+        return {"UserName": f"{self.keys[AccessKeyId]}"}
+
+    def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> None:
+        if AccessKeyId in self.errors:
+            error = {"Error": {"Code": self.errors[AccessKeyId], "Message": "x"}}
+            raise ClientError(error, "UpdateAccessKey")
+
+
+def test_reactivate_prints_one_line_for_each_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stands in a file of outcomes may be anybody's; and users have new names."""
+    keys = {f"AKIA{number}\x1b[1m\n": name for number, name in enumerate(NAMES)}
+    for number, (key, name) in enumerate(keys.items()):
+        line = outcomes.Outcome(
+            time="2026-05-01T10:00:00.000+00:00",
+            account_id=ACCOUNT,
+            policy=f"policy\n\x1b[31m{name}",
+            run="r",
+            action="disable-access-key",
+            user=name,
+            slot=2,
+            access_key_id=key,
+            outcome="failed" if number % 3 == 0 else "disabled",
+            reason="ReadTimeoutError",
+        )
+        outcomes.append(tmp_path / outcomes.FILE, line)
+    # Two have got another name, and two fail.
+    ids = list(keys)
+    now = {**keys, ids[0]: f"new\n{NAMES[7]}", ids[1]: f"new\r{NAMES[9]}"}
+    client = Client(now, {ids[2]: "AccessDenied", ids[3]: "Slow\n\x1b[2J"})
+    session = SimpleNamespace(region_name=None, client=lambda *args, **kwargs: client)
+    monkeypatch.setattr(reactivate, "_credentials", lambda profile: (session, ACCOUNT))
+    args = argparse.Namespace(
+        dir=str(tmp_path), user=[], key=[], yes=True, profile=None, accounts=None
+    )
+    assert reactivate.run(args) == 1
+    out, err = capsys.readouterr()
+    assert "\r" not in out + err
+    assert all(one_line(line) for line in (out + err).split("\n"))
+    table = out.split("\n")
+    # A head, and a line for each key; then a line for each key that was done.
+    assert all(line.startswith(ACCOUNT) for line in table[1 : 1 + len(NAMES)])
+    done = [line for line in table if line.startswith(f"account {ACCOUNT}: user ")]
+    assert len(done) == len(NAMES) - 2
+    assert len(err.splitlines()) == 2
+    written = lines_of(tmp_path / outcomes.FILE)
+    assert len(written) == 2 * len(NAMES)
+
+
+@pytest.mark.parametrize("option", ["user", "key"])
+@pytest.mark.parametrize("name", NAMES)
+def test_reactivate_refuses_an_unknown_name_in_one_line(
+    tmp_path: Path, option: str, name: str
+) -> None:
+    (tmp_path / outcomes.FILE).write_text("")
+    args = {"user": [], "key": [], option: [name]}
+    with pytest.raises(reactivate.CommandError) as raised:
+        reactivate.run(argparse.Namespace(dir=str(tmp_path), **args))
+    assert one_line(str(raised.value))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "/" not in name and "\0" not in name])
+def test_doctor_says_each_check_in_one_line(tmp_path: Path, name: str) -> None:
+    """Names of accounts and folders, and what an error in a log says."""
+    entry = {"name": name, "account_id": f"1{name}", "role": name, "vars": {}}
+    checks = [str(check) for check in accounts_sanity([entry, entry, {**entry, "role": []}])]
+    folder = tmp_path / name / "us-east-1" / "p"
+    folder.mkdir(parents=True)
+    (folder / "custodian-run.log").write_text(
+        f"2026-05-01 10:00:00,000 - custodian.keyrot - ERROR - {name}\x1b[2J\u2028x\n", "utf-8"
+    )
+    metadata = {"execution": {"start": 1.0}, "metrics": [{"MetricName": "PolicyException"}]}
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    (tmp_path / f"never{name}").mkdir()
+    targets = [Target(name), Target(f"never{name}")]
+    checks += [str(check) for check in coverage(tmp_path, targets, ["p"])]
+    assert len(checks) >= 3
+    assert all(one_line(check) for check in checks)
