@@ -334,7 +334,9 @@ class World:
 
     @staticmethod
     def undone(
-        before: dict[str, soak_oracle.LiveUser], later: dict[str, soak_oracle.LiveUser], done: set[str]
+        before: dict[str, soak_oracle.LiveUser],
+        later: dict[str, soak_oracle.LiveUser],
+        done: set[str],
     ) -> dict[str, soak_oracle.LiveUser]:
         """The account as an event during the run left it, without what the run had done by then."""
         users = {}
