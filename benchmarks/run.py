@@ -62,8 +62,8 @@ STOCK_ACTING = custodian("stock, acting", HERE / "policies" / "stock.yml", act=T
 class Size:
     """How much is measured: the worlds of the issue, or tiny ones."""
 
-    rounds: int = 3
-    slow_rounds: int = 2  # of what takes over a minute
+    rounds: int = 2
+    slow_rounds: int = 1  # of what takes over a minute
     small: int = 1000
     large: int = 5000
     between: tuple[int, ...] = (100,)

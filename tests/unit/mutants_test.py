@@ -88,8 +88,8 @@ def test_a_refused_report_is_told_of_in_these_words() -> None:
 
 def test_the_account_is_the_fifth_part_of_the_arn() -> None:
     assert parse(text(row()), NOW).account_id == "123456789012"
-    assert parse(text(("ana", "a:b:c:d:e", *FIRST, *SECOND)), NOW).account_id == "e"
-    assert parse(text(("ana", "a:b:c:d", *FIRST, *SECOND)), NOW).account_id == ""
+    assert parse(text(("ana", "a:b:c:d:e:f", *FIRST, *SECOND)), NOW).account_id == "e"
+    assert parse(text(("ana", "a:b:c:d:e", *FIRST, *SECOND)), NOW).account_id == ""
 
 
 class Waiting:
