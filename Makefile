@@ -27,6 +27,7 @@ help:
 	@echo 'make wheel   the wheel, in dist/'
 	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
 	@echo 'make soak    the model-based test, 100,000 cases'
+	@echo 'make mutation  the mutation check of what decides which key is meant'
 	@echo 'make audit   pip-audit and bandit'
 	@echo 'make dist    sdist and wheel, the same for the same commit'
 	@echo 'make clean   removes what these made'
@@ -72,6 +73,11 @@ bench: .venv/installed
 soak: .venv/installed
 	@echo '== 100,000 random events and runs (some ten minutes)'
 	KEYROT_SOAK=100000 $(BIN)/pytest -n auto --dist worksteal tests/soak
+
+.PHONY: mutation
+mutation: .venv/installed
+	@echo '== Changing the code that decides, a bit at a time: do the tests notice? (some minutes)'
+	tests/mutation/run.sh
 
 .PHONY: audit
 audit: .venv/installed

@@ -142,7 +142,6 @@ def _holds(
 def _credential_holds(element: Any, user: dict[str, Any], key: dict[str, Any]) -> bool:
     """Tell whether stock's credential filter matched the report's entry with this key's date."""
     one = ValueFilter({**element.data, "key": element.data["key"].split(".", 1)[1]})
-    one.annotate = False
     report = user.get("c7n:credential-report") or {}
     return any(
         instant(entry.get("last_rotated")) == created(key) and one.match(entry)

@@ -108,7 +108,7 @@ def identify(
         return None, Identified.AMBIGUOUS
     if mine:
         return mine[0], Identified.DATE
-    theirs = [] if same_second else _made_at(other.last_rotated, live)
+    theirs = _made_at(other.last_rotated, live)
     # Only a key that is alone at its second is the other slot's for sure.
     rest = [key for key in live if len(theirs) != 1 or key is not theirs[0]]
     if len(theirs) == len(rest) == 1:
