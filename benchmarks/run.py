@@ -62,15 +62,15 @@ STOCK_ACTING = custodian("stock, acting", HERE / "policies" / "stock.yml", act=T
 class Size:
     """How much is measured: the worlds of the issue, or tiny ones."""
 
-    rounds: int = 2
-    slow_rounds: int = 1  # of what takes over a minute
+    rounds: int = 3
+    slow_rounds: int = 2  # of what takes over a minute
     small: int = 1000
     large: int = 5000
     between: tuple[int, ...] = (100,)
     find: int = 200
-    fast_rounds: int = 15  # of runs of a second, where hundredths count
-    starts: int = 200  # pairs of interpreter starts
-    versions: int = 15  # pairs of `custodian version`
+    fast_rounds: int = 25  # of runs of a second, where hundredths count
+    starts: int = 300  # pairs of interpreter starts
+    versions: int = 25  # pairs of `custodian version`
     throttled: tuple[int, int] = (500, 100)
     workers: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     counts: tuple[int, ...] = (5, 10, 25, 50, 100, 200, 400, 1000)
