@@ -61,7 +61,6 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         """
         self.run = PolicyRun.of(self.manager)
         self.lock = threading.Lock()
-        self.unwritable = ""
         self.in_doubt: list[tuple[Outcome, Exception]] = []
         self.done: list[dict[str, Any]] = []
         # Custodian's or and not blocks lose the order.
@@ -186,15 +185,15 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         """
         with self.lock:
             try:
-                if not self.unwritable:
+                if not self.run.unwritable:
                     outcomes.append(outcomes.path_of(self.manager.ctx, name), line)
                     return True
             except OSError as error:
-                self.unwritable = str(error.strerror or error)
+                self.run.unwritable = str(error.strerror or error)
         what = "not tried" if line.outcome == outcomes.INTENDED else line.outcome
         self.run.fail(
             f"user {line.user!r}: key {line.access_key_id}: {what}; {name} can't be written "
-            f"({self.unwritable})"
+            f"({self.run.unwritable})"
         )
         return False
 

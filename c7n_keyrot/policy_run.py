@@ -187,6 +187,8 @@ class PolicyRun:
         self.unread: set[str] = set()
         self.live: dict[str, list[dict[str, Any]]] = {}
         self.account_id: str = self.manager.config.account_id
+        # Why no outcome can be written any more, by any action of the policy.
+        self.unwritable = ""
         self.acted_on: set[str | None] = set()
         # Exemption tags that have ended or can't be read, by user: the notice tells of them.
         self.ended_exemptions: dict[str, dict[str, str]] = {}
