@@ -85,11 +85,11 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
 
     def _one_key(self, user: dict[str, Any], slot: int, key: dict[str, Any]) -> None:
         line = self._line(user, slot, key["AccessKeyId"], outcomes.INTENDED, "")
-        if key["Status"] != self.status and key["AccessKeyId"] in self.run.acted_on:
-            return  # the other action of this policy has seen to it
         if key["Status"] != self.status:
-            reason = f"the key is {key['Status']}, not {self.status}"
-            self._record(replace(line, outcome=outcomes.SKIPPED, reason=reason))
+            # If not so, the other action of this policy has seen to it.
+            if key["AccessKeyId"] not in self.run.acted_on:
+                reason = f"the key is {key['Status']}, not {self.status}"
+                self._record(replace(line, outcome=outcomes.SKIPPED, reason=reason))
         elif self._write(outcomes.INTENTS_FILE, line):
             try:
                 outcome, reason = self._try(user["UserName"], key["AccessKeyId"])

@@ -404,4 +404,5 @@ def explain(error: Exception | None) -> str:
         action, reason = f"iam:{error.operation_name}", code(error)
         denied = reason in credential_report.DENIED
         return f"{action} is denied ({reason})" if denied else f"{action} failed ({reason})"
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = "".join(char if char.isprintable() else " " for char in str(error))
+    return f"{type(error).__name__}: {' '.join(text.split())}"

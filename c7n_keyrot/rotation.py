@@ -100,6 +100,9 @@ def identify(
     :param live: ``AccessKeyMetadata`` of IAM's ListAccessKeys.
     :returns: the entry of ``live``, or None where any doubt is left; and how it was found.
     """
+    if any(each.has_key and each.last_rotated is None for each in row.slots):
+        # Both keys may be of one second, and either may have been deleted since.
+        return None, Identified.NO if live else Identified.GONE
     this, other = row.slots[slot - 1], row.slots[2 - slot]
     mine = _made_at(this.last_rotated, live)
     # With one second for both slots a single key that is left may be either of the two.

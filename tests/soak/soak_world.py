@@ -240,9 +240,12 @@ class Iam:
             )
         elif slot.date is None:
             return
-        elif kind == "undated" and rows[victim][3 - number].date != slot.date:
-            # With both keys of one second the report alone would hide that they are.
-            line[column + 1] = self.random.choice(["yesterday", "N/A", "2026-01-01T00:00:00", "9"])
+        elif kind == "undated":
+            texts = ["yesterday", "N/A", "2026-01-01T00:00:00", "9"]
+            if not slot.is_active and rows[victim][3 - number].date == slot.date:
+                # Nobody can tell an inactive key without a date from an empty slot.
+                texts.remove("N/A")
+            line[column + 1] = self.random.choice(texts)
             rows[victim][number] = Slot(slot.active, line[column + 1], slot.is_active, None)
         elif kind == "odd":
             line[column] = self.random.choice(["Expired", "yes", "1"])

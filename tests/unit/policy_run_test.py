@@ -319,6 +319,12 @@ def test_errors_that_are_not_of_aws_are_not_swallowed(
             "ParamValidationError",
             "ParamValidationError: Parameter validation failed: Invalid length, value: 0",
         ),
+        (
+            ConnectionClosedError(endpoint_url="http://\x1b[31mred\u202e"),
+            "ConnectionClosedError",
+            "ConnectionClosedError: Connection was closed before we received a valid response from "
+            'endpoint URL: "http:// [31mred ".',
+        ),
     ],
 )
 def test_errors_in_a_few_words(error: Exception, expected_code: str, expected: str) -> None:
