@@ -178,7 +178,11 @@ class Reading:
         mine, theirs = self.row[number].date, self.row[3 - number].date
         live = self.user.keys
         dated = [key for key in live if key.created == mine]
-        if mine == theirs:
+        hidden = any(
+            slot.date is None and (slot.is_active, slot.rotated) != (False, "N/A")
+            for slot in self.row.values()
+        )
+        if mine == theirs or hidden:
             return None, bool(live)
         if len(dated) > 1:
             return None, True
