@@ -49,6 +49,8 @@ from measure import (
     versions,
 )
 
+from c7n_keyrot.policy_run import WORKERS
+
 OURS = custodian("c7n-keyrot", HERE / "policies" / "ours.yml")
 STOCK = custodian("stock Custodian", HERE / "policies" / "stock.yml")
 FLOOR = script("plain boto3", "floor.py")
@@ -62,8 +64,8 @@ STOCK_ACTING = custodian("stock, acting", HERE / "policies" / "stock.yml", act=T
 class Size:
     """How much is measured: the worlds of the issue, or tiny ones."""
 
-    rounds: int = 3
-    slow_rounds: int = 2  # of what takes over a minute
+    rounds: int = 7
+    slow_rounds: int = 2  # of what takes over ten seconds
     small: int = 1000
     large: int = 5000
     between: tuple[int, ...] = (100,)
@@ -72,7 +74,7 @@ class Size:
     starts: int = 300  # pairs of interpreter starts
     versions: int = 25  # pairs of `custodian version`
     throttled: tuple[int, int] = (500, 100)
-    workers: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    workers: tuple[int, ...] = (1, 4, 8, 16, 24, 32, 48)
     counts: tuple[int, ...] = (5, 10, 25, 50, 100, 200, 400, 1000)
     members: tuple[int, ...] = (10, 25, 50)
     member_users: int = 100
@@ -468,7 +470,7 @@ def workers(size: Size, results: Results) -> None:
     }
     with Server(size.small, size.find) as server:
         cells = {p.name: lambda p=p: run(p, server) for p in programs.values()}
-        runs = interleaved(min(3, size.rounds), cells)
+        runs = interleaved(size.rounds, cells, size.slow_rounds)
     rows = [[n, spread(runs[p.name]), f"{memory(runs[p.name]):.0f}"] for n, p in programs.items()]
     results.section(
         f"Calls side by side (`C7N_KEYROT_WORKERS`): {size.small:,} users, "
@@ -483,7 +485,7 @@ def tags(size: Size, results: Results) -> None:
     for users in (size.small, size.large):
         counts = [str(count) for count in size.counts if count <= users]
         with Server(users, 0) as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            argv = [PYTHON, str(HERE / "tags.py"), "--counts", *counts]
+            argv = [PYTHON, str(HERE / "tags.py"), "--workers", str(WORKERS), "--counts", *counts]
             spawn(argv, Path(folder), {**server.env, "HOME": folder})
             measured = json.loads(Path(folder, "stdout").read_text())
         say(f"  {users} users: {measured}")
@@ -504,7 +506,7 @@ def tags(size: Size, results: Results) -> None:
             [
                 "users",
                 "s, all in pages of 1,000 / 100",
-                "s, GetUser, 16 side by side",
+                f"s, GetUser, {WORKERS} side by side",
                 "all is cheaper",
             ],
             rows,

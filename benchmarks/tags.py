@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", required=True)
     parser.add_argument("--pages", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--workers", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=24)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     iam = boto3.client("iam", config=Config(max_pool_connections=args.workers))

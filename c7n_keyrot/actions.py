@@ -209,7 +209,7 @@ def _now() -> str:
 
 LEFT_ALONE = {
     Identified.AMBIGUOUS.value: "ambiguous: two keys of one second can't be told apart",
-    Identified.NO.value: "no live key has the date that the credential report gives this one",
+    Identified.NO.value: "the credential report's dates show no live key to be this one",
     Identified.UNREAD.value: "the user's keys or tags couldn't be read",
 }
 

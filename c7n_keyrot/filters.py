@@ -102,15 +102,16 @@ class _SlotFilter(_Ours):
 
     def fits(self, row: Row) -> bool:
         """Tell whether the filter can match the user of this row, as far as the report tells."""
-        if self.judge(row) is Verdict.UNKNOWN:
+        verdict = self.judge(row)
+        if verdict is Verdict.UNKNOWN:
             self.run.say(
                 f"user {row.user!r}: key {self.option('slot')} is unknown: it is active, but its "
                 "last rotation can't be read in the credential report; look at it, nothing is done"
             )
             return False
-        return self.wanted(row)
+        return self.wanted(row, verdict)
 
-    def wanted(self, row: Row) -> bool:
+    def wanted(self, row: Row, verdict: Verdict) -> bool:
         """Tell whether the slot's status and age in the report are those that are looked for."""
         raise NotImplementedError
 
@@ -155,7 +156,7 @@ class _SlotFilter(_Ours):
             why = (
                 "two keys of one second"
                 if match.identified is Identified.AMBIGUOUS
-                else "no live key has the date that the credential report gives it"
+                else "the credential report's dates show no live key to be it"
             )
             run.say(f"user {name!r}: key {slot} can't be told from the other ({why}): left alone")
             return True
@@ -316,8 +317,7 @@ class StaleAccessKey(_SlotFilter):
             row.slots[self.option("slot") - 1], self.run.now, self.option("days")
         )
 
-    def wanted(self, row: Row) -> bool:
-        verdict = self.judge(row)
+    def wanted(self, row: Row, verdict: Verdict) -> bool:
         if self.option("status") == "Active":
             return verdict is Verdict.STALE
         rotated = row.slots[self.option("slot") - 1].last_rotated
@@ -434,9 +434,9 @@ class ExpiringAccessKey(_SlotFilter):
             self.option("notice"),
         )
 
-    def wanted(self, row: Row) -> bool:
+    def wanted(self, row: Row, verdict: Verdict) -> bool:
         rotated = row.slots[self.option("slot") - 1].last_rotated
-        return self.judge(row) is Verdict.EXPIRING and rotated is not None and self._is_due(rotated)
+        return verdict is Verdict.EXPIRING and rotated is not None and self._is_due(rotated)
 
     def wanted_key(self, key: dict[str, Any]) -> bool:
         rotated, days = created(key), self.option("days")

@@ -47,8 +47,8 @@ def setting(name: str, default: float) -> float:
     return value
 
 
-# 16 calls side by side served best at 30 ms a call; see benchmarks/.
-WORKERS = max(1, int(setting("C7N_KEYROT_WORKERS", 16)))
+# At 30 ms a call more than 24 side by side win little; see benchmarks/RESULTS.md.
+WORKERS = max(1, int(setting("C7N_KEYROT_WORKERS", 24)))
 # Seconds; a fault that stays must not keep a run, and those behind it, waiting for ever.
 REPORT_LIMIT = setting("C7N_KEYROT_REPORT_LIMIT", 300)
 PATIENCE = setting("C7N_KEYROT_PATIENCE", 45)
