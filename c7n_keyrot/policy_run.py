@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import wait
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -60,28 +61,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class _Reports:
-    """The last report of this process; one only, since c7n-org workers see many accounts."""
-
-    session: Any
-    report: Report | None
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self.session, self.report, self.fetched = None, None, 0.0
-
-    def get(self, session: Any) -> Report | None:
-        """Return the session's report; another session's may be another account's."""
-        fresh = time.monotonic() - self.fetched < REPORT_REUSE
-        return self.report if session is self.session and fresh else None
-
-    def put(self, session: Any, report: Report) -> None:
-        self.session, self.report, self.fetched = session, report, time.monotonic()
-
-
-reports = _Reports()
+# The last report of each session, and time.monotonic() of its fetching. It goes with the session: a
+# c7n-org worker has one for each of many accounts.
+reports: WeakKeyDictionary[Any, tuple[Report, float]] = WeakKeyDictionary()
 
 
 class OutageError(Exception):
@@ -249,10 +231,11 @@ class PolicyRun:
         :raises PolicyExecutionError: it is older, or can't be had or read.
         """
         session = local_session(self.manager.session_factory)
-        report = reports.get(session)
-        if report is None or self._age(report) > max_age:
+        report, fetched = reports.get(session, (None, 0.0))
+        outdated = time.monotonic() - fetched > REPORT_REUSE
+        if report is None or outdated or self._age(report) > max_age:
             report = self._load(max_age)
-            reports.put(session, report)
+            reports[session] = report, time.monotonic()
         configured = self.manager.config.account_id
         if configured and configured != report.account_id:
             raise self._stop(
