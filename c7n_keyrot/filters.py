@@ -105,8 +105,8 @@ class _SlotFilter(_Ours):
         verdict = self.judge(row)
         if verdict is Verdict.UNKNOWN:
             self.run.say(
-                f"user {row.user!r}: key {self.option('slot')} is unknown: it is active, but its "
-                "last rotation can't be read in the credential report; look at it, nothing is done"
+                f"user {row.user!r}: key {self.option('slot')} is unknown: the credential report "
+                "has it, but its status or last rotation can't be read; look at it, nothing is done"
             )
             return False
         return self.wanted(row, verdict)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ def append(path: Path, outcome: Outcome) -> None:
         if end and os.pread(descriptor, 1, end - 1) != b"\n":
             line = b"\n" + line
         if os.write(descriptor, line) != len(line):
-            raise OSError(f"{path.name}: no room for a whole line")
+            raise OSError(errno.ENOSPC, "no room for a whole line", path.name)
     finally:
         os.close(descriptor)
 

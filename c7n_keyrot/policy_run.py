@@ -387,5 +387,7 @@ def explain(error: Exception | None) -> str:
         action, reason = f"iam:{error.operation_name}", code(error)
         denied = reason in credential_report.DENIED
         return f"{action} is denied ({reason})" if denied else f"{action} failed ({reason})"
+    if isinstance(error, OutageError):
+        return str(error)
     text = "".join(char if char.isprintable() else " " for char in str(error))
     return f"{type(error).__name__}: {' '.join(text.split())}"

@@ -308,7 +308,7 @@ def test_errors_that_are_not_of_aws_are_not_swallowed(
             "AccessDenied",
             "iam:ListAccessKeys is denied (AccessDenied)",
         ),
-        (policy_run.OutageError("x"), "OutageError", "OutageError: x"),
+        (policy_run.OutageError("x"), "OutageError", "x"),
         (
             ConnectionClosedError(endpoint_url="u"),
             "ConnectionClosedError",
