@@ -10,21 +10,18 @@ from typing import Any
 import pytest
 
 from c7n_keyrot.cli import main
-from c7n_keyrot.cli.doctor import (
+from c7n_keyrot.cli.doctor.checks import (
     FAIL,
     NOT_CHECKED,
     OK,
     Check,
     Planned,
     Queue,
-    Result,
     Target,
-    _python_of,
-    accounts_sanity,
-    coverage,
-    last_run,
-    parse_queue,
 )
+from c7n_keyrot.cli.doctor.coverage import Result, coverage, last_run
+from c7n_keyrot.cli.doctor.inputs import accounts_sanity, parse_queue
+from c7n_keyrot.cli.doctor.installation import _python_of
 
 HUB_QUEUE = Queue("c7n-keyrot", "123456789012", "eu-west-1")
 
@@ -205,8 +202,8 @@ def test_the_python_of_a_script(tmp_path: Path, head: str, python: str) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without processes, and without an AWS."""
-    monkeypatch.setattr("c7n_keyrot.cli.doctor.plugin", lambda script: [])
-    monkeypatch.setattr("c7n_keyrot.cli.doctor.org_worker", lambda script: [])
+    monkeypatch.setattr("c7n_keyrot.cli.doctor.installation.plugin", lambda script: [])
+    monkeypatch.setattr("c7n_keyrot.cli.doctor.installation.org_worker", lambda script: [])
     for name, value in [
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
         ("AWS_ACCESS_KEY_ID", "AKIA0000123456789012"),

@@ -21,7 +21,9 @@ from c7n.exceptions import PolicyExecutionError
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli import reactivate
-from c7n_keyrot.cli.doctor import Target, accounts_sanity, coverage
+from c7n_keyrot.cli.doctor.checks import Target
+from c7n_keyrot.cli.doctor.coverage import coverage
+from c7n_keyrot.cli.doctor.inputs import accounts_sanity
 
 ACCOUNT = "123456789012"
 NAMES = [
