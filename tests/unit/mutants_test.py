@@ -6,15 +6,28 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import logging
 import time
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
+from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 
-from c7n_keyrot import credential_report, matched_keys, rotation
+from c7n_keyrot import (
+    actions,
+    credential_report,
+    filters,
+    matched_keys,
+    outcomes,
+    policy_run,
+    rotation,
+)
 from c7n_keyrot.credential_report import ReportError, parse
+from c7n_keyrot.outcomes import Outcome
 
 NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
 MADE = "2026-05-01T10:00:00+00:00"
@@ -238,3 +251,325 @@ def test_stocks_credential_filter_is_asked_of_the_reports_entry_of_the_key(
     passed = {"0": {"ana"}, "1": {"ana"}}
     matched_keys.settle(filters, user, [KEY], passed, unread=False)
     assert [key["AccessKeyId"] for key in user["c7n:matched-keys"]] == ["AKIA1"] * meant
+
+
+# Filters and actions
+
+STALE = {"type": "stale-access-key"}
+INACTIVE = {"type": "stale-access-key", "status": "Inactive"}
+DISABLE, DELETE = "disable-access-key", "delete-access-key"
+NEW, OLD = 10, 200
+
+
+def lines_of(custodian: Any, name: str = outcomes.FILE) -> list[Outcome]:
+    return sorted(outcomes.read(custodian.outcomes.parent / name), key=lambda line: line.user)
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Any:
+    caplog.set_level(logging.INFO, "custodian.keyrot")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_successor_is_found_in_any_order_of_the_keys(
+    iam: Any, custodian: Any, turned: bool
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.used["ana-1"] = iam.now
+    if turned:
+        iam.keys["ana"].reverse()
+    assert custodian.matched([{**STALE, "superseded": True}]) == {"ana": ["ana-2"]}
+
+
+def test_a_reminder_that_is_not_due_costs_no_call(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, 83.5)
+    custodian.run([{"type": "expiring-access-key", "remind-at": [1]}])
+    assert iam.calls.keys() == {"GenerateCredentialReport", "GetCredentialReport"}
+
+
+def test_behind_a_user_whose_tags_cannot_be_read_the_exempt_stay_exempt(
+    iam: Any, custodian: Any
+) -> None:
+    for name in ("ana", "bob", "cleo", "dan"):
+        iam.add(name, NEW, OLD, {"keyrot-exempt-until": "2999-01-01"})
+    iam.errors["ListUserTags", "ana"] = "AccessDenied"
+    iam.errors["ListUserTags", "bob"] = "NoSuchEntity"
+    filters = [STALE, {"not": ["rotation-exempt"]}]
+    with pytest.raises(PolicyExecutionError) as caught:
+        custodian.run(filters, [DISABLE], source="describe")
+    assert str(caught.value) == (
+        "user 'ana': tags not read, iam:ListUserTags is denied (AccessDenied)"
+    )
+    assert iam.changed == []
+
+
+def test_words_about_users_left_alone(iam: Any, custodian: Any, told: Any) -> None:
+    iam.add("twins", OLD, OLD)
+    iam.add("lost", None, OLD)
+    iam.keys["lost"][0]["CreateDate"] -= timedelta(days=7)
+    iam.add("odd", NEW, OLD)
+    iam.rows["odd"][7] = "Expired"
+    iam.add("past", NEW, OLD, {"keyrot-exempt-until": "2026-01-01"})
+    iam.add("vague", NEW, OLD, {"keyrot-exempt-until": "spring"})
+    custodian.run([STALE, {"not": ["rotation-exempt"]}], [DISABLE])
+    key = "policy test: user 'twins': key 2 can't be told from the other"
+    assert f"{key} (two keys of one second): left alone" in told()
+    assert (
+        f"{key.replace('twins', 'lost')} (the credential report's dates show no live key to be "
+        "it): left alone"
+    ) in told()
+    assert (
+        "policy test: user 'odd': key 2 is unknown: the credential report has it, but its status "
+        "or last rotation can't be read; look at it, nothing is done"
+    ) in told()
+    tag = "keyrot-exempt-until"
+    assert f"policy test: user 'past': {tag} '2026-01-01' has passed: not exempt" in told()
+    assert f"policy test: user 'vague': {tag} 'spring' is no date YYYY-MM-DD: not exempt" in told()
+
+
+def test_words_about_last_uses(iam: Any, custodian: Any, told: Any) -> None:
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+    iam.errors["GetAccessKeyLastUsed", "ana-2"] = "NoSuchEntity"
+    iam.errors["GetAccessKeyLastUsed", "bob-2"] = "AccessDenied"
+    with pytest.raises(PolicyExecutionError) as caught:
+        custodian.run([{**STALE, "unused-days": 30}], [DISABLE])
+    assert "policy test: user 'ana': a key is gone meanwhile" in told()
+    assert str(caught.value) == (
+        "user 'bob': last use not read, iam:GetAccessKeyLastUsed is denied (AccessDenied)"
+    )
+
+
+def test_figures_of_a_record(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD + 0.26)
+    iam.add("far", None, 1)
+    (user,) = custodian.run([STALE])
+    assert user["c7n:keyrot"][0]["age_days"] == 200.3
+    (user,) = custodian.run(
+        [{"type": "expiring-access-key", "days": 365_000, "notice": 365_000, "slot": 2}],
+        name="other",
+    )[1:]
+    assert (
+        user["c7n:keyrot"][0]["deadline"]
+        == (iam.now + timedelta(days=364_999)).replace(microsecond=0).isoformat()
+    )
+    latest = filters._later(datetime(9999, 12, 1, tzinfo=timezone.utc), 365_000)
+    assert latest == "9999-12-31T23:59:59+00:00"
+
+
+def test_validation_says_what_there_is(custodian: Any) -> None:
+    def refused_with(filters: list[Any], actions: list[Any]) -> str:
+        with pytest.raises(PolicyValidationError) as caught:
+            custodian.policy(filters, actions).validate()
+        return str(caught.value)
+
+    assert refused_with([{"type": "rotation-exempt", "x": 1}], []) == (
+        "policy test: rotation-exempt: unknown option 'x'; there are tag, type"
+    )
+    assert refused_with([], [DISABLE]) == (
+        "policy test: disable-access-key: needs a stale-access-key filter in the policy (not "
+        "inside of a not block)"
+    )
+    assert refused_with([INACTIVE], [DISABLE]) == (
+        "policy test: disable-access-key: acts on active keys only: add status: Active to "
+        "stale-access-key"
+    )
+
+
+def test_an_expiring_record_hides_no_key_that_is_left_alone(iam: Any, custodian: Any) -> None:
+    iam.add("twins", OLD, OLD)
+    soon = {"type": "expiring-access-key", "slot": 1, "days": OLD + 10}
+    custodian.run([{"or": [soon, STALE, {**STALE, "days": 100}]}], [DISABLE])
+    (line,) = lines_of(custodian)
+    assert (line.slot, line.access_key_id, line.outcome) == (2, None, "skipped")
+
+
+def test_one_policy_with_both_actions_speaks_once_of_each_key(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, (OLD, "Inactive"))
+    custodian.run([{"or": [STALE, INACTIVE]}], [DISABLE, DELETE])
+    found = [(line.user, line.action, line.outcome, line.reason) for line in lines_of(custodian)]
+    assert found == [
+        ("ana", DISABLE, "disabled", ""),
+        ("bob", DISABLE, "skipped", "the key is Inactive, not Active"),
+        ("bob", DELETE, "deleted", ""),
+    ]
+    assert {line.reason for line in lines_of(custodian, outcomes.INTENTS_FILE)} == {""}
+
+
+def test_reasons_of_outcomes(iam: Any, custodian: Any, told: Any) -> None:
+    for name in ("denied", "gone", "ruled-out", "twins", "well"):
+        iam.add(name, OLD if name == "twins" else NEW, OLD)
+    iam.errors["UpdateAccessKey", "denied-2"] = "AccessDenied"
+    iam.errors["UpdateAccessKey", "gone-2"] = "NoSuchEntity"
+    other = {"type": "access-key", "key": "AccessKeyId", "op": "ne", "value": "ruled-out-2"}
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([STALE, other], [DISABLE])
+    assert {line.user: (line.outcome, line.reason) for line in lines_of(custodian)} == {
+        "denied": ("denied", "AccessDenied"),
+        "gone": ("gone", "the key or its user is gone meanwhile"),
+        "ruled-out": ("skipped", "another filter of the policy doesn't mean this key"),
+        "twins": ("skipped", "ambiguous: two keys of one second can't be told apart"),
+        "well": ("disabled", ""),
+    }
+    assert {line.partition(": ")[2] for line in told() if line.startswith("user ")} == {
+        "key denied-2: denied (AccessDenied)",
+        "key gone-2: gone (the key or its user is gone meanwhile)",
+        "key in slot 2: skipped (another filter of the policy doesn't mean this key)",
+        "key in slot 2: skipped (ambiguous: two keys of one second can't be told apart)",
+        "key well-2: disabled",
+    }
+
+
+def server_error(operation: str, status: int, retries: int = 0) -> ClientError:
+    answer: Any = {"Error": {"Code": "InternalFailure"}}
+    answer["ResponseMetadata"] = {"HTTPStatusCode": status, "RetryAttempts": retries}
+    return ClientError(answer, operation)
+
+
+def test_after_a_servers_error_it_is_asked_what_became_of_the_key(
+    iam: Any, custodian: Any, mocker: Any
+) -> None:
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+    update = iam.update_access_key
+
+    def broken(**arguments: Any) -> None:
+        if arguments["UserName"] == "ana":
+            update(**arguments)
+        raise server_error("UpdateAccessKey", 500)
+
+    mocker.patch.object(iam, "update_access_key", broken)
+    # A clock that ticks at each look, so that a time which isn't renewed is seen.
+    mocker.patch.object(actions, "_now", side_effect=map(str, itertools.count(100)).__next__)
+    with pytest.raises(PolicyExecutionError, match="'bob'.*InternalFailure"):
+        custodian.run([STALE], [DISABLE])
+    ana, bob = lines_of(custodian)
+    assert (ana.outcome, ana.reason) == ("disabled", "the answer was lost (InternalFailure)")
+    assert (bob.outcome, bob.reason) == ("failed", "InternalFailure")
+    intents = lines_of(custodian, outcomes.INTENTS_FILE)
+    assert max(line.time for line in intents) < min(ana.time, bob.time)
+
+
+def test_every_outcome_has_a_time_of_its_own(iam: Any, custodian: Any, mocker: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("twins", OLD, OLD)
+    mocker.patch.object(actions, "_now", side_effect=map(str, itertools.count(100)).__next__)
+    custodian.run([STALE], [DISABLE])
+    (intent,) = lines_of(custodian, outcomes.INTENTS_FILE)
+    ana, twins = lines_of(custodian)
+    assert len({intent.time, ana.time, twins.time}) == 3
+    assert intent.time < ana.time
+
+
+@pytest.mark.parametrize(
+    ("retries", "outcome", "reason"),
+    [
+        (0, "gone", "the key or its user is gone meanwhile"),
+        (1, "deleted", "it was there before the first try, and not after it"),
+    ],
+)
+def test_a_deletion_that_was_tried_twice(
+    iam: Any, custodian: Any, mocker: Any, retries: int, outcome: str, reason: str
+) -> None:
+    """The second try finds nothing, since the first one took effect."""
+    iam.add("ana", NEW, (OLD, "Inactive"))
+
+    def missing(**arguments: Any) -> None:
+        answer: Any = {"Error": {"Code": "NoSuchEntity"}}
+        answer["ResponseMetadata"] = {"HTTPStatusCode": 404, "RetryAttempts": retries}
+        raise ClientError(answer, "DeleteAccessKey")
+
+    mocker.patch.object(iam, "delete_access_key", missing)
+    custodian.run([INACTIVE], [DELETE])
+    (line,) = lines_of(custodian)
+    assert (line.outcome, line.reason) == (outcome, reason)
+
+
+def test_a_deletion_whose_answer_was_lost(iam: Any, custodian: Any, mocker: Any) -> None:
+    iam.add("ana", NEW, (OLD, "Inactive"))
+    delete = iam.delete_access_key
+
+    def broken(**arguments: Any) -> None:
+        delete(**arguments)
+        raise server_error("DeleteAccessKey", 503)
+
+    mocker.patch.object(iam, "delete_access_key", broken)
+    custodian.run([INACTIVE], [DELETE])
+    (line,) = lines_of(custodian)
+    assert (line.outcome, line.reason) == ("deleted", "the answer was lost (InternalFailure)")
+
+
+def test_a_key_that_is_gone_before_its_deletion(iam: Any, custodian: Any, mocker: Any) -> None:
+    iam.add("ana", NEW, (OLD, "Inactive"))
+    listed, live = itertools.count(), iam.list_access_keys
+
+    def list_access_keys(UserName: str) -> Any:
+        if next(listed):
+            iam.keys["ana"].pop()
+        return live(UserName=UserName)
+
+    mocker.patch.object(iam, "list_access_keys", list_access_keys)
+    custodian.run([INACTIVE], [DELETE])
+    (line,) = lines_of(custodian)
+    assert (line.outcome, line.reason) == ("gone", "the key is gone meanwhile")
+
+
+def test_words_about_what_cannot_be_recorded(
+    iam: Any, custodian: Any, mocker: Any, told: Any
+) -> None:
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+    mocker.patch.object(policy_run, "WORKERS", 1)
+    append = outcomes.append
+
+    def full(path: Any, line: Outcome) -> None:
+        if path.name == outcomes.FILE:
+            raise OSError(28, "No space left on device", "x")
+        append(path, line)
+
+    mocker.patch.object(outcomes, "append", full)
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([STALE], [DISABLE])
+    start, why = "policy test: user", "can't be written (No space left on device)"
+    assert f"{start} 'ana': key ana-2: disabled; keyrot-outcomes.jsonl {why}" in told()
+    assert f"{start} 'bob': key bob-2: not tried; keyrot-intents.jsonl {why}" in told()
+    assert iam.changed == [("ana", "ana-2", "Inactive")]
+
+
+def test_an_error_of_the_disk_without_a_text(iam: Any, custodian: Any, mocker: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    mocker.patch.object(outcomes, "append", side_effect=OSError("worn out"))
+    with pytest.raises(PolicyExecutionError, match="worn out"):
+        custodian.run([STALE], [DISABLE])
+
+
+@pytest.mark.parametrize("whole", ["reduce", "count"])
+def test_a_filter_on_all_users_sees_them_all(iam: Any, custodian: Any, whole: str) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, NEW)
+    first = {
+        "reduce": {"type": "reduce", "limit": 9},
+        "count": {"type": "value", "value_type": "resource_count", "op": "eq", "value": 2},
+    }[whole]
+    assert custodian.matched([first, STALE]) == {"ana": ["ana-2"]}
+    assert iam.calls["GetUser"] == 2
+
+
+@pytest.mark.parametrize(
+    ("filters", "users"),
+    [
+        ([{"and": [STALE]}], {"ana"}),
+        ([{"or": [STALE, {**STALE, "slot": 1}]}], {"ana", "cleo"}),
+        ([{"or": [STALE, {"tag:x": "y"}]}], {"ana", "bob", "cleo"}),
+    ],
+)
+def test_blocks_narrow_the_candidates(
+    iam: Any, custodian: Any, filters: list[Any], users: set[str]
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, NEW)
+    iam.add("cleo", OLD, NEW)
+    custodian.run(filters)
+    assert iam.calls["GetUser"] == len(users)
