@@ -200,15 +200,15 @@ def test_keys_that_change_between_notice_and_disabling(aws, account, wanted, run
     assert account.status(rotated, 2) == "Active"
 
 
-@pytest.mark.parametrize("step", ["before", "after"])
 @pytest.mark.parametrize(
-    ("action", "number"),
+    ("step", "action", "number"),
     [
-        ("iam.GetCredentialReport", 0),
-        ("iam.ListAccessKeys", 3),
-        ("sqs.SendMessage", 0),
-        ("iam.UpdateAccessKey", 0),
-        ("iam.UpdateAccessKey", 3),
+        ("after", "iam.GetCredentialReport", 0),
+        ("before", "iam.ListAccessKeys", 3),
+        ("after", "sqs.SendMessage", 0),
+        ("before", "iam.UpdateAccessKey", 0),
+        ("after", "iam.UpdateAccessKey", 0),
+        ("after", "iam.UpdateAccessKey", 3),
     ],
 )
 def test_killed_run_is_finished_by_the_next(

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-CASES = int(os.environ.get("KEYROT_SOAK", 1000))
+CASES = int(os.environ.get("KEYROT_SOAK", 500))
 # Cases in the life of one account, and accounts in one test.
 LIFE, BLOCK = 25, 10
 SEEDS = range(-(-CASES // LIFE))
