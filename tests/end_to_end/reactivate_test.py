@@ -95,14 +95,14 @@ def test_there_and_back_again(acted, account, run_in):
     assert account.status("ana", 2) == "Inactive"
 
 
-@pytest.mark.parametrize(("answer", "code"), [("yes\n", 0), ("y\n", 1), ("\n", 1), ("\4", 1)])
-def test_asks_at_a_terminal(acted, account, aws, home, answer, code):
+def test_asks_at_a_terminal(acted, account, aws, home):
     args = keyrot("reactivate", acted.out, "--user", "ana")
-    found, text = at_a_terminal(args, aws.env(home=home), answer)
-    assert found == code, text
-    assert "Reactivate 1 key? Type yes:" in text
-    assert account.status("ana", 2) == ("Active" if code == 0 else "Inactive")
-    assert account.status("ben", 2) == "Inactive"
+    for answer, code in (("y\n", 1), ("\n", 1), ("\4", 1), ("yes\n", 0)):
+        found, text = at_a_terminal(args, aws.env(home=home), answer)
+        assert found == code, text
+        assert "Reactivate 1 key? Type yes:" in text
+        assert account.status("ana", 2) == ("Active" if code == 0 else "Inactive")
+        assert account.status("ben", 2) == "Inactive"
 
 
 def test_only_what_is_asked_for(acted, account, run_in):
