@@ -83,6 +83,7 @@ def test_permission_that_is_missing_disables_nothing_and_is_named(
     assert account.changes(before) == dict.fromkeys(wanted.values(), OFF)
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("action", "error"),
     [
@@ -109,6 +110,7 @@ def test_fault_that_stays_ends_the_run_with_an_error(
     mends(before)
 
 
+@pytest.mark.waits
 def test_bursts_of_throttling_are_lived_through(aws, account, wanted, run_custodian):
     before = account.snapshot()
     for action in ("GenerateCredentialReport", "GetUser", "ListAccessKeys", "UpdateAccessKey"):
@@ -323,6 +325,7 @@ def test_account_of_5000_users(aws, account, run_custodian):
     assert {call.user for call in account.log if call.user} == wanted.keys()
 
 
+@pytest.mark.waits
 def test_report_states_in_any_order_are_waited_for(aws, account, wanted, run_custodian):
     account.set_report_states("STARTED", "INPROGRESS", "COMPLETE", "STARTED")
     for error in ("ReportExpired", "ReportNotPresent", "ReportInProgress"):
