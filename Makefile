@@ -71,7 +71,7 @@ bench: .venv/installed
 
 .PHONY: soak
 soak: .venv/installed
-	@echo '== 100,000 random events and runs (some ten minutes)'
+	@echo '== 100,000 random events and runs (some minutes)'
 	KEYROT_SOAK=100000 $(BIN)/pytest -n auto --dist worksteal tests/soak
 
 .PHONY: mutation
