@@ -173,12 +173,15 @@ def _read(content: bytes | str) -> Iterator[Row]:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(reader, [])
+        places = {name: place for place, name in enumerate(header)}
         for column in NEEDED:
-            if column not in header:
+            if column not in places:
                 raise ReportError(f"credential report: the column {column!r} is missing")
-        user, arn = header.index("user"), header.index("arn")
-        first, second = _columns(header, "access_key_1_"), _columns(header, "access_key_2_")
+        user, arn = places["user"], places["arn"]
+        first, second = _columns(places, "access_key_1_"), _columns(places, "access_key_2_")
         for fields in reader:
+            if not fields:
+                continue  # an empty line
             # A short row is a report that was cut: the users behind the cut would pass for clean.
             if len(fields) != len(header):
                 raise ReportError(
@@ -193,10 +196,9 @@ def _read(content: bytes | str) -> Iterator[Row]:
         raise ReportError(f"credential report: not CSV ({error})") from error
 
 
-def _columns(header: list[str], prefix: str) -> Callable[[list[str]], tuple[str, ...]]:
+def _columns(places: dict[str, int], prefix: str) -> Callable[[list[str]], tuple[str, ...]]:
     """Return what picks a slot's columns out of a row; the last field for one that is missing."""
     names = ("active", "last_rotated", "last_used_date", "last_used_region", "last_used_service")
-    places = {name: place for place, name in enumerate(header)}
     return itemgetter(*(places.get(prefix + name, -1) for name in names))
 
 

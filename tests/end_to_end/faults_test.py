@@ -210,6 +210,7 @@ def test_keys_that_change_between_notice_and_disabling(aws, account, wanted, run
         ("after", "sqs.SendMessage", 0),
         ("before", "iam.UpdateAccessKey", 0),
         ("after", "iam.UpdateAccessKey", 0),
+        ("before", "iam.UpdateAccessKey", 3),
         ("after", "iam.UpdateAccessKey", 3),
     ],
 )

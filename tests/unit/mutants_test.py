@@ -56,6 +56,19 @@ def refused(content: str) -> str:
 # The credential report
 
 
+def test_an_empty_line_is_no_row() -> None:
+    header, *rows = text(row("ana"), row("bob")).splitlines()
+    spaced = "\n".join([header, rows[0], "", rows[1], "", ""])
+    assert parse(spaced, NOW).rows == parse(text(row("ana"), row("bob")), NOW).rows
+
+
+def test_of_columns_of_one_name_the_last_one_counts() -> None:
+    names = ["user", "arn", *NAMES, "access_key_2_active"]
+    rows = parse(text(("x", "y", *row("ana"), "false"), names=names), NOW).rows
+    assert rows["ana"].slots[1].active is False
+    assert rows["ana"].arn.endswith(":user/ana")
+
+
 def test_both_slots_tell_of_their_last_use() -> None:
     found = parse(text(row()), NOW).rows["ana"].slots
     assert [(s.last_used_region, s.last_used_service) for s in found] == [
