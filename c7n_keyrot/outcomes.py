@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -66,6 +68,10 @@ def append(path: Path, outcome: Outcome) -> None:
     line = json.dumps(asdict(outcome)).encode() + b"\n"
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
+        # Else another run's line, half written, would look like the one below. Some file systems
+        # have no locks: there an empty line may come in between, which no reader takes for a line.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         # A run that was killed may have left half a line; ours mustn't be glued to it.
         end = os.lseek(descriptor, 0, os.SEEK_END)
         if end and os.pread(descriptor, 1, end - 1) != b"\n":
