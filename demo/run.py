@@ -19,9 +19,10 @@ import textwrap
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email import message_from_bytes, policy
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 # At the end, so that `c7n_keyrot` is the installed one in every case, never the folder here.
@@ -258,7 +259,8 @@ class MailServer(Controller):
         self.folder = folder
         self.names = sorted(person.name for person in world.people())
         self.seen: list[tuple[str, list[str]]] = []  # recipient, users that the mail is about
-        self.arrived: list[str] = []  # lines to be shown
+        # Lines to be shown; a queue, as mails arrive in a thread of the mail server's.
+        self.arrived: SimpleQueue[str] = SimpleQueue()
         folder.mkdir()
 
     def _trigger_server(self) -> None:
@@ -274,19 +276,19 @@ class MailServer(Controller):
         path = self.folder / f"{len(self.seen):02d}-{to.split('@')[0]}.eml"
         path.write_bytes(envelope.content)
         path.with_suffix(".html").write_text(text, "utf-8")
-        self.arrived += [
-            f"to {to}: {mail['subject']} ({', '.join(users)})",
-            f"   {path}",
-            f"   {path.with_suffix('.html')}",
-        ]
+        self.arrived.put(f"to {to}: {mail['subject']} ({', '.join(users)})")
+        self.arrived.put(f"   {path}")
+        self.arrived.put(f"   {path.with_suffix('.html')}")
         return "250 OK"
 
     def show(self) -> bool:
         """Print what has arrived since; whether there was anything."""
-        new, self.arrived = self.arrived, []
-        for line in new:
-            say(line)
-        return bool(new)
+        new = False
+        with suppress(Empty):
+            while True:
+                say(self.arrived.get_nowait())
+                new = True
+        return new
 
 
 def expected_mails(homes: dict[str, list[world.Person]]) -> Iterator[tuple[str, list[str]]]:
