@@ -268,12 +268,15 @@ def seed_bench(account: Account, n: int, find: int | None = None) -> dict[str, s
     """
     find = n // 5 if find is None else min(find, n)
     wanted: dict[str, str] = {}
+    now = datetime.now(timezone.utc)  # one for all: with many users the clock moves on meanwhile
     for i in range(n):
         name = f"user-{i:05d}"
         to_find = (i + 1) * find // n > i * find // n
         kinds, turn = (TO_FIND, len(wanted)) if to_find else (OTHERS, i)
         keys = [
-            replace(key, age_days=key.age_days + (2 * i + slot) * SECOND) if key else None
+            replace(key, rotated_at=now - timedelta(days=key.age_days, seconds=2 * i + slot))
+            if key
+            else None
             for slot, key in enumerate(kinds[turn % len(kinds)])
         ]
         account.add_user(name, *keys, tags={"team": f"t{i % 7}"}, path=f"/unit-{i % 3}/")
