@@ -103,10 +103,11 @@ dist/built: $(PACKAGED) | .venv/made
 	$(PIP) wheel --no-deps --wheel-dir dist .
 	@touch $@
 
-# What the tests need, and with it the wheel itself. Only again when the metadata changed.
+# What the tests need, and with it the wheel itself. Only again when the metadata changed. Most
+# of these files are never imported: those that are get compiled then.
 .venv/tools: setup.cfg pyproject.toml | dist/built
 	@echo '== Installing the wheel with everything the tests need (a minute or two)'
-	$(PIP) install --progress-bar off "$$(echo dist/*.whl)[test,dev]"
+	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[test,dev]"
 	@touch $@
 
 # The wheel, never the folder here: only an installed wheel has the startup file.
