@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from c7n.output import BlobOutput
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 FILE = "keyrot-outcomes.jsonl"
 # The same lines, written just before a key is touched: a run that is killed between the call and
@@ -71,11 +75,13 @@ def append(path: Path, outcome: Outcome) -> None:
         # Else another run's line, half written, would look like the one below. Some file systems
         # have no locks: there an empty line may come in between, which no reader takes for a line.
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if fcntl:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         # A run that was killed may have left half a line; ours mustn't be glued to it.
-        end = os.lseek(descriptor, 0, os.SEEK_END)
-        if end and os.pread(descriptor, 1, end - 1) != b"\n":
-            line = b"\n" + line
+        if os.lseek(descriptor, 0, os.SEEK_END):
+            os.lseek(descriptor, -1, os.SEEK_END)
+            if os.read(descriptor, 1) != b"\n":
+                line = b"\n" + line
         if os.write(descriptor, line) != len(line):
             raise OSError(errno.ENOSPC, "no room for a whole line", path.name)
     finally:

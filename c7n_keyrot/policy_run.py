@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -206,13 +206,19 @@ class PolicyRun:
             return []
         self._connect()[1].renew()
         start, total = time.monotonic(), len(items)
+        futures: list[Future[Result]] = []
         with self.manager.executor_factory(max_workers=WORKERS) as executor:
-            futures = [executor.submit(function, item) for item in items]
-            pending = set(futures)
-            while pending:
-                _, pending = wait(pending, timeout=2)
-                if pending and time.monotonic() - start > 2:
-                    log.info("%s: %d of %d", what, total - len(pending), total)
+            try:
+                futures += (executor.submit(function, item) for item in items)
+                pending = set(futures)
+                while pending:
+                    _, pending = wait(pending, timeout=2)
+                    if pending and time.monotonic() - start > 2:
+                        log.info("%s: %d of %d", what, total - len(pending), total)
+            finally:
+                # Whoever presses Ctrl-C wants it to stop; the executor would do all that waits.
+                for future in futures:
+                    future.cancel()
         results: list[tuple[Item, Result | None, Exception | None]] = []
         for item, future in zip(items, futures, strict=True):
             error = future.exception()

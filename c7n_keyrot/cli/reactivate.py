@@ -530,11 +530,14 @@ def _carry_out(findings: Sequence[Finding]) -> list[Finding]:
         return replace(finding, outcome=outcome, reason=reason)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        for finding, result in zip(findings, pool.map(one, findings), strict=True):
-            if result is not None:
-                done.append(result)
-                if finding.outcome == outcomes.REACTIVATED:  # the others were told before
-                    _say(result)
+        try:
+            for finding, result in zip(findings, pool.map(one, findings), strict=True):
+                if result is not None:
+                    done.append(result)
+                    if finding.outcome == outcomes.REACTIVATED:  # the others were told before
+                        _say(result)
+        finally:  # at Ctrl-C what hasn't begun doesn't begin
+            pool.shutdown(cancel_futures=True)
     for line in unwritable:
         print(line, file=sys.stderr)
     return done

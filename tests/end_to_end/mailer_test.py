@@ -102,7 +102,9 @@ def run_mailer(
         wanted = aws.calls["sqs.DeleteMessage"] + len(aws.messages(QUEUE))
         process = start(mailer("--run", "-c", file, "-t", folder), whole, tmp_path)
         ended, deadline = None, time.monotonic() + 60
-        while aws.calls["sqs.DeleteMessage"] < wanted and time.monotonic() < deadline:
+        while (
+            aws.calls["sqs.DeleteMessage"] < wanted or aws.messages(QUEUE)
+        ) and time.monotonic() < deadline:
             ended = process.poll()
             if ended is not None:
                 break

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,14 @@ class Story:
             assert all(change == ("Active", "Inactive") for change in changes.values())
             self.changed[name][account] = {users[key_id] for key_id in changes}
 
+    def make_older(self, name: str) -> None:
+        """Let an hour pass between a run and the next one into its folder."""
+        for file in (self.folder / name).glob("*/*/*/metadata.json"):
+            metadata = json.loads(file.read_text("utf-8"))
+            for when in ("start", "end_time"):
+                metadata["execution"][when] -= 3600
+            file.write_text(json.dumps(metadata), "utf-8")
+
     @property
     def env(self) -> dict[str, str]:
         return self.aws.env(HUB, home=self.folder, role="runner")
@@ -96,6 +105,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         accounts["accounts"][1]["external_id"] = "another"
         mistaken = told.folder / "mistaken.yml"
         mistaken.write_text(yaml.safe_dump(accounts), "utf-8")
+        told.make_older("pack")
         told.run("gap", PACK, accounts=mistaken, out="pack")
         flags = ["--policies", PACK, "--accounts", mistaken, "--output-dir", "pack"]
         told.doctor = run(keyrot("doctor", *flags), told.env, told.folder)

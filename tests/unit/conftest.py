@@ -140,7 +140,7 @@ class Iam:
         self._call("GetCredentialReport")
         return {
             "Content": self.report(),
-            "GeneratedTime": utcnow() - timedelta(hours=self.age_hours),
+            "GeneratedTime": self.now - timedelta(hours=self.age_hours),
         }
 
     def _user(self, operation: str, name: str) -> dict[str, Any]:

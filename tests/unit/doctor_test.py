@@ -106,10 +106,10 @@ def test_accounts_of_one_name_or_one_id_are_said_once() -> None:
     [
         ([], 0),
         ([(100, 101)], 100),
-        ([(100, 104), (100.1, 102), (103.9, 105), (105.3, 106)], 100),  # one busy run
-        ([(100, 104), (107, 108), (107.1, 109)], 107),  # three seconds later: another one
-        ([(107, 108), (100, 104)], 107),
-        ([(100, 200), (150, 160), (190, 191)], 100),  # a long policy spans the break
+        ([(100, 104), (100.1, 102), (103.9, 105), (164.9, 170)], 100),  # one run
+        ([(100, 104), (165, 168), (165.1, 169)], 165),  # more than a minute later: another one
+        ([(165, 168), (100, 104)], 165),
+        ([(100, 300), (150, 160), (290, 291)], 100),  # a long policy spans the break
     ],
 )
 def test_last_run(runs: list[tuple[float, float]], begun: float) -> None:

@@ -23,7 +23,7 @@ from demo import world
 from demo.aws import HUB, Account, EmbeddedAws, Key
 
 MEMBER = "111111111111"
-CONFIG = Config(retries={"total_max_attempts": 1}, read_timeout=5)
+CONFIG = Config(retries={"total_max_attempts": 1}, read_timeout=30)
 
 
 def client(aws: EmbeddedAws, service: str = "iam", account: str = HUB, role: str = "") -> Any:

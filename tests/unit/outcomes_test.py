@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -137,15 +136,27 @@ def test_two_processes_may_write_one_file(tmp_path: Path) -> None:
 
 def test_a_disk_without_room_for_a_whole_line_is_an_error(tmp_path: Path, mocker: Any) -> None:
     mocker.patch.object(outcomes.os, "write", lambda descriptor, line: len(line) - 1)
+    closed = mocker.spy(outcomes.os, "close")
     with pytest.raises(OSError, match="no room"):
         outcomes.append(tmp_path / outcomes.FILE, LINE)
+    assert closed.call_count == 1
 
 
-def test_a_folder_that_is_not_there_is_an_error_and_leaks_nothing(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         outcomes.append(tmp_path / "no" / outcomes.FILE, LINE)
-    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_locks_as_on_windows_half_a_line_is_ended_all_the_same(
+    tmp_path: Path, mocker: Any
+) -> None:
+    mocker.patch.object(outcomes, "fcntl", None)
+    path = tmp_path / outcomes.FILE
+    path.write_text('{"half": ')
+    outcomes.append(path, LINE)
+    outcomes.append(path, LINE)
+    assert list(outcomes.read(path)) == [LINE, LINE]
+    assert path.read_bytes().count(b"\n") == 3
 
 
 def context(output: Any) -> Any:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -345,6 +347,30 @@ def test_errors_of_side_by_side_calls_stop_no_other(custodian: Any, iam: Any) ->
     assert all((result is None) == (item % 3 == 0) for item, result, _ in results)
     assert all((error is not None) == (item % 3 == 0) for item, _, error in results)
     assert run.each("nothing", call, []) == []
+
+
+def test_after_ctrl_c_nothing_more_begins(custodian: Any, mocker: Any) -> None:
+    """Calls under way end; those that wait are never made."""
+    ends = threading.Event()
+
+    class Executor(ThreadPoolExecutor):
+        def __exit__(self, *error: Any) -> Any:
+            ends.set()
+            return super().__exit__(*error)
+
+    manager = custodian.policy([STALE]).resource_manager
+    manager.executor_factory = Executor
+    mocker.patch.object(policy_run, "WORKERS", 3)
+    mocker.patch.object(policy_run, "wait", side_effect=KeyboardInterrupt)
+    begun: list[int] = []
+
+    def call(item: int) -> None:
+        begun.append(item)
+        ends.wait(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        PolicyRun.of(manager).each("things", call, range(50))
+    assert begun == [0, 1, 2][: len(begun)]
 
 
 # An outage ends the retries

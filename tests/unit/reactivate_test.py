@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -195,6 +197,37 @@ def test_disk_that_is_full_stops_it(tmp_path, mocker, capsys):
     text = capsys.readouterr().err
     assert "key K1: reactivated, but" in text
     assert "(No space left): no further key is touched" in text
+
+
+def test_after_ctrl_c_no_further_key_is_touched(tmp_path, mocker):
+    """The call under way ends; what it did is recorded."""
+    mocker.patch.object(reactivate, "WORKERS", 1)
+    mocker.patch.object(reactivate, "_say", side_effect=KeyboardInterrupt)
+    ends = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            ends.set()
+            super().shutdown(wait=wait)
+
+    class SlowIam(FakeIam):
+        def update_access_key(self, **call):
+            super().update_access_key(**call)
+            assert self.active == ["K1"] or ends.wait(60)
+
+    mocker.patch.object(reactivate, "ThreadPoolExecutor", Pool)
+    names = [f"K{n}" for n in "1234"]
+    file = write(tmp_path / "keyrot-outcomes.jsonl", *[line(access_key_id=key) for key in names])
+    iam = SlowIam()
+    findings = [
+        reactivate.Finding(key, iam, "ana", "reactivated") for key in reactivate.history([file])
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        reactivate._carry_out(findings)
+    assert iam.active in (["K1"], ["K1", "K2"])
+    recorded = [key.id for key in reactivate.history([file]) if key.last.outcome == "reactivated"]
+    assert recorded == iam.active
 
 
 def test_folder_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path, mocker):
