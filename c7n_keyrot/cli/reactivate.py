@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import botocore.exceptions
 import yaml
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -47,8 +46,6 @@ CALLS = Config(
     max_pool_connections=WORKERS,
 )
 NOT_FOUND = "no such key of this user; if the user got another name, allow iam:GetAccessKeyLastUsed"
-# What AWS may have done all the same: it failed half-way, or our retries were ended.
-UNSURE = frozenset(("InternalFailure", "ServiceFailure", "ServiceUnavailable", "OutageError"))
 
 
 @dataclass(frozen=True)
@@ -234,19 +231,11 @@ def is_ours(line: Outcome) -> bool | None:
         if line.outcome == outcomes.SKIPPED:
             return None
         if line.outcome == outcomes.FAILED:
-            return _may_have_happened(line.reason)
+            return line.reason.startswith(outcomes.UNKNOWN)
         # Denied: it was active then, so an earlier deactivation of ours was undone before.
         return line.outcome in (outcomes.DISABLED, outcomes.INTENDED)
     # Of the others only who skipped it has seen it active.
     return False if line.outcome == outcomes.SKIPPED else None
-
-
-def _may_have_happened(reason: str) -> bool:
-    """Tell whether a call that failed so may have had its effect: its answer was lost."""
-    error = getattr(botocore.exceptions, str(reason), None)
-    lost = isinstance(error, type) and issubclass(error, BotoCoreError)
-    # A gateway's answer has no code but its status.
-    return lost or reason in UNSURE or (reason.isdecimal() and reason.startswith("5"))
 
 
 def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:

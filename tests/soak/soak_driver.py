@@ -670,6 +670,9 @@ class _InlinePool(Inline):
     def map(self, function: Any, items: Any) -> Iterator[Any]:
         return iter([function(item) for item in items])
 
+    def shutdown(self, **_: Any) -> None:
+        """All has been done already."""
+
 
 class Play:
     """A world in a folder of its own, with the package's surroundings patched while it lasts."""

@@ -30,7 +30,6 @@ READS: dict[str, tuple[str, dict[str, Any]]] = {
     "iam:ListAccountAliases": ("list_account_aliases", {}),
     "iam:GetUser": ("get_user", {"UserName": NOBODY}),
     "iam:ListAccessKeys": ("list_access_keys", {"UserName": NOBODY}),
-    "iam:ListUserTags": ("list_user_tags", {"UserName": NOBODY}),
     "iam:ListUsers": ("list_users", {"MaxItems": 1}),
     "iam:GetAccessKeyLastUsed": ("get_access_key_last_used", {"AccessKeyId": NO_KEY}),
 }
