@@ -345,7 +345,7 @@ class World:
             keys = {key.id: key for key in user.keys}
             if name in before:
                 keys |= {key.id: key for key in before[name].keys if key.id in done}
-            users[name] = soak_oracle.LiveUser(name, user.tags, tuple(keys.values()))
+            users[name] = soak_oracle.LiveUser(name, user.created, user.tags, tuple(keys.values()))
         return users
 
     def execute(
