@@ -16,7 +16,6 @@ FOLDERS = ("policies", "examples", "deploy")
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "init",
-        help="write the policies, examples and deploy files into a folder",
         description="Writes the pack into DIR. A file that is there already is never overwritten.",
     )
     parser.add_argument(

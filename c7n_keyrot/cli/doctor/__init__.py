@@ -38,7 +38,6 @@ PATIENCE = 2  # seconds, after which a word is said
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "doctor",
-        help="check the installation, credentials, permissions, queue, templates and coverage",
         description="Checks what stands between the pack and its work, one line a check: ok, FAIL "
         "(and what to do), or not checked. It only reads. Exit code 0 if nothing fails.",
     )
@@ -60,6 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
+    boto3.Session()  # where none can be made, Custodian can't even start: main says why
     counts: Counter[str] = Counter()
     before = logging.root.manager.disable
     # Custodian's own words about policies would stand between the lines.
