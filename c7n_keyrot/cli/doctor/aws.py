@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NotConnected
 
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.doctor.checks import FAIL, FALLBACK_REGION, NOT_CHECKED, OK, Check, Checks
@@ -62,6 +63,7 @@ def reason(error: Exception) -> str:
 
 
 UNREACHABLE = "AWS doesn't answer"
+NO_ANSWER = (HTTPClientError, NotConnected)
 
 
 def read_call(client: Any, permission: str) -> tuple[str, str]:
@@ -76,7 +78,7 @@ def read_call(client: Any, permission: str) -> tuple[str, str]:
             return NOT_CHECKED, reason(error)
         # For a key that doesn't exist AWS denies the call to everybody.
         return (NOT_CHECKED if permission == "iam:GetAccessKeyLastUsed" else FAIL), "denied"
-    except HTTPClientError:
+    except NO_ANSWER:
         return NOT_CHECKED, UNREACHABLE
     except BotoCoreError as error:
         return NOT_CHECKED, reason(error)
