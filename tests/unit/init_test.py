@@ -54,7 +54,7 @@ class TestInit:
             f"wrote     {target}/policies/a.yml",
             f"wrote     {target}/examples/sub/b.yml",
             f"wrote     {target}/deploy/c.yml",
-            f"Next: custodian run --dryrun -s out {target}/policies",
+            f"Next: custodian run --dryrun -s look {target}/examples/notify-only.yml",
         ]
 
     def test_without_dir_it_is_the_current_folder(
