@@ -31,6 +31,7 @@ import botocore.exceptions
 import yaml
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import create_loader
 from c7n.credentials import assumed_session
 
 from c7n_keyrot import outcomes
@@ -44,6 +45,7 @@ ACTION = "reactivate"
 NAMES = tuple(name.removesuffix(".jsonl") for name in (outcomes.FILE, outcomes.INTENTS_FILE))
 ENDINGS = (".jsonl", ".jsonl.gz")
 FALLBACK_REGION = "us-east-1"  # Custodian's own
+LOADER = create_loader()
 CALLS = Config(
     connect_timeout=10,
     read_timeout=20,
@@ -533,6 +535,8 @@ def _take_role(session: Any, entry: dict[str, Any], account: str) -> Any:
                 region=region,
                 external_id=external and str(external),
             )
+            # Else each reads the models of all services anew, which takes longer than its calls.
+            session._session.register_component("data_loader", LOADER)
         found = _identity(session)
     except (BotoCoreError, ClientError) as error:
         raise CommandError(f"{way} can't be used ({_reason(error)})") from None
