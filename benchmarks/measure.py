@@ -94,16 +94,25 @@ class Run:
 
 @dataclass(frozen=True)
 class Program:
-    """What is run: its command line in a folder of its own, and how it says whom it found."""
+    """What is run: its command line in a folder of its own, and how it says whom it found.
+
+    ``exact``: it has to find just those users and, if it ``acts``, disable just their keys.
+    """
 
     name: str
     argv: Callable[[Path], list[str]]
-    found: Callable[[Path], set[str]] | None
+    found: Callable[[Path], set[str]]
+    exact: bool = True
+    acts: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
 
 
 def custodian(
-    name: str, policy: str | Path, act: bool = False, env: Mapping[str, str] | None = None
+    name: str,
+    policy: str | Path,
+    act: bool = False,
+    exact: bool = True,
+    env: Mapping[str, str] | None = None,
 ) -> Program:
     """`custodian run` of a policy file; without `act`, `--dryrun`."""
 
@@ -117,7 +126,7 @@ def custodian(
         files = (folder / "out").glob("*/resources.json")
         return {user["UserName"] for file in files for user in json.loads(file.read_text())}
 
-    return Program(name, argv, found, env or {})
+    return Program(name, argv, found, exact, act, env or {})
 
 
 def script(name: str, *argv: str) -> Program:
@@ -147,7 +156,11 @@ def spawn(argv: Sequence[str], folder: Path, env: Mapping[str, str]) -> Run:
 
 
 def run(program: Program, server: Server, report: str = "fresh") -> Run:
-    """Run a program on a world that is as seeded, and compare its answer with the truth."""
+    """Run a program on a world that is as seeded, and compare its answer with the truth.
+
+    :raises BenchmarkError: the program has to be exact, and isn't: a fast answer that is wrong is
+        no result.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         folder = Path(temporary)
         server.reset(report)
@@ -157,8 +170,7 @@ def run(program: Program, server: Server, report: str = "fresh") -> Run:
         wanted = {
             (a, user): key for a, users in truth["find"].items() for user, key in users.items()
         }
-        if program.found:
-            done.users = _compare({user for _, user in wanted}, program.found(folder))
+        done.users = _compare({user for _, user in wanted}, program.found(folder))
         switched_off = {
             key
             for changes in truth["changed"].values()
@@ -166,6 +178,9 @@ def run(program: Program, server: Server, report: str = "fresh") -> Run:
             if change == ["Active", "Inactive"]
         }
         done.keys = _compare(set(wanted.values()), switched_off)
+        answers = [done.users, done.keys] if program.acts else [done.users]
+        if program.exact and any(wrong or missed for _, wrong, missed in answers):
+            raise BenchmarkError(f"{program.name}: right, wrong, missed: {answers}")
         return done
 
 

@@ -49,15 +49,13 @@ from measure import (
     versions,
 )
 
-from c7n_keyrot.policy_run import WORKERS
-
 OURS = custodian("c7n-keyrot", HERE / "policies" / "ours.yml")
-STOCK = custodian("stock Custodian", HERE / "policies" / "stock.yml")
+STOCK = custodian("stock Custodian", HERE / "policies" / "stock.yml", exact=False)
 FLOOR = script("plain boto3", "floor.py")
 GROUP = custodian("stock, iam-group", HERE / "policies" / "group.yml")
-PACK = custodian("the whole pack", ROOT / "policies")
+PACK = custodian("the whole pack", ROOT / "policies", exact=False)  # it finds expiring ones, too
 ACTING = custodian("c7n-keyrot, acting", HERE / "policies" / "ours.yml", act=True)
-STOCK_ACTING = custodian("stock, acting", HERE / "policies" / "stock.yml", act=True)
+STOCK_ACTING = custodian("stock, acting", HERE / "policies" / "stock.yml", act=True, exact=False)
 
 
 @dataclass(frozen=True)
@@ -124,16 +122,9 @@ def right(users: tuple[int, int, int]) -> str:
     return "/".join(map(str, users))
 
 
-def check(done: Run, what: str, keys: bool = False) -> None:
-    """A fast answer that is wrong is no result."""
-    answer = done.keys if keys else done.users
-    if answer[1] or answer[2]:
-        raise BenchmarkError(f"{what}: right/wrong/missed {right(answer)}")
-
-
 def spread(runs: Sequence[Run]) -> str:
     times = [done.seconds for done in runs]
-    return f"{seconds(runs):.2f} ({min(times):.2f} to {max(times):.2f})"
+    return f"{seconds(runs):.2f} ({min(times):.2f} to {max(times):.2f}; {len(times)})"
 
 
 # What is measured, a function each
@@ -155,10 +146,6 @@ def finding(size: Size, results: Results) -> None:
     def of(n: int, program: Program) -> list[Run]:
         return runs[f"{n} users", program.name]
 
-    for n in worlds:
-        for program in (OURS, FLOOR):
-            for done in of(n, program):
-                check(done, f"{program.name}, {n} users")
     rows = [
         [
             f"{n:,}, {find[n]}",
@@ -206,7 +193,18 @@ def finding(size: Size, results: Results) -> None:
     results.section(
         "Finding: time and calls against the users there are",
         "![time and calls against the number of users](plot.svg)",
-        table(["users, to find", "run", "calls", "s, median (all)", "x ours", "MB", "r/w/m"], rows),
+        table(
+            [
+                "users, to find",
+                "run",
+                "calls",
+                "s, median (from, to; runs)",
+                "x ours",
+                "MB",
+                "r/w/m",
+            ],
+            rows,
+        ),
         "r/w/m: users found right, wrong, missed. `policies/stock.yml` is stock's fastest way to "
         "the second key. It misses the users whose only key ever is in slot 2: stock's filters "
         "can't tell them from users with one key in slot 1, so no stock policy finds exactly the "
@@ -232,7 +230,6 @@ def nothing(size: Size, results: Results) -> None:
         }
         runs = interleaved(size.fast_rounds, cells)
     ours, group = runs[OURS.name], runs[GROUP.name]
-    check(ours[-1], "none to find")
     world = f"{size.small:,} users, none to find"
     calls = max(done.call_count for done in ours)
     results.target(f"{world}: at most 7 calls", str(calls), calls <= 7)
@@ -248,7 +245,7 @@ def nothing(size: Size, results: Results) -> None:
     ]
     results.section(
         "None to find",
-        table(["run", "calls", "s, median (all)", "x iam-group"], rows),
+        table(["run", "calls", "s, median (from, to; runs)", "x iam-group"], rows),
         "The whole pack is `policies/` as shipped: two policies, which share one report.",
     )
 
@@ -260,7 +257,6 @@ def acting(size: Size, results: Results) -> None:
         cells = {ACTING.name: lambda: run(ACTING, server)}
         acted = interleaved(min(3, size.rounds), cells)[ACTING.name]
         stock = interleaved(1, {STOCK_ACTING.name: lambda: run(STOCK_ACTING, server)})
-    check(acted[-1], "acting", keys=True)
     more = acted[-1].call_count - found.call_count
     results.target(
         f"Acting: one more call a key, right {server.find} of {server.find}, wrong 0",
@@ -273,7 +269,7 @@ def acting(size: Size, results: Results) -> None:
     ]
     results.section(
         f"Acting: {size.small:,} users, {server.find} keys to disable",
-        table(["run", "calls", "s, median (all)", "keys disabled r/w/m"], rows),
+        table(["run", "calls", "s, median (from, to; runs)", "keys disabled r/w/m"], rows),
     )
 
 
@@ -295,7 +291,6 @@ def generating(size: Size, results: Results) -> None:
                 for report in ("fresh", "none")
             },
         )
-    check(runs[OURS.name, "none"][-1], "report to be generated")
     lost = {
         name: seconds(each[name, "none"]) - seconds(each[name, "fresh"]) - 2
         for each, name in ((runs, OURS.name), (runs, FLOOR.name), (stock, STOCK.name))
@@ -319,7 +314,6 @@ def throttling(size: Size, results: Results) -> None:
     with Server(users, find, calls_per_second=5) as server:
         cells = {ACTING.name: lambda: run(ACTING, server)}
         slow = interleaved(1, cells)[ACTING.name][0]
-    check(slow, "throttled", keys=True)
     refused = slow.call_count - free.call_count
     ideal = free.call_count / 5
     results.target(
@@ -453,7 +447,14 @@ def organization(size: Size, results: Results) -> None:
         f"An organization: c7n-org, accounts of {size.member_users} users, "
         f"{size.member_users // 5} of them to find",
         table(
-            ["run", "accounts", "calls", "calls an account", "s, median (all)", "MB, a worker"],
+            [
+                "run",
+                "accounts",
+                "calls",
+                "calls an account",
+                "s, median (from, to; runs)",
+                "MB, a worker",
+            ],
             rows,
         ),
         f"A further account costs {further:.2f} s on this machine, whose cores the workers "
@@ -510,7 +511,7 @@ def workers(size: Size, results: Results) -> None:
     results.section(
         f"Calls side by side (`C7N_KEYROT_WORKERS`): {size.small:,} users, "
         f"{server.find} keys found and disabled",
-        table(["workers", "s, median (all)", "MB"], rows),
+        table(["workers", "s, median (from, to; runs)", "MB"], rows),
     )
 
 
@@ -520,7 +521,7 @@ def tags(size: Size, results: Results) -> None:
     for users in (size.small, size.large):
         counts = [str(count) for count in size.counts if count <= users]
         with Server(users, 0) as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            argv = [PYTHON, str(HERE / "tags.py"), "--workers", str(WORKERS), "--counts", *counts]
+            argv = [PYTHON, str(HERE / "tags.py"), "--counts", *counts]
             spawn(argv, Path(folder), {**server.env, "HOME": folder})
             measured = json.loads(Path(folder, "stdout").read_text())
         say(f"  {users} users: {measured}")
@@ -541,7 +542,7 @@ def tags(size: Size, results: Results) -> None:
             [
                 "users",
                 "s, all in pages of 1,000 / 100",
-                f"s, GetUser, {WORKERS} side by side",
+                f"s, GetUser, {measured['workers']} side by side",
                 "all is cheaper",
             ],
             rows,

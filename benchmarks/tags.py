@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two ways to some users' tags: GetUser for each, side by side, or all users of the account.
 
-Prints {"details": {page size: seconds}, "get_user": {count: seconds}}: medians, once connected.
+Prints {"workers": side by side, "details": {page size: seconds}, "get_user": {count: seconds}}:
+medians, once connected.
 """
 
 import argparse
@@ -15,6 +16,8 @@ from functools import partial
 
 import boto3
 from botocore.config import Config
+
+from c7n_keyrot.policy_run import WORKERS
 
 
 def median_seconds(work: Callable[[], object], runs: int) -> float:
@@ -30,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", required=True)
     parser.add_argument("--pages", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--workers", type=int, default=24)
+    parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     iam = boto3.client("iam", config=Config(max_pool_connections=args.workers))
@@ -56,7 +59,7 @@ def main() -> None:
         side[count] = median_seconds(partial(side_by_side, count), args.runs)
     for size in args.pages:
         whole[size] = median_seconds(partial(details, size), args.runs)
-    print(json.dumps({"details": whole, "get_user": side}))
+    print(json.dumps({"workers": args.workers, "details": whole, "get_user": side}))
 
 
 if __name__ == "__main__":

@@ -119,13 +119,11 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         try:
             return self.act(name, key_id)
         except ClientError as error:
+            if _metadata(error, "HTTPStatusCode") >= 500 or _metadata(error, "RetryAttempts"):
+                raise  # it may have taken effect, or a try before it whose answer was lost
             reason = code(error)
             if reason == "NoSuchEntity":
-                if error.operation_name == "DeleteAccessKey" and _metadata(error, "RetryAttempts"):
-                    return self.outcome, "it was there before the first try, and not after it"
-                return outcomes.GONE, "the key or its user is gone meanwhile"
-            if _metadata(error, "HTTPStatusCode") >= 500:
-                raise  # it may have taken effect
+                return outcomes.GONE, GONE
             self.run.fail(f"user {name!r}: key {key_id}: {explain(error)}")
             return (outcomes.DENIED if reason in DENIED else outcomes.FAILED), reason
 
@@ -138,12 +136,16 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         doubts = sorted(self.in_doubt, key=lambda doubt: doubt[0].user)
         for (line, lost), status, error in self.run.each("lost answers", live_status, doubts):
             if error is None and status == self.afterwards:
-                reason = f"the answer was lost ({code(lost)})"
-                line = replace(line, time=_now(), outcome=self.outcome, reason=reason)
+                outcome, reason = self.outcome, f"the answer was lost ({code(lost)})"
+            elif code(error) == "NoSuchEntity" or (error is None and status is None):
+                outcome, reason = outcomes.GONE, GONE
             else:
-                self.run.fail(f"user {line.user!r}: key {line.access_key_id}: {explain(lost)}")
-                line = replace(line, time=_now(), outcome=outcomes.FAILED, reason=code(lost))
-            self._record(line)
+                denied = error is None and code(lost) in DENIED
+                outcome = outcomes.DENIED if denied else outcomes.FAILED
+                reason = code(lost) if error is None else f"{outcomes.UNKNOWN} ({code(lost)})"
+                told = explain(lost) if error is None else f"{explain(lost)}; {outcomes.UNKNOWN}"
+                self.run.fail(f"user {line.user!r}: key {line.access_key_id}: {told}")
+            self._record(replace(line, time=_now(), outcome=outcome, reason=reason))
 
     def live_status(self, name: str, key_id: str) -> str | None:
         """Return the key's status as of now; None if it isn't there."""
@@ -207,6 +209,7 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
+GONE = "the key or its user is gone meanwhile"
 LEFT_ALONE = {
     Identified.AMBIGUOUS.value: "ambiguous: two keys of one second can't be told apart",
     Identified.NO.value: "the credential report's dates show no live key to be this one",

@@ -66,11 +66,15 @@ class Slot(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One IAM user of the report; ``slots[0]`` is the first access key, ``slots[1]`` the second."""
+    """One IAM user of the report; ``slots[0]`` is the first access key, ``slots[1]`` the second.
+
+    ``created`` is when the user was, UTC; None where the report doesn't say it, or not readably.
+    """
 
     user: str
     arn: str
     slots: tuple[Slot, Slot]
+    created: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,7 @@ def _read(content: bytes | str) -> Iterator[Row]:
             if column not in places:
                 raise ReportError(f"credential report: the column {column!r} is missing")
         user, arn = places["user"], places["arn"]
+        created = places.get("user_creation_time", -1)
         first, second = _columns(places, "access_key_1_"), _columns(places, "access_key_2_")
         for fields in reader:
             if not fields:
@@ -189,7 +194,12 @@ def _read(content: bytes | str) -> Iterator[Row]:
                     "header; the report is cut or broken, run again later"
                 )
             fields.append("")  # what a column that isn't there says
-            yield Row(fields[user], fields[arn], (_slot(*first(fields)), _slot(*second(fields))))
+            yield Row(
+                fields[user],
+                fields[arn],
+                (_slot(*first(fields)), _slot(*second(fields))),
+                instant(_text(fields[created])),
+            )
     except UnicodeDecodeError as error:
         raise ReportError(f"credential report: not UTF-8 ({error.reason})") from error
     except csv.Error as error:

@@ -132,6 +132,8 @@ class _SlotFilter(_Ours):
             row = report.rows.get(user["UserName"])
             if row and self.fits(row):
                 chosen.append(_Match(user, row))
+        run.read_users(match.user for match in chosen)
+        chosen = [match for match in chosen if self._is_same_user(match.row)]
         run.load_live_keys(match.user for match in chosen)
         found = [match for match in chosen if self._find(match)]
         kept = self.refine(found)
@@ -139,6 +141,21 @@ class _SlotFilter(_Ours):
         for match in kept:
             self._annotate(match, path, report.generated)
         return [match.user for match in kept]
+
+    def _is_same_user(self, row: Row) -> bool:
+        """False for who is gone, or has got the name since the report: its row isn't theirs."""
+        run = self.run
+        if row.user in run.unread:
+            return True
+        if row.user not in run.users:
+            return False
+        if row.created is None or row.created == created(run.users[row.user]):
+            return True
+        run.say(
+            f"user {row.user!r} is another one since the credential report: left alone",
+            logging.INFO,
+        )
+        return False
 
     def _find(self, match: _Match) -> bool:
         """Identify the live key; False when nothing of what the report says is there any more."""
@@ -296,6 +313,7 @@ class StaleAccessKey(_SlotFilter):
     permissions = (
         "iam:GenerateCredentialReport",
         "iam:GetCredentialReport",
+        "iam:GetUser",
         "iam:ListAccessKeys",
         "iam:GetAccessKeyLastUsed",
     )
@@ -404,6 +422,7 @@ class ExpiringAccessKey(_SlotFilter):
     permissions = (
         "iam:GenerateCredentialReport",
         "iam:GetCredentialReport",
+        "iam:GetUser",
         "iam:ListAccessKeys",
     )
 
@@ -477,14 +496,7 @@ class RotationExempt(_Ours):
         "rotation-exempt",
         tag={"type": "string", "minLength": 1, "default": "keyrot-exempt-until"},
     )
-    permissions = ("iam:ListUserTags",)
-
-    def get_permissions(self) -> tuple[str, ...]:
-        """Return what is called here: nothing where the source has fresh tags already."""
-        return () if self._has_fresh_tags() else self.permissions
-
-    def _has_fresh_tags(self) -> bool:
-        return bool(self.manager.data.get("source") == "credential-report")
+    permissions = ("iam:GetUser",)
 
     def validate(self) -> _Ours:
         super().validate()
@@ -495,40 +507,26 @@ class RotationExempt(_Ours):
 
     def process(self, resources: list[dict[str, Any]], event: Any = None) -> list[dict[str, Any]]:
         """Keep the users who are exempt today."""
-        if not self._has_fresh_tags():
-            resources = self._read_tags(resources)
         run, exempt = self.run, []
+        for element in slot_filters(self.manager.filters):
+            # AWS may take minutes to make it: who is exempted meanwhile is exempt.
+            run.report(element.option("report-max-age"))
+        run.read_users(resources)
         for user in resources:
-            found = rotation.exemption(user.get("Tags") or (), self.option("tag"), run.now)
+            name = user["UserName"]
+            if name in run.unread:
+                continue
+            user["Tags"] = run.users.get(name, {}).get("Tags", [])
+            found = rotation.exemption(user["Tags"], self.option("tag"), run.now)
             if found is None:
                 continue
             if found.state == "valid":
                 exempt.append(user)
             else:
-                run.ended_exemptions[user["UserName"]] = asdict(found)
+                run.ended_exemptions[name] = asdict(found)
                 ended = "is no date YYYY-MM-DD" if found.state == "unreadable" else "has passed"
-                run.say(
-                    f"user {user['UserName']!r}: {found.tag} {found.value!r} {ended}: not exempt"
-                )
+                run.say(f"user {name!r}: {found.tag} {found.value!r} {ended}: not exempt")
         return exempt
-
-    def _read_tags(self, users: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Replace tags that Custodian's cache or AWS Config may have kept from before."""
-        run = self.run
-
-        def read(user: dict[str, Any]) -> list[dict[str, str]]:
-            pages = run.client.get_paginator("list_user_tags").paginate(UserName=user["UserName"])
-            return [tag for page in pages for tag in page["Tags"]]
-
-        known = []
-        for user, tags, error in run.each("tags read", read, users):
-            if tags is not None:
-                user["Tags"] = tags
-            elif code(error) != "NoSuchEntity":
-                run.hide(user["UserName"], f"tags not read, {explain(error)}")
-                continue
-            known.append(user)
-        return known
 
 
 SLOT_PERMISSIONS = ExpiringAccessKey.permissions

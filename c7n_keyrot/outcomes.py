@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ DENIED = "denied"
 FAILED = "failed"
 SKIPPED = "skipped"
 INTENDED = "intended"
-# How the reason of a failed line begins where nobody could find out what the call did.
+
+# How the reason of a failure begins whose answer was lost, and that couldn't be looked up.
 UNKNOWN = "unknown whether it took effect"
 
 
@@ -74,6 +76,8 @@ def append(path: Path, outcome: Outcome) -> None:
     line = json.dumps(asdict(outcome)).encode() + b"\n"
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", path.name)
         # Else another run's line, half written, would look like the one below. Some file systems
         # have no locks: there an empty line may come in between, which no reader takes for a line.
         with contextlib.suppress(OSError):

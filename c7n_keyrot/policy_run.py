@@ -167,6 +167,8 @@ class PolicyRun:
         self.failures: list[str] = []
         # Users whose keys or tags couldn't be read: no key of theirs is ever acted on.
         self.unread: set[str] = set()
+        # As IAM has them in this run, by name: users, tags included, and their keys.
+        self.users: dict[str, dict[str, Any]] = {}
         self.live: dict[str, list[dict[str, Any]]] = {}
         self.account_id: str = self.manager.config.account_id
         # Why no outcome can be written any more, by any action of the policy.
@@ -290,6 +292,30 @@ class PolicyRun:
         if waited > 2:
             log.info("credential report: AWS is making it, %.0f s so far", waited)
 
+    def read_users(self, users: Iterable[dict[str, Any]], again: bool = False) -> None:
+        """Read the users that aren't read yet in this run, tags included, side by side.
+
+        Afterwards each of them has an entry in ``users``, or in ``unread``, or is gone. What
+        Custodian's cache or AWS Config says of a user may be of before; a name may be another's.
+        """
+        names = {user["UserName"] for user in users} - self.unread
+        if not again:
+            names -= self.users.keys()
+
+        def get_user(name: str) -> dict[str, Any]:
+            user: dict[str, Any] = self.client.get_user(UserName=name)["User"]
+            return user
+
+        for name, user, error in self.each("users read", get_user, sorted(names)):
+            if user is not None:
+                self.users[name] = user
+            elif code(error) == "NoSuchEntity":
+                self.users.pop(name, None)
+                self.say(f"user {name!r} is gone since the credential report", logging.INFO)
+            else:
+                # Without tags nobody knows whether the user is exempt: reported, never acted on.
+                self.hide(name, f"user and tags not read, {explain(error)}")
+
     def load_live_keys(self, users: Iterable[dict[str, Any]]) -> None:
         """List the keys of the users that aren't listed yet in this run, side by side.
 
@@ -352,8 +378,10 @@ class PolicyRun:
 
     def _filter(self, original: Any, resources: list[dict[str, Any]], event: Any) -> Any:
         self.begin()
+        # The in-memory cache hands the same users to the next policy: annotations of ours mustn't
+        # get there, nor those of the policy before come here.
+        resources = [dict(user) for user in resources]
         for user in resources:
-            # The in-memory cache hands the same users to the next policy, annotations included.
             for annotation in (RECORDS, MATCHED_KEYS, LIVE_KEYS):
                 user.pop(annotation, None)
         filters = self.manager.filters

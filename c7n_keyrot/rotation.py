@@ -124,7 +124,7 @@ def _made_at(instant: datetime | None, live: Sequence[dict[str, Any]]) -> list[d
 
 
 def created(key: dict[str, Any]) -> datetime:
-    """When a live key was created: UTC, whole seconds as in the credential report."""
+    """When a live key, or a user, was created: UTC, whole seconds as in the credential report."""
     instant: datetime = key["CreateDate"]
     return instant.astimezone(timezone.utc).replace(microsecond=0)
 

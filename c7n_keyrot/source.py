@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from c7n.exceptions import PolicyValidationError
 from c7n.query import DescribeSource
 
 from c7n_keyrot.filters import check_mode, may_match, slot_filters
-from c7n_keyrot.policy_run import PolicyRun, code, explain
+from c7n_keyrot.policy_run import PolicyRun
 
 NAME = "credential-report"
 # Hours; where no filter of the policy says otherwise.
@@ -56,24 +55,12 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
     def augment(self, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Read the users, side by side. Who is gone is left out; who can't be read stays as is."""
         run = PolicyRun.of(self.manager)
-
-        def get_user(user: dict[str, Any]) -> dict[str, Any]:
-            found: dict[str, Any] = run.client.get_user(UserName=user["UserName"])["User"]
-            return found
-
-        users = []
-        for user, found, error in run.each("users read", get_user, resources):
-            if found is not None:
-                users.append(found)
-            elif code(error) == "NoSuchEntity":
-                run.say(
-                    f"user {user['UserName']!r} is gone since the credential report", logging.INFO
-                )
-            else:
-                # Without tags nobody knows whether the user is exempt: reported, never acted on.
-                run.hide(user["UserName"], f"user and tags not read, {explain(error)}")
-                users.append(user)
-        return users
+        run.read_users(resources, again=True)
+        return [
+            run.users.get(user["UserName"], user)
+            for user in resources
+            if user["UserName"] in run.users or user["UserName"] in run.unread
+        ]
 
 
 class _WithoutUsers:

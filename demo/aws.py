@@ -1048,6 +1048,9 @@ class EmbeddedAws:
         }
         if "ExternalId" in call.params:
             facts["sts:ExternalId"] = call.params["ExternalId"]
+        tag = re.compile(r"Tags\.member\.\d+\.Key|TagKeys\.member\.\d+")
+        if tag_keys := [value for name, value in call.params.items() if tag.fullmatch(name)]:
+            facts["aws:TagKeys"] = ",".join(tag_keys)
         if call.user is not None and call.user in iam_backends[call.account]["aws"].users:
             for key, value in self.account(call.account).tags(call.user).items():
                 facts[f"aws:ResourceTag/{key}"] = facts[f"iam:ResourceTag/{key}"] = value

@@ -70,6 +70,8 @@ def _holds(operator: str, key: str, values: Any, facts: Mapping[str, str]) -> bo
     value = facts.get(key)
     if operator == "Null":
         return (value is None) == (str(values).lower() == "true")
+    if operator == "ForAllValues:StringEquals":  # of tag keys: no comma can be in one
+        return value is None or set(value.split(",")) <= set(_list(values))
     negated = "Not" in operator
     if value is None:
         return negated

@@ -10,8 +10,14 @@ from collections.abc import Sequence
 
 from c7n_keyrot import __version__
 
-# Each is a module here with `add_parser(subparsers)`, which sets `run(args) -> int`, its exit code.
-COMMANDS = ("doctor", "init", "reactivate", "templates")
+# With what --help says of it. Each is a module here with `add_parser(subparsers)`, which sets
+# `run(args) -> int`, its exit code.
+COMMANDS = {
+    "doctor": "check the installation, credentials, permissions, queue, templates and coverage",
+    "init": "write the policies, examples and deploy files into a folder",
+    "reactivate": "switch on again the keys that the pack disabled",
+    "templates": "print the folder of the notices' templates",
+}
 
 
 class CommandError(Exception):
@@ -20,16 +26,18 @@ class CommandError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (1: it failed; 2: wrong arguments)."""
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if args.run is None:
-        parser.print_help()
-        return 2
+    argv = sys.argv[1:] if argv is None else argv
+    command = argv[0] if argv and argv[0] in COMMANDS else ""
     try:
+        parser = _parser(command)
+        args = parser.parse_args(argv)
+        if args.run is None:
+            parser.print_help()
+            return 2
         code: int = args.run(args)
         sys.stdout.flush()
     except CommandError as error:
-        print(f"c7n-keyrot {args.command}: {error}", file=sys.stderr)
+        print(f"c7n-keyrot {command}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         # Else Python complains when it flushes at its end.
@@ -37,10 +45,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130  # as a shell says it
+    except Exception as error:
+        if not _is_of_the_aws_configuration(error):
+            raise
+        where = "AWS_PROFILE or your AWS configuration (~/.aws/config, or AWS_CONFIG_FILE)"
+        print(f"c7n-keyrot {command}: {error}; correct {where}", file=sys.stderr)
+        return 2
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _is_of_the_aws_configuration(error: Exception) -> bool:
+    """No session can be made at all, and Custodian makes one when it is imported."""
+    from botocore.exceptions import ConfigNotFound, ConfigParseError, ProfileNotFound
+
+    return isinstance(error, ConfigNotFound | ConfigParseError | ProfileNotFound)
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    """The parser; only this command's module is loaded, as the others' may need an AWS."""
     parser = argparse.ArgumentParser(
         prog="c7n-keyrot",
         description="Sets up the policies of the pack for Cloud Custodian, and looks after them.",
@@ -48,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"c7n-keyrot {__version__}")
     parser.set_defaults(run=None)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name in COMMANDS:
-        importlib.import_module(f"{__name__}.{name}").add_parser(subparsers)
+    for name, text in COMMANDS.items():
+        if name == command:
+            importlib.import_module(f"{__name__}.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=text)
     return parser

@@ -16,7 +16,6 @@ FOLDERS = ("policies", "examples", "deploy")
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "init",
-        help="write the policies, examples and deploy files into a folder",
         description="Writes the pack into DIR. A file that is there already is never overwritten.",
     )
     parser.add_argument(
@@ -50,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
         kept += word == "kept"
     if kept:
         print(f"Kept: {kept} with a content of your own. To see the pack's, use an empty DIR.")
-    print(f"Next: custodian run --dryrun -s out {target / 'policies'}")
+    look = target / "examples" / "notify-only.yml"  # unlike the pack, it never stops at a limit
+    print(f"Next: custodian run --dryrun -s look {look}")
     return 0
 
 

@@ -27,7 +27,6 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import boto3
-import botocore.exceptions
 import yaml
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -58,8 +57,6 @@ LEFT = "left alone"
 TORN = re.compile(rb'\{"time": "[^"]*", ("account_id": .*"run": "([^"]*)".*)', re.DOTALL)
 LOST = "restore the file or fetch it again, else ask CloudTrail before a key of it is switched on"
 NOT_FOUND = "no such key of this user; if the user got another name, allow iam:GetAccessKeyLastUsed"
-# What AWS may have done all the same: it failed half-way, or our retries were ended.
-UNSURE = frozenset(("InternalFailure", "ServiceFailure", "ServiceUnavailable", "OutageError"))
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -356,7 +353,7 @@ def is_ours(line: Outcome) -> bool | None:
         if line.outcome == outcomes.SKIPPED:
             return None
         if line.outcome == outcomes.FAILED:
-            return _may_have_happened(line.reason)
+            return line.reason.startswith(outcomes.UNKNOWN)
         # Denied: it was active then, so an earlier deactivation of ours was undone before.
         return line.outcome in (outcomes.DISABLED, outcomes.INTENDED)
     # Of the others only who skipped it has seen it active.
@@ -370,14 +367,6 @@ def in_doubt(line: Outcome) -> bool:
     """
     unknown = line.outcome == outcomes.FAILED and line.reason.startswith(outcomes.UNKNOWN)
     return line.action == ACTION and (unknown or line.outcome == outcomes.INTENDED)
-
-
-def _may_have_happened(reason: str) -> bool:
-    """Tell whether a call that failed so may have had its effect: its answer was lost."""
-    error = getattr(botocore.exceptions, str(reason), None)
-    lost = isinstance(error, type) and issubclass(error, BotoCoreError)
-    # A gateway's answer has no code but its status.
-    return lost or reason in UNSURE or (reason.isdecimal() and reason.startswith("5"))
 
 
 def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:

@@ -12,7 +12,6 @@ from c7n_keyrot.cli import CommandError
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "templates",
-        help="print the folder of the notices' templates",
         description="Prints the folder of the notices' templates, and nothing else: "
         'c7n-mailer --run -c mailer.yml -t "$(c7n-keyrot templates)"',
     )

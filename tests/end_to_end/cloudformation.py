@@ -76,6 +76,7 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
         "Equals": lambda args: fill(args[0]) == fill(args[1]),
         "Not": lambda args: not fill(args[0]),
         "And": lambda args: all(map(fill, args)),
+        "Or": lambda args: any(map(fill, args)),
         "Condition": condition,
     }
     return {key: fill(r["Properties"]) for key, r in template["Resources"].items()}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from cloudformation import actions, member
-from harness import custodian, finish, kill, start
+from harness import custodian, finish, keyrot, kill, start
 
 from demo import world
 from demo.aws import HUB, Key
@@ -166,6 +166,33 @@ def test_lost_answer_is_looked_up(aws, account, wanted, run_custodian, mends, an
     outcome = next(o["outcome"] for o in run.outcomes(STALE) if o["user"] == user)
     assert (outcome, run.code != 0) == (("disabled", False) if answer_lost else ("failed", True))
     assert (account.status(user, 2) == "Inactive") is answer_lost
+    mends(before)
+
+
+@pytest.mark.parametrize("error", ["AccessDenied", "ExpiredToken"])
+def test_lost_answer_is_looked_up_when_another_try_is_answered(
+    aws, account, wanted, run_custodian, run_in, mends, error
+):
+    """The first try took effect; what the second one is told is not what happened."""
+    before = account.snapshot()
+    user = next(iter(wanted))
+    aws.fail("iam.UpdateAccessKey", "reset", times=1, user=user, late=True)
+    aws.fail("iam.UpdateAccessKey", error, user=user)
+    looked = error == "AccessDenied"
+    if not looked:
+        aws.fail("iam.ListAccessKeys", error, skip=1, user=user)
+    run = run_custodian(PACK)
+    outcome = next(o for o in run.outcomes(STALE) if o["user"] == user)
+    told = ("disabled", "the answer was lost (AccessDenied)")
+    if not looked:
+        told = ("failed", "unknown whether it took effect (ExpiredToken)")
+    assert (outcome["outcome"], outcome["reason"]) == told
+    assert (run.code == 0) is looked, run.text
+    assert account.status(user, 2) == "Inactive"
+    aws.heal()
+    back = run_in(keyrot("reactivate", run.out, "--user", user, "--yes"))
+    assert back.code == 0, back.text
+    assert account.status(user, 2) == "Active"
     mends(before)
 
 

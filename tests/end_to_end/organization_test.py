@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ MEMBERS = {"payments": "111111111111", "web": "222222222222", "sandbox": "333333
 QUEUE = "c7n-keyrot"
 EXPIRING, STALE = "iam-user-second-access-key-expiring", "iam-user-second-access-key-stale"
 SUFFIX = "-notify-only"
+MARK = "keyrot-disable-on"
 
 
 class Organization(EmbeddedAws):
@@ -42,10 +44,12 @@ class Story:
         self.changed: dict[str, dict[str, set[str]]] = {}  # {run: {account: users}}
         self.notices: dict[str, list[dict[str, Any]]] = {}
         self.doctor: Finished
+        self.unmarkable: dict[str, str] = {}
 
-    def deploy(self, mode: str) -> None:
+    def deploy(self, mode: str, example: str = "none") -> None:
         for account_id in MEMBERS.values():
-            self.aws.account(account_id).add_role(**member(account_id, HUB, mode))
+            role = member(account_id, HUB, mode, Example=example)
+            self.aws.account(account_id).add_role(**role)
 
     def run(
         self, name: str, policies: Path, *flags: str, accounts: Path = ACCOUNTS, out: str = ""
@@ -110,6 +114,18 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         flags = ["--policies", PACK, "--accounts", mistaken, "--output-dir", "pack"]
         told.doctor = run(keyrot("doctor", *flags), told.env, told.folder)
         told.run("days", EXAMPLES / "days-per-account.yml")
+        mark = "Resource does not meet policy: disable-access-key@"
+        sandbox = aws.account(MEMBERS["sandbox"])
+        over = f"{mark}{datetime.now(timezone.utc) - timedelta(days=1):%Y/%m/%d}"
+        sandbox.add_user("marked", None, Key(200), {MARK: over})
+        sandbox.add_user("unmarked", None, Key(200))
+        sandbox.generate_report()
+        flags = ["-t", "env:dev", "--cache-period", "0"]
+        told.run("unmarkable", EXAMPLES / "graceful-rollout.yml", *flags)
+        told.unmarkable = sandbox.tags("unmarked")
+        told.deploy("enforcing", "graceful-rollout")
+        sandbox.set_status("marked", 2, "Active")
+        told.run("roll-out", EXAMPLES / "graceful-rollout.yml", *flags)
         yield told
         assert aws.errors == []
 
@@ -181,6 +197,16 @@ def test_other_days_in_one_account(story: Story) -> None:
     }
     assert {path.name for path in (done.out / "web" / "us-east-1").iterdir()} == {EXPIRING, STALE}
     assert about(story.notices["days"], f"{STALE}-dev").keys() == {MEMBERS["sandbox"]}
+
+
+def test_the_roll_out_needs_a_role_that_may_mark(story: Story) -> None:
+    assert story.runs["unmarkable"].code == 1, story.runs["unmarkable"].text
+    assert story.unmarkable == {}
+    done = story.runs["roll-out"]
+    assert done.code == 0, done.text
+    assert story.changed["roll-out"]["sandbox"] == {"marked"}
+    sandbox = story.aws.account(MEMBERS["sandbox"])
+    assert (list(sandbox.tags("marked")), list(sandbox.tags("unmarked"))) == ([], [MARK])
 
 
 def test_doctor_names_the_account_that_the_last_run_did_not_cover(story: Story) -> None:

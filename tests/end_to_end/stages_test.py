@@ -332,23 +332,29 @@ class TestBothSlots:
 
 
 class TestSupersededFirst:
-    def test_disables_the_superseded_and_tells_the_rest_weekly(self, stages, account):
+    def test_disables_the_superseded_and_tells_the_rest_with_every_run(self, stages, account):
+        """Whatever the age of their keys; they are told again, as it runs weekly."""
         first = stages("superseded-first.yml")
-        stale = Key(90.5, last_used_days=40)
-        account.add_user("moved", Key(12, last_used_days=1), stale)
-        account.add_user("not-moved", Key(12), stale)
-        account.add_user("no-other", None, stale)
-        account.add_user("exempt", Key(12), stale, {world.EXEMPT: day(60)})
+        kept = []
+        for age in (90.5, 91.5, 93, 200, 203.5, 1000):
+            stale = Key(age, last_used_days=40)
+            account.add_user(f"moved-{age}", Key(12, last_used_days=1), stale)
+            account.add_user(f"not-moved-{age}", Key(12), stale)
+            account.add_user(f"no-other-{age}", None, stale)
+            account.add_user(f"exempt-{age}", Key(12), stale, {world.EXEMPT: day(60)})
+            kept += [f"not-moved-{age}", f"no-other-{age}"]
+        moved = sorted(name for name in account.users() if name.startswith("moved"))
         first.run()
-        assert first.changed == first.off("moved")
-        assert first.told() == {"superseded": ["moved"], "kept": ["no-other", "not-moved"]}
-        for days, users in ((1, {}), (5, {}), (1, ["no-other", "not-moved"]), (1, {})):
-            first.run(after=days)
-            assert first.changed == {}
-            assert first.told() == ({"kept": users} if users else {})
-        account.use_key("not-moved", 1)
-        first.run(after=1)
-        assert first.changed == first.off("not-moved")
+        assert first.changed == first.off(*moved)
+        assert first.told() == {"superseded": moved, "kept": sorted(kept)}
+        first.run(after=7)
+        assert first.changed == {}
+        assert first.told() == {"kept": sorted(kept)}
+        account.use_key("not-moved-200", 1)
+        first.run(after=7)
+        assert first.changed == first.off("not-moved-200")
+        kept.remove("not-moved-200")
+        assert first.told() == {"superseded": ["not-moved-200"], "kept": sorted(kept)}
 
 
 class TestExemptions:

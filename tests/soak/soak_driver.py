@@ -349,7 +349,7 @@ class World:
             keys = {key.id: key for key in user.keys}
             if name in before:
                 keys |= {key.id: key for key in before[name].keys if key.id in done}
-            users[name] = soak_oracle.LiveUser(name, user.tags, tuple(keys.values()))
+            users[name] = soak_oracle.LiveUser(name, user.created, user.tags, tuple(keys.values()))
         return users
 
     def execute(
@@ -693,8 +693,8 @@ class _InlinePool(Inline):
     def map(self, function: Any, items: Any) -> Iterator[Any]:
         return iter([function(item) for item in items])
 
-    def shutdown(self, *, cancel_futures: bool) -> None:
-        pass
+    def shutdown(self, **_: Any) -> None:
+        """All has been done already."""
 
 
 class Play:

@@ -29,6 +29,7 @@ class LiveKey:
 @dataclass(frozen=True)
 class LiveUser:
     name: str
+    created: datetime
     tags: dict[str, str]
     keys: tuple[LiveKey, ...]
 
@@ -38,6 +39,7 @@ def look(iam: Iam) -> dict[str, LiveUser]:
     return {
         user.name: LiveUser(
             user.name,
+            user.created,
             dict(user.tags),
             tuple(
                 LiveKey(key.id, key.slot, key.created, key.status, key.used)
@@ -227,5 +229,7 @@ def meant(
     return {
         key
         for user in users.values()
+        # A row of another user, who had the name then, says nothing of this one.
+        if report.users.get(user.name) == user.created
         for key in Reading(user, report.rows.get(user.name), now).meant(filters)
     }

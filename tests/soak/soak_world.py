@@ -27,7 +27,12 @@ EXEMPT = "keyrot-exempt-until"
 REPORT_EVERY = timedelta(hours=4)
 
 COLUMNS = ("active", "last_rotated", "last_used_date", "last_used_region", "last_used_service")
-HEADER = ["user", "arn", *(f"access_key_{slot}_{name}" for slot in (1, 2) for name in COLUMNS)]
+HEADER = [
+    "user",
+    "arn",
+    "user_creation_time",
+    *(f"access_key_{slot}_{name}" for slot in (1, 2) for name in COLUMNS),
+]
 
 READS = ("GetUser", "ListAccessKeys", "GetAccessKeyLastUsed", "ListUserTags")
 CHANGES = ("UpdateAccessKey", "DeleteAccessKey")
@@ -73,6 +78,7 @@ class Key:
 class User:
     name: str
     path: str
+    created: datetime
     tags: dict[str, str] = field(default_factory=dict)
     slots: dict[int, Key] = field(default_factory=dict)
 
@@ -94,6 +100,7 @@ class Report:
     generated: datetime
     content: bytes
     rows: dict[str, dict[int, Slot]]
+    users: dict[str, datetime]  # when they were created
     broken: bool
 
 
@@ -148,7 +155,10 @@ class Iam:
 
     def add_user(self, name: str) -> User:
         path = self.random.choice(["/", "/", "/team/", '/a<b>&"c/'])
-        self.users[name] = User(name, path)
+        # No two users are of one second: those nothing tells apart once they exchange names.
+        self.number += 1
+        created = self.now.replace(microsecond=0) - self.number * SECOND
+        self.users[name] = User(name, path, created)
         return self.users[name]
 
     def add_key(self, user: User, slot: int, created: datetime | None = None) -> Key:
@@ -174,9 +184,9 @@ class Iam:
         self.whole_second()
         self.now += SECOND
         rows: dict[str, dict[int, Slot]] = {}
-        lines = [["<root_account>", f"arn:aws:iam::{ACCOUNT}:root", *["not_supported"] * 10]]
+        lines = [["<root_account>", f"arn:aws:iam::{ACCOUNT}:root", *["not_supported"] * 11]]
         for user in self.users.values():
-            slots, line = {}, [user.name, self.arn(user)]
+            slots, line = {}, [user.name, self.arn(user), user.created.isoformat()]
             for number in (1, 2):
                 slots[number] = self._slot(user.slots.get(number))
                 line += [slots[number].active, slots[number].rotated, "N/A", "N/A", "N/A"]
@@ -194,7 +204,8 @@ class Iam:
             text = text[: text.rindex(",")]
         content = text.encode("utf-16" if damage == "encoding" else "utf-8")
         broken = damage in ("column", "cut", "encoding")
-        self.report = Report(self.now, content, rows, broken)
+        users = {user.name: user.created for user in self.users.values()}
+        self.report = Report(self.now, content, rows, users, broken)
         self.next_report = "good"
         self.now += SECOND
 
@@ -216,7 +227,7 @@ class Iam:
     ) -> None:
         line = next(line for line in lines if line[0] == victim)
         number = self.random.choice([1, 2])
-        column, slot = 2 + 5 * (number - 1), rows[victim][number]
+        column, slot = 3 + 5 * (number - 1), rows[victim][number]
         kind = self.random.choice(
             ["twice", "missing", "ghost", "undated", "odd", "drift", "future"]
         )
@@ -232,10 +243,11 @@ class Iam:
                 [
                     "ghost",
                     f"arn:aws:iam::{ACCOUNT}:user/ghost",
+                    START.isoformat(),
                     "true",
                     START.isoformat(),
                     *["N/A"] * 3,
-                    *line[2:7],
+                    *line[3:8],
                 ]
             )
         elif slot.date is None:
@@ -299,7 +311,7 @@ class Iam:
             "Path": user.path,
             "Arn": self.arn(user),
             "UserId": f"AIDA{user.name}",
-            "CreateDate": START - 1000 * DAY,
+            "CreateDate": user.created,
         }
 
     def generate_credential_report(self) -> dict[str, Any]:
@@ -516,6 +528,24 @@ def user_renamed(iam: Iam) -> None:
             key.user = new
 
 
+def names_exchanged(iam: Iam) -> None:
+    """And one script made a key for each in one second, so that dates alone would mislead."""
+    if len(iam.users) < 2:
+        return
+    one, two = iam.random.sample(list(iam.users.values()), 2)
+    long_ago = iam.now - iam.random.choice([91, 200]) * DAY
+    for user in (one, two):
+        free = [slot for slot in (1, 2) if slot not in user.slots]
+        if free:
+            iam.add_key(user, iam.random.choice(free), long_ago)
+    iam.make_report()
+    one.name, two.name = two.name, one.name
+    for user in (one, two):
+        iam.users[user.name] = user
+        for key in user.slots.values():
+            key.user = user.name
+
+
 def tag_set(iam: Iam) -> None:
     user = _any_user(iam)
     if user:
@@ -575,6 +605,7 @@ EVENTS: tuple[Callable[[Iam], None], ...] = (
     user_recreated,
     user_created,
     user_renamed,
+    names_exchanged,
     tag_set,
     tag_set,
     tag_removed,

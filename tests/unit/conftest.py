@@ -31,7 +31,12 @@ from c7n_keyrot import policy_run
 
 ACCOUNT = "123456789012"
 COLUMNS = ("active", "last_rotated", "last_used_date", "last_used_region", "last_used_service")
-HEADER = ["user", "arn", *(f"access_key_{slot}_{name}" for slot in (1, 2) for name in COLUMNS)]
+HEADER = [
+    "user",
+    "arn",
+    *(f"access_key_{slot}_{name}" for slot in (1, 2) for name in COLUMNS),
+    "user_creation_time",
+]
 # What a key is in a test: days of age or the instant of its making, and its status.
 Made = float | datetime | tuple[float | datetime, str] | None
 
@@ -91,7 +96,7 @@ class Iam:
             self.add_key(name, f"{name}-{slot}", age, status)
             rotated = self.keys[name][-1]["CreateDate"].isoformat()
             row += ["true" if status == "Active" else "false", rotated, *["N/A"] * 3]
-        self.rows[name] = row
+        self.rows[name] = [*row, self.users[name]["CreateDate"].isoformat()]
         return name
 
     def add_key(
@@ -181,17 +186,11 @@ class Iam:
         return {}
 
     def can_paginate(self, name: str) -> bool:
-        return name in ("list_users", "list_user_tags")
+        return name == "list_users"
 
     def get_paginator(self, name: str) -> Any:
-        pages = {"list_users": self._pages_of_users, "list_user_tags": self._pages_of_tags}
-        return SimpleNamespace(paginate=pages[name], PAGE_ITERATOR_CLS=None)
-
-    def _pages_of_tags(self, UserName: str) -> Iterator[dict[str, Any]]:
-        tags = copy.deepcopy(self._user("ListUserTags", UserName)["Tags"])
-        # Pages as small as can be, so that reading only the first would be seen.
-        for tag in tags or [None]:
-            yield {"Tags": [tag] if tag else []}
+        assert name == "list_users"
+        return SimpleNamespace(paginate=self._pages_of_users, PAGE_ITERATOR_CLS=None)
 
     def _pages_of_users(self) -> Any:
         self._call("ListUsers")

@@ -46,9 +46,22 @@ def needed(path: Path) -> set[str]:
     return found - {"sqs:SendMessage"}
 
 
-@pytest.mark.parametrize(("mode", "path"), [("enforcing", PACK), ("read-only", NOTIFY_ONLY)])
-def test_member_role_may_do_what_the_pack_needs_and_nothing_more(mode: str, path: Path) -> None:
-    document = member(ACCOUNT, HUB, mode)["policy"]
+@pytest.mark.parametrize(
+    ("mode", "example", "path"),
+    [
+        ("enforcing", "none", PACK),
+        ("read-only", "none", NOTIFY_ONLY),
+        ("read-only", "delete-stage", NOTIFY_ONLY),
+        *(
+            ("enforcing", name, ROOT / "examples" / f"{name}.yml")
+            for name in ("graceful-rollout", "superseded-first", "delete-stage")
+        ),
+    ],
+)
+def test_member_role_may_do_what_the_policies_need_and_nothing_more(
+    mode: str, example: str, path: Path
+) -> None:
+    document = member(ACCOUNT, HUB, mode, Example=example)["policy"]
     assert sorted(actions(document)) == sorted(needed(path))
     assert "*" not in "".join(actions(document))
     assert not any("NotAction" in s or "NotResource" in s for s in document["Statement"])
@@ -63,6 +76,24 @@ def test_read_only_is_the_default_and_lacks_what_changes() -> None:
     assert "Default: read-only" in template
 
 
+@pytest.mark.parametrize("name", ["both-slots", "days-per-account", "exemptions"])
+def test_the_other_examples_need_no_more_than_the_pack(name: str) -> None:
+    assert needed(ROOT / "examples" / f"{name}.yml") <= needed(PACK)
+
+
+def test_only_the_marks_of_the_stages_may_be_set() -> None:
+    document = member(ACCOUNT, HUB, Example="delete-stage")["policy"]
+    (statement,) = (s for s in document["Statement"] if "iam:TagUser" in s["Action"])
+    marks = set()
+    for name in ("graceful-rollout", "delete-stage"):
+        for policy in yaml.safe_load((ROOT / "examples" / f"{name}.yml").read_text())["policies"]:
+            for action in policy["actions"]:
+                if isinstance(action, dict) and action["type"] == "mark-for-op":
+                    marks.add(action["tag"])
+    assert set(statement["Condition"]["ForAllValues:StringEquals"]["aws:TagKeys"]) == marks
+
+
+@pytest.mark.parametrize("action", ["iam:UpdateAccessKey", "iam:DeleteAccessKey"])
 @pytest.mark.parametrize(
     ("user", "allowed"),
     [
@@ -72,10 +103,11 @@ def test_read_only_is_the_default_and_lacks_what_changes() -> None:
         ("role/alice", False),
     ],
 )
-def test_only_users_outside_the_protected_path(user: str, allowed: bool) -> None:
-    document = member(ACCOUNT, HUB, ProtectedPath="/break-glass/")["policy"]
+def test_only_users_outside_the_protected_path(user: str, allowed: bool, action: str) -> None:
+    more = {"ProtectedPath": "/break-glass/", "Example": "delete-stage"}
+    document = member(ACCOUNT, HUB, **more)["policy"]
     arn = f"arn:aws:iam::{ACCOUNT}:{user}"
-    assert allows([document], "iam:UpdateAccessKey", arn, {}) is allowed
+    assert allows([document], action, arn, {}) is allowed
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from c7n_keyrot.cli.doctor.coverage import Result, coverage, last_run
 from c7n_keyrot.cli.doctor.inputs import accounts_sanity, parse_queue
 from c7n_keyrot.cli.doctor.installation import _python_of
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 HUB_QUEUE = Queue("c7n-keyrot", "123456789012", "eu-west-1")
 
 
@@ -208,6 +209,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
         ("AWS_ACCESS_KEY_ID", "AKIA0000123456789012"),
         ("AWS_SECRET_ACCESS_KEY", "not-a-secret"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
     ]:
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
@@ -259,4 +261,32 @@ def test_without_files_and_without_an_aws(capsys: pytest.CaptureFixture[str]) ->
     assert all(line.startswith(("ok ", "FAIL ", "not checked ")) for line in lines)
     failed = [line for line in lines if line.startswith("FAIL")]
     assert len(failed) == 1
-    assert "credentials: EndpointConnectionError" in failed[0]
+    assert "credentials: not known, EndpointConnectionError" in failed[0]
+    assert "fix: look at the network" in failed[0]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("given", ["nothing", "AWS_REGION", "--accounts"])
+def test_without_a_region_custodian_stops(
+    given: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    if given == "AWS_REGION":
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+    main(["doctor", *(["--accounts", "accounts.yml"] if given == "--accounts" else [])])
+    lines = [line for line in capsys.readouterr().out.splitlines() if " region: " in line]
+    assert [line.split()[0] for line in lines] == ([] if given == "--accounts" else ["FAIL"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_in_a_folder_other_files_may_stand_beside_the_policies(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["doctor", "--policies", str(EXAMPLES)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "policies " in line]
+    others = [line.split()[3] for line in lines if line.startswith("not checked")]
+    assert others == [f"{EXAMPLES}/accounts.yml:", f"{EXAMPLES}/mailer.yml:"]
+    assert [line for line in lines if line.startswith("FAIL")] == []
+    main(["doctor", "--policies", str(EXAMPLES / "accounts.yml")])
+    assert "FAIL         policies" in capsys.readouterr().out

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 
 NEW, OLD, OLDER = 10, 200, 300
@@ -466,13 +468,111 @@ def test_exempt_users_can_be_listed(iam: Any, custodian: Any) -> None:
     assert custodian.matched(["rotation-exempt"]) == {"ana": []}
 
 
+def fail_the_second_time(iam: Any, **errors: str) -> None:
+    """GetUser fails for these users, once stock's describe has read them."""
+    get_user, seen = iam.get_user, set()
+
+    def answer(UserName: str) -> Any:
+        if UserName in seen and UserName in errors:
+            raise ClientError({"Error": {"Code": errors[UserName]}}, "GetUser")
+        seen.add(UserName)
+        return get_user(UserName)
+
+    iam.get_user = answer
+
+
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_who_is_exempted_while_aws_makes_the_report_is_exempt(
+    iam: Any, custodian: Any, source: str, order: int, mocker: Any
+) -> None:
+    """Which may take minutes."""
+    iam.add("ana", NEW, OLD)
+
+    def made() -> dict[str, str]:
+        iam.tag("ana", keyrot_exempt_until="2999-01-01")
+        return {"State": "COMPLETE"}
+
+    mocker.patch.object(iam, "generate_credential_report", made)
+    filters = [{"not": ["rotation-exempt"]}, stale()][::order]
+    assert custodian.run(filters, ["disable-access-key"], source=source) == []
+    assert iam.changed == []
+
+
+def test_exemptions_count_whatever_aws_config_says(iam: Any, custodian: Any, mocker: Any) -> None:
+    """Its item, which starts a policy of mode config-rule, may be a day old."""
+    iam.add("ana", NEW, OLD, {"keyrot-exempt-until": "2999-01-01"})
+    mode = {**GOOD_MODE, "type": "config-rule", "role": "arn:aws:iam::123456789012:role/x"}
+    filters = [{"not": ["rotation-exempt"]}, stale()]
+    policy = custodian.policy(filters, ["disable-access-key"], mode=mode)
+    configuration = {"userName": "ana", "arn": iam.users["ana"]["Arn"], "tags": []}
+    item = {
+        "configurationItemStatus": "OK",
+        "resourceType": "AWS::IAM::User",
+        "resourceId": "AIDAana",
+        "configurationItemCaptureTime": "2026-11-24T00:00:00Z",
+        "configuration": configuration,
+        "supplementaryConfiguration": {},
+        "tags": {},
+    }
+    client = custodian.session.client
+    mocker.patch.object(
+        custodian.session,
+        "client",
+        lambda service, **more: mocker.Mock() if service == "config" else client(service, **more),
+    )
+    event = {"invokingEvent": json.dumps({"configurationItem": item}), "resultToken": "x"}
+    policy.push(event, None)
+    assert iam.calls["GetUser"] == 1
+    assert iam.changed == []
+    iam.tag("ana")
+    custodian.policy(filters, ["disable-access-key"], mode=mode).push(event, None)
+    assert iam.changed == [("ana", "ana-2", "Inactive")]
+
+
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+def test_who_has_got_the_name_since_the_report_is_left_alone(
+    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture, source: str
+) -> None:
+    """One script made keys of one second for two users; then their names changed."""
+    caplog.set_level("INFO")
+    second = iam.now - timedelta(days=OLD)
+    iam.add("alice", NEW, second)
+    iam.add("bob", second, NEW)
+    iam.users["bob"]["CreateDate"] -= timedelta(seconds=1)
+    for old, new in (("alice", "carol"), ("bob", "alice")):
+        iam.users[new] = {**iam.users.pop(old), "UserName": new}
+        iam.keys[new] = iam.keys.pop(old)
+    assert custodian.run([stale()], ["disable-access-key"], source=source) == []
+    assert iam.changed == []
+    assert "user 'alice' is another one since the credential report: left alone" in caplog.text
+
+
+@pytest.mark.parametrize("created", ["", "N/A", "yesterday"])
+def test_a_report_without_a_users_date_is_taken_as_before(
+    iam: Any, custodian: Any, created: str
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.rows["ana"][-1] = created
+    assert custodian.matched([stale()]) == {"ana": ["ana-2"]}
+
+
+def test_the_next_policy_gets_no_annotations_out_of_the_cache(iam: Any, custodian: Any) -> None:
+    """Stock's remove-keys with matched would act on what another policy meant."""
+    custodian.options.update(cache="memory", cache_period=15)
+    iam.add("ana", OLD, OLD + 1)
+    assert custodian.matched([stale(slot=1)], source="describe") == {"ana": ["ana-1"]}
+    (user,) = custodian.run([{"type": "value", "key": "UserName", "value": "ana"}], source=None)
+    assert not {"c7n:keyrot", "c7n:matched-keys", "c7n:AccessKeys"} & user.keys()
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_tags_that_cannot_be_read_are_no_permission(iam: Any, custodian: Any, order: int) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
-    iam.errors["ListUserTags", "ana"] = "Throttling"
+    fail_the_second_time(iam, ana="Throttling")
     filters = [stale(), {"not": ["rotation-exempt"]}][::order]
-    with pytest.raises(PolicyExecutionError, match="'ana': tags not read"):
+    with pytest.raises(PolicyExecutionError, match="'ana': user and tags not read"):
         custodian.run(filters, ["disable-access-key"], source="describe")
     assert iam.changed == [("bob", "bob-2", "Inactive")]
 
@@ -735,13 +835,13 @@ def test_a_lambda_without_our_package_and_handler_is_refused(
 @pytest.mark.parametrize(
     ("data", "source", "expected"),
     [
-        (stale(), None, {"ListAccessKeys"}),
-        (stale(superseded=False), None, {"ListAccessKeys"}),
-        (stale(unused_days=3), None, {"ListAccessKeys", "GetAccessKeyLastUsed"}),
-        (stale(superseded=True), None, {"ListAccessKeys", "GetAccessKeyLastUsed"}),
-        (expiring(), None, {"ListAccessKeys"}),
-        ({"type": "rotation-exempt"}, "describe", {"ListUserTags"}),
-        ({"type": "rotation-exempt"}, "credential-report", set()),
+        (stale(), None, {"GetUser", "ListAccessKeys"}),
+        (stale(superseded=False), None, {"GetUser", "ListAccessKeys"}),
+        (stale(unused_days=3), None, {"GetUser", "ListAccessKeys", "GetAccessKeyLastUsed"}),
+        (stale(superseded=True), None, {"GetUser", "ListAccessKeys", "GetAccessKeyLastUsed"}),
+        (expiring(), None, {"GetUser", "ListAccessKeys"}),
+        ({"type": "rotation-exempt"}, "describe", {"GetUser"}),
+        ({"type": "rotation-exempt"}, "credential-report", {"GetUser"}),
     ],
 )
 def test_permissions_are_those_of_the_calls_that_are_made(

@@ -190,7 +190,7 @@ def test_reactivate_prints_one_line_for_each_key(
             slot=2,
             access_key_id=key,
             outcome="failed" if number % 3 == 0 else "disabled",
-            reason="ReadTimeoutError",
+            reason=f"{outcomes.UNKNOWN} (ReadTimeoutError)",
         )
         outcomes.append(tmp_path / outcomes.FILE, line)
     # Two have got another name, and two fail.

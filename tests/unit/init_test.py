@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from pytest_mock import MockerFixture
 
 from c7n_keyrot import cli
 from c7n_keyrot.cli import init
+
+Done = subprocess.CompletedProcess[str]
 
 FILES = {"policies/a.yml": "a", "examples/sub/b.yml": "b", "deploy/c.yml": "c"}
 
@@ -51,7 +54,7 @@ class TestInit:
             f"wrote     {target}/policies/a.yml",
             f"wrote     {target}/examples/sub/b.yml",
             f"wrote     {target}/deploy/c.yml",
-            f"Next: custodian run --dryrun -s out {target}/policies",
+            f"Next: custodian run --dryrun -s look {target}/examples/notify-only.yml",
         ]
 
     def test_without_dir_it_is_the_current_folder(
@@ -188,3 +191,43 @@ class TestMain:
         with pytest.raises(SystemExit, match="0"):
             cli.main([command, "--help"])
         assert capsys.readouterr().out.startswith(f"usage: c7n-keyrot {command} ")
+
+    def test_the_list_of_commands(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert [name for name, what in cli.COMMANDS.items() if f"{name} {what}" not in text] == []
+
+
+class TestAwsConfigurationThatCannotBeRead:
+    """In processes, since Custodian makes a session when it is imported."""
+
+    @pytest.fixture(params=["no such profile", "no such syntax"])
+    def cli_of(self, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Done]:
+        config = tmp_path / "config"
+        config.write_text("[default]\n" if "profile" in request.param else "[default\n", "utf-8")
+        env = {**os.environ, "AWS_CONFIG_FILE": str(config)}
+        env |= {"AWS_PROFILE": "nobody"} if "profile" in request.param else {}
+
+        def run(*args: str | Path) -> Done:
+            code = "import sys; from c7n_keyrot.cli import main; sys.exit(main())"
+            command = [sys.executable, "-c", code, *args]
+            return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+
+        return run
+
+    @pytest.mark.parametrize("args", [["--version"], ["--help"], ["templates"], ["init", "new"]])
+    def test_is_nothing_to_those_that_need_no_aws(
+        self, cli_of: Callable[..., Done], args: list[str]
+    ) -> None:
+        done = cli_of(*args)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.parametrize("args", [["doctor"], ["reactivate", "."]])
+    def test_is_one_line_of_the_others(self, cli_of: Callable[..., Done], args: list[str]) -> None:
+        done = cli_of(*args)
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"c7n-keyrot {args[0]}: ")
+        assert "(nobody)" in line or "config file" in line
+        assert "; correct AWS_PROFILE" in line

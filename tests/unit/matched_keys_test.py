@@ -247,7 +247,7 @@ class Reference:
     def __init__(self, iam: Any, name: str, true_slots: dict[int, str]) -> None:
         self.iam, self.name, self.slots = iam, name, true_slots
         self.live = {key["AccessKeyId"]: key for key in iam.keys[name]}
-        self.row = dict(zip(COLUMNS, iam.rows[name], strict=True))
+        self.row = dict(zip(COLUMNS, iam.rows[name], strict=False))
 
     def _age(self, key: dict[str, Any]) -> float:
         return float((self.iam.now - key["CreateDate"]) / timedelta(days=1))

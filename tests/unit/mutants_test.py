@@ -306,13 +306,22 @@ def test_behind_a_user_whose_tags_cannot_be_read_the_exempt_stay_exempt(
 ) -> None:
     for name in ("ana", "bob", "cleo", "dan"):
         iam.add(name, NEW, OLD, {"keyrot-exempt-until": "2999-01-01"})
-    iam.errors["ListUserTags", "ana"] = "AccessDenied"
-    iam.errors["ListUserTags", "bob"] = "NoSuchEntity"
+    get_user, seen = iam.get_user, set()
+
+    def answer(UserName: str) -> Any:
+        """What stock's describe reads is there; then ana can't be read and bob is gone."""
+        failure = {"ana": "AccessDenied", "bob": "NoSuchEntity"}.get(UserName)
+        if failure and UserName in seen:
+            raise ClientError({"Error": {"Code": failure}}, "GetUser")
+        seen.add(UserName)
+        return get_user(UserName)
+
+    iam.get_user = answer
     filters = [STALE, {"not": ["rotation-exempt"]}]
     with pytest.raises(PolicyExecutionError) as caught:
         custodian.run(filters, [DISABLE], source="describe")
     assert str(caught.value) == (
-        "user 'ana': tags not read, iam:ListUserTags is denied (AccessDenied)"
+        "user 'ana': user and tags not read, iam:GetUser is denied (AccessDenied)"
     )
     assert iam.changed == []
 
@@ -486,7 +495,7 @@ def test_every_outcome_has_a_time_of_its_own(iam: Any, custodian: Any, mocker: A
     ("retries", "outcome", "reason"),
     [
         (0, "gone", "the key or its user is gone meanwhile"),
-        (1, "deleted", "it was there before the first try, and not after it"),
+        (1, "deleted", "the answer was lost (NoSuchEntity)"),
     ],
 )
 def test_a_deletion_that_was_tried_twice(
@@ -496,6 +505,7 @@ def test_a_deletion_that_was_tried_twice(
     iam.add("ana", NEW, (OLD, "Inactive"))
 
     def missing(**arguments: Any) -> None:
+        iam.keys["ana"].pop()
         answer: Any = {"Error": {"Code": "NoSuchEntity"}}
         answer["ResponseMetadata"] = {"HTTPStatusCode": 404, "RetryAttempts": retries}
         raise ClientError(answer, "DeleteAccessKey")

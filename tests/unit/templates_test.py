@@ -236,6 +236,14 @@ def test_an_exemption_that_does_not_exempt(
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("left", "said"), [(2, "in 2 days"), (1, "within 24 hours")])
+def test_the_last_day_is_not_said_to_be_a_whole_one(form: str, left: int, said: str) -> None:
+    text = shown("expiring", form, [user("ana", record("expiring", days_left=left))])
+    assert said in text
+    assert "1 day" not in text
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_never_used(form: str) -> None:
     made = user("jane.doe", record("expiring", last_used_date=None, last_used_service="N/A"))
     text = shown("expiring", form, [made])

@@ -38,7 +38,6 @@ PATIENCE = 2  # seconds, after which a word is said
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "doctor",
-        help="check the installation, credentials, permissions, queue, templates and coverage",
         description="Checks what stands between the pack and its work, one line a check: ok, FAIL "
         "(and what to do), or not checked. It only reads. Exit code 0 if nothing fails.",
     )
@@ -60,6 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
+    boto3.Session()  # where none can be made, Custodian can't even start: main says why
     counts: Counter[str] = Counter()
     before = logging.root.manager.disable
     # Custodian's own words about policies would stand between the lines.
@@ -101,6 +101,7 @@ class _Doctor:
         steps: list[tuple[str, Callable[[], Iterable[Check]]]] = [
             ("version", installation.version),
             ("credentials", self.credentials),
+            ("region", self.region),
             ("accounts", self.accounts),
             ("policies", self.policies),
             ("templates", self.templates),
@@ -173,6 +174,10 @@ class _Doctor:
         for file in files:
             try:
                 data = inputs.read(file)
+                if file != path and "policies" not in data:
+                    # Such as accounts.yml and mailer.yml, which init writes beside the examples.
+                    yield Check(NOT_CHECKED, f"policies {file}", "no policies in it")
+                    continue
                 if not isinstance(data.get("policies"), list):
                     raise CommandError("no list of policies in it")
                 names = [str(policy.get("name")) for policy in data["policies"]]
@@ -290,10 +295,14 @@ class _Doctor:
 
     def credentials(self) -> Checks:
         fix = "give credentials: AWS_PROFILE, the AWS_... variables, or aws sso login"
+        network = "look at the network, the proxy (HTTPS_PROXY) and AWS_ENDPOINT_URL"
         try:
             session = boto3.Session()
             client = session.client("sts", region_name=aws.region(), config=aws.CALLS)
             answer = client.get_caller_identity()
+        except aws.NO_ANSWER as error:
+            yield Check(FAIL, "credentials", f"not known, {aws.reason(error)}", network)
+            return
         except (BotoCoreError, ClientError) as error:
             yield Check(FAIL, "credentials", aws.reason(error), fix)
             return
@@ -301,6 +310,17 @@ class _Doctor:
         self.caller_account = answer["Account"]
         self.partition = self.caller.split(":")[1]
         yield Check(OK, "credentials", f"account {self.caller_account}, {self.caller}")
+
+    def region(self) -> Checks:
+        """Custodian begins with none unless there is one; c7n-org has that of accounts.yml."""
+        if self.args.accounts is not None:
+            return
+        name = boto3.Session().region_name
+        if name:
+            yield Check(OK, "region", name)
+            return
+        fix = "set AWS_DEFAULT_REGION (AWS_REGION doesn't count) or region in ~/.aws/config"
+        yield Check(FAIL, "region", "no default region, so custodian stops without -r REGION", fix)
 
     def queue(self) -> Checks:
         asked: set[tuple[Queue | str, str]] = set()

@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NotConnected
 
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.doctor.checks import FAIL, FALLBACK_REGION, NOT_CHECKED, OK, Check, Checks
@@ -30,7 +31,6 @@ READS: dict[str, tuple[str, dict[str, Any]]] = {
     "iam:ListAccountAliases": ("list_account_aliases", {}),
     "iam:GetUser": ("get_user", {"UserName": NOBODY}),
     "iam:ListAccessKeys": ("list_access_keys", {"UserName": NOBODY}),
-    "iam:ListUserTags": ("list_user_tags", {"UserName": NOBODY}),
     "iam:ListUsers": ("list_users", {"MaxItems": 1}),
     "iam:GetAccessKeyLastUsed": ("get_access_key_last_used", {"AccessKeyId": NO_KEY}),
 }
@@ -63,6 +63,7 @@ def reason(error: Exception) -> str:
 
 
 UNREACHABLE = "AWS doesn't answer"
+NO_ANSWER = (HTTPClientError, NotConnected)
 
 
 def read_call(client: Any, permission: str) -> tuple[str, str]:
@@ -77,7 +78,7 @@ def read_call(client: Any, permission: str) -> tuple[str, str]:
             return NOT_CHECKED, reason(error)
         # For a key that doesn't exist AWS denies the call to everybody.
         return (NOT_CHECKED if permission == "iam:GetAccessKeyLastUsed" else FAIL), "denied"
-    except HTTPClientError:
+    except NO_ANSWER:
         return NOT_CHECKED, UNREACHABLE
     except BotoCoreError as error:
         return NOT_CHECKED, reason(error)
