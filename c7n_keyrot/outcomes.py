@@ -98,7 +98,21 @@ def read(path: Path) -> Iterator[Outcome]:
     """Read the outcomes of a file in the order in which they happened; torn lines are skipped."""
     with path.open("rb") as lines:
         for line in lines:
-            try:
-                yield Outcome(**json.loads(line))
-            except (ValueError, TypeError):
-                continue
+            with contextlib.suppress(ValueError):
+                yield parse(line)
+
+
+def parse(line: bytes) -> Outcome:
+    """Read one line.
+
+    :raises ValueError: it is torn, or not one of ours.
+    """
+    try:
+        outcome = Outcome(**json.loads(line))
+    except (TypeError, RecursionError) as error:  # no object, or nested without end
+        raise ValueError(f"no outcome: {error}") from None
+    for name, value in vars(outcome).items():
+        kinds = {"slot": (int, type(None)), "access_key_id": (str, type(None))}.get(name, (str,))
+        if type(value) not in kinds:
+            raise ValueError(f"no outcome: {name} is {value!r}")
+    return outcome

@@ -3,7 +3,8 @@
 """`c7n-keyrot reactivate OUTPUT_DIR`: switches on again what the pack switched off.
 
 What the pack did last to a key is read out of the outcomes on disk; whether the key is still there
-and inactive is asked of AWS. Both must say yes, and so must the user.
+and inactive is asked of AWS. Both must say yes, and so must the user; and both are asked again once
+the user has answered, which can be hours later.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ import argparse
 import gzip
 import json
 import os
+import re
 import sys
+import threading
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import boto3
 import yaml
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import create_loader
 from c7n.credentials import assumed_session
 
 from c7n_keyrot import outcomes
@@ -39,13 +44,24 @@ ACTION = "reactivate"
 NAMES = tuple(name.removesuffix(".jsonl") for name in (outcomes.FILE, outcomes.INTENTS_FILE))
 ENDINGS = (".jsonl", ".jsonl.gz")
 FALLBACK_REGION = "us-east-1"  # Custodian's own
+LOADER = create_loader()
 CALLS = Config(
     connect_timeout=10,
     read_timeout=20,
     retries={"mode": "standard", "total_max_attempts": 6},
     max_pool_connections=WORKERS,
 )
+# An outcome that is no line of a file: what was found doesn't allow to do, or to record, anything.
+LEFT = "left alone"
+# A line that was cut off: what follows its time, and its run.
+TORN = re.compile(rb'\{"time": "[^"]*", ("account_id": .*"run": "([^"]*)".*)', re.DOTALL)
+LOST = "restore the file or fetch it again, else ask CloudTrail before a key of it is switched on"
 NOT_FOUND = "no such key of this user; if the user got another name, allow iam:GetAccessKeyLastUsed"
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+# The lines of each file in their order; what can't be read stays bytes.
+Told = dict[Path, list[Outcome | bytes]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,10 @@ class Key:
     @property
     def id(self) -> str:
         return str(self.last.access_key_id)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.last.account_id, self.id
 
     def __str__(self) -> str:
         return _clean(f"account {self.last.account_id}: user {self.last.user}: key {self.id}")
@@ -110,27 +130,32 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    keys = list(_chosen(history(files(args.dir)), args))
-    disabled = [key for key in keys if is_ours(key.last)]
-    if args.user or args.key:
-        for key in keys:
-            if key not in disabled:
-                why = key.last.reason and f" ({_clean(key.last.reason)})"
-                print(f"{key}: {key.last.outcome} at {_when(key.time)}{why}: nothing to undo")
-    if not disabled:
+    told = read(files(args.dir))
+    lost = damage(told)
+    for text in lost:
+        print(_clean(text), file=sys.stderr)
+    keys, wanted = list(_chosen(history(told), args)), []
+    for key in keys:
+        if is_ours(key.last) or in_doubt(key.last):
+            wanted.append(key)
+        elif args.user or args.key:
+            why = key.last.reason and f" ({_clean(key.last.reason)})"
+            print(f"{key}: {key.last.outcome} at {_when(key.time)}{why}: nothing to undo")
+    if not wanted:
         print(f"Nothing to reactivate by the outcomes in {args.dir}.")
-        return 0
-    findings, refused = _look(disabled, args)
+        return 1 if lost else 0
+    findings, refused = _look(wanted, args)
+    findings = [_leave_in_doubt(finding, args.key) for finding in findings]
     todo = [finding for finding in findings if finding.outcome == outcomes.REACTIVATED]
     for finding in findings:
-        if finding not in todo:
+        if finding.outcome != outcomes.REACTIVATED:
             _say(finding)
     if todo:
         print(_table(todo), flush=True)
     _check_writable(findings)
     if not _confirmed(len(todo), args):
-        return 1 if todo or refused or _bad(findings) else 0
-    done = _carry_out(findings)
+        return 1 if todo or refused or lost or _bad(findings) else 0
+    done = _carry_out(findings, history(read(files(args.dir))))
     counts = {o: sum(f.outcome == o for f in done) for o in dict.fromkeys(f.outcome for f in done)}
     result = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing done"
     print(f"Result: {result}.", flush=True)
@@ -140,7 +165,14 @@ def run(args: argparse.Namespace) -> int:
             "  aws iam tag-user --user-name USER --tags Key=keyrot-exempt-until,Value=YYYY-MM-DD "
             "Key=keyrot-exempt-reason,Value=REASON"
         )
-    return 1 if refused or _bad(done) or len(done) < len(findings) else 0
+    if counts.keys() - {LEFT} and any(
+        path.name not in (outcomes.FILE, outcomes.INTENTS_FILE) for path in told
+    ):
+        print(
+            "The outcomes are a bucket's copy; so that others know what was done, copy them back: "
+            f"aws s3 sync {args.dir} s3://BUCKET/PREFIX"
+        )
+    return 1 if refused or lost or _bad(done) or len(done) < len(findings) else 0
 
 
 # -- what the outcomes say
@@ -163,12 +195,21 @@ def files(folder: str) -> list[Path]:
     def stop(error: OSError) -> None:
         raise CommandError(f"can't look into {error.filename}: {error.strerror}")
 
-    found = [
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, onerror=stop)
-        for name in names
-        if name.startswith(NAMES) and name.endswith(ENDINGS)
-    ]
+    found, seen = [], {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        # Links can lead around in a circle, and two of them to one folder.
+        for name in list(folders):
+            place = os.path.realpath(Path(parent, name))
+            if place in seen:
+                folders.remove(name)
+            seen.add(place)
+        for path in (Path(parent, name) for name in names):
+            if path.is_symlink() and not path.exists():
+                raise CommandError(
+                    f"can't look into {path}: it links to nothing; mend or remove it"
+                )
+            if path.name.startswith(NAMES) and path.name.endswith(ENDINGS):
+                found.append(path)
     if not found:
         raise CommandError(
             f"no {outcomes.FILE} anywhere below {folder}: no policy with disable-access-key has "
@@ -177,45 +218,124 @@ def files(folder: str) -> list[Path]:
     return sorted(found)
 
 
-def history(paths: Sequence[Path]) -> list[Key]:
-    """Return every key that the files tell of, with the last line that tells whose work it is."""
-    last: dict[tuple[str, str], Key] = {}
-    for path in paths:
-        for line in _read(path):
-            try:
-                time = datetime.fromisoformat(line.time)
-            except (TypeError, ValueError):
-                continue
-            names = (line.account_id, line.user, line.access_key_id)
-            if time.tzinfo is None or not all(isinstance(name, str) for name in names):
-                continue  # damaged, or about no key that could be named
-            if is_ours(line) is None:
-                continue
-            place = (line.account_id, str(line.access_key_id))
-            known = last.get(place)
-            # An intent and its outcome can bear the same time; the outcome is the later one.
-            if known is None or (time, line.outcome != outcomes.INTENDED) > (
-                known.time,
-                known.last.outcome != outcomes.INTENDED,
-            ):
-                last[place] = Key(line, time, path)
-    return sorted(last.values(), key=lambda k: (k.last.account_id, k.last.user, k.id))
+def read(paths: Iterable[Path]) -> Told:
+    """Read the files whole.
+
+    :raises CommandError: one can't be read to its end.
+    """
+    return {path: list(_read(path)) for path in paths}
 
 
-def _read(path: Path) -> Iterator[Outcome]:
+def _read(path: Path) -> Iterator[Outcome | bytes]:
     try:
-        if path.suffix != ".gz":
-            yield from outcomes.read(path)
-            return
-        with gzip.open(path) as lines:
-            for line in lines:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            for text in lines:
                 try:
-                    yield Outcome(**json.loads(line))
-                except (ValueError, TypeError):
-                    continue
+                    line = outcomes.parse(text)
+                    _time(line)
+                    yield line
+                except (ValueError, OverflowError):
+                    if text.strip():
+                        yield text
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise CommandError(f"can't read {path}: {reason}; mend or fetch it again") from None
+
+
+def damage(told: Told) -> list[str]:
+    """Say of each file whether something in it is lost."""
+    intents = [
+        json.dumps(asdict(line)).encode()
+        for lines in told.values()
+        for line in lines
+        if isinstance(line, Outcome) and line.outcome == outcomes.INTENDED
+    ]
+    found = []
+    for path, lines in told.items():
+        if not lines:
+            found.append(f"{path}: it is empty: what it told is lost; {LOST}")
+        bad = [
+            number
+            for number, line in enumerate(lines)
+            if isinstance(line, bytes)
+            and not _left_by_a_kill(path, line, lines[number + 1 :], intents)
+        ]
+        if bad:
+            what = f"{len(bad)} line" + ("" if len(bad) == 1 else "s")
+            found.append(
+                f"{path}: {what} can't be read (the first is line {bad[0] + 1}): "
+                f"what was told there is lost; {LOST}"
+            )
+    return found
+
+
+def _left_by_a_kill(
+    path: Path, line: bytes, later: Sequence[Outcome | bytes], intents: Sequence[bytes]
+) -> bool:
+    """Tell whether this is half a line of a run that was killed, by which nothing is lost.
+
+    Half an intent was followed by no call; half an outcome has its intent.
+    """
+    torn = TORN.fullmatch(line.rstrip(b"\n"))
+    if not torn or torn[0].endswith(b"}"):
+        return False
+    if path.name.startswith(NAMES[1]):
+        run = torn[2].decode(errors="replace")
+        return not any(isinstance(one, Outcome) and one.run == run for one in later)
+    known = torn[1].partition(b'"outcome"')[0]
+    return any(intent.partition(b", ")[2].startswith(known) for intent in intents)
+
+
+def history(told: Told) -> list[Key]:
+    """Return every key that the files tell of, with the last line that tells whose work it is.
+
+    Each line is appended when it happens, so within a file their order counts: clocks differ. Only
+    files among each other are put in order by the times in them.
+    """
+    ended = {
+        _deed(line): line
+        for lines in told.values()
+        for line in lines
+        if isinstance(line, Outcome) and line.outcome != outcomes.INTENDED
+    }
+    last: dict[tuple[str, str], tuple[tuple[datetime, bool], Key]] = {}
+    for path, lines in told.items():
+        # The latest time so far, and the last line, of each key in this file.
+        times: dict[tuple[str, str], datetime] = {}
+        found: dict[tuple[str, str], Key | None] = {}
+        for line in lines:
+            if not isinstance(line, Outcome) or line.access_key_id is None:
+                continue  # damaged, or about no key that could be named
+            key, tells, time = Key(line, _time(line), path), line, _time(line)
+            closed = line.outcome == outcomes.INTENDED and _deed(line) in ended
+            if closed:
+                tells = ended[_deed(line)]
+                time = _time(tells)
+            if is_ours(tells) is None:
+                continue
+            times[key.place] = max(time, times.get(key.place, time))
+            found[key.place] = None if closed else key  # its outcome is in another file
+        for place, known in found.items():
+            if known is None:
+                continue
+            # Where both bear one time, what is intended came after the other's end.
+            rank = (times[place], known.last.outcome == outcomes.INTENDED)
+            if place not in last or rank > last[place][0]:
+                last[place] = (rank, known)
+    return sorted(
+        (key for _, key in last.values()), key=lambda k: (k.last.account_id, k.last.user, k.id)
+    )
+
+
+def _deed(line: Outcome) -> tuple[str | None, ...]:
+    return line.run, line.action, line.account_id, line.access_key_id
+
+
+def _time(line: Outcome) -> datetime:
+    time = datetime.fromisoformat(line.time)
+    if time.tzinfo is None:
+        raise ValueError("no time zone: it can't be compared")
+    return time.astimezone(timezone.utc)
 
 
 def is_ours(line: Outcome) -> bool | None:
@@ -223,6 +343,8 @@ def is_ours(line: Outcome) -> bool | None:
 
     :returns: None where the line says nothing about that.
     """
+    if in_doubt(line):
+        return False
     if line.action == ACTION and line.outcome == outcomes.GONE:
         return None  # a renamed user's key can look so to a role that may not ask for its user
     if line.outcome in (outcomes.REACTIVATED, outcomes.DELETED, outcomes.GONE):
@@ -236,6 +358,15 @@ def is_ours(line: Outcome) -> bool | None:
         return line.outcome in (outcomes.DISABLED, outcomes.INTENDED)
     # Of the others only who skipped it has seen it active.
     return False if line.outcome == outcomes.SKIPPED else None
+
+
+def in_doubt(line: Outcome) -> bool:
+    """Tell whether an earlier reactivate may, or may not, have switched the key on.
+
+    If it did, that the key is inactive is somebody's decision.
+    """
+    unknown = line.outcome == outcomes.FAILED and line.reason.startswith(outcomes.UNKNOWN)
+    return line.action == ACTION and (unknown or line.outcome == outcomes.INTENDED)
 
 
 def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:
@@ -279,30 +410,64 @@ def _look(keys: Sequence[Key], args: argparse.Namespace) -> tuple[list[Finding],
             f"{current}; use credentials of {named} (AWS_PROFILE or --profile), or take its role "
             "with --accounts accounts.yml"
         )
-    findings, refused = [], False
-    for account, of_account in by_account.items():
+    # A session isn't made for threads; a client is.
+    lock = threading.Lock()
+
+    def client(*what: Any, **how: Any) -> Any:
+        with lock:
+            return session.client(*what, **how)
+
+    shared = SimpleNamespace(client=client, region_name=session.region_name)
+
+    def connect(account: str) -> Any:
+        taken = shared
         try:
-            taken = session
             if account in entries:
-                taken = _take_role(session, entries[account], account)
+                taken = _take_role(shared, entries[account], account)
             elif account != current:
-                way = (
-                    f"it isn't in {args.accounts}"
-                    if args.accounts
-                    else f"your credentials are for {current}"
-                )
+                named = _clean(account)
                 raise CommandError(
-                    f"{way}; for these, use credentials of {_clean(account)} "
-                    "(AWS_PROFILE or --profile), or take its role with --accounts accounts.yml"
+                    f"it isn't in {args.accounts}; add it there, or use credentials of {named} "
+                    "(AWS_PROFILE or --profile)"
+                    if args.accounts
+                    else f"your credentials are for {current}; for these, use credentials of "
+                    f"{named} (AWS_PROFILE or --profile), or take its role with "
+                    "--accounts accounts.yml"
                 )
         except CommandError as error:
-            refused = True
-            count = f"{len(of_account)} key{'s' if len(of_account) > 1 else ''} left as it is"
-            print(f"account {_clean(account)}: {count}: {error}", file=sys.stderr)
+            return error
+        return taken.client("iam", region_name=taken.region_name or FALLBACK_REGION, config=CALLS)
+
+    users: dict[tuple[str, str], list[Key]] = {}
+    clients = dict(zip(by_account, _each("accounts", connect, by_account), strict=True))
+    for account, of_account in by_account.items():
+        if isinstance(clients[account], CommandError):
+            are = "key is left as it is" if len(of_account) == 1 else "keys are left as they are"
+            text = f"account {_clean(account)}: {len(of_account)} {are}: {clients[account]}"
+            print(text, file=sys.stderr)
             continue
-        client = taken.client("iam", region_name=taken.region_name or FALLBACK_REGION, config=CALLS)
-        findings += _look_at(client, of_account)
-    return findings, refused
+        for key in of_account:
+            users.setdefault((account, key.last.user), []).append(key)
+    looks = _each(
+        "users looked at",
+        lambda place: _look_at_user(clients[place[0]], place[1], users[place]),
+        users,
+    )
+    refused = any(isinstance(client, CommandError) for client in clients.values())
+    return [finding for found in looks for finding in found], refused
+
+
+def _each(what: str, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Call the function on all items side by side, with a line of progress every two seconds."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            futures = [pool.submit(function, item) for item in items]
+            while wait(futures, timeout=2).not_done:
+                done = sum(future.done() for future in futures)
+                print(f"{what}: {done} of {len(futures)}", file=sys.stderr, flush=True)
+            return [future.result() for future in futures]
+        finally:  # at Ctrl-C what hasn't begun doesn't begin
+            pool.shutdown(cancel_futures=True)
 
 
 def _credentials(profile: str | None) -> tuple[Any, str]:
@@ -359,6 +524,8 @@ def _take_role(session: Any, entry: dict[str, Any], account: str) -> Any:
                 region=region,
                 external_id=external and str(external),
             )
+            # Else each reads the models of all services anew, which takes longer than its calls.
+            session._session.register_component("data_loader", LOADER)
         found = _identity(session)
     except (BotoCoreError, ClientError) as error:
         raise CommandError(f"{way} can't be used ({_reason(error)})") from None
@@ -367,35 +534,40 @@ def _take_role(session: Any, entry: dict[str, Any], account: str) -> Any:
     return session
 
 
-def _look_at(client: Any, keys: Sequence[Key]) -> list[Finding]:
-    by_user: dict[str, list[Key]] = {}
-    for key in keys:
-        by_user.setdefault(key.last.user, []).append(key)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        looks = pool.map(lambda user: _look_at_user(client, user, by_user[user]), by_user)
-        return [finding for found in looks for finding in found]
-
-
 def _look_at_user(client: Any, user: str, keys: Sequence[Key]) -> list[Finding]:
     try:
         live = _statuses(client, user)
-        if not live.keys() & {key.id for key in keys}:
-            # Keys stay when a user gets another name.
-            renamed = next((name for key in keys if (name := _user_of(client, key.id))), user)
-            if renamed != user:
-                user, live = renamed, _statuses(client, renamed)
     except (BotoCoreError, ClientError) as error:
         return [Finding(key, client, user, *_failure(error)) for key in keys]
-    found = []
-    for key in keys:
-        status = live.get(key.id)
-        if status is None:
-            found.append(Finding(key, client, user, outcomes.GONE, NOT_FOUND))
-        elif status == "Active":
-            found.append(Finding(key, client, user, outcomes.SKIPPED, "the key is Active already"))
-        else:
-            found.append(Finding(key, client, user, outcomes.REACTIVATED))
-    return found
+    return [_look_at_key(client, user, key, live.get(key.id)) for key in keys]
+
+
+def _look_at_key(client: Any, user: str, key: Key, status: str | None) -> Finding:
+    if status is None:
+        # Keys stay when a user gets another name, and the old name can be given away again.
+        try:
+            now = _user_of(client, key.id) or user
+            if now != user:
+                user, status = now, _statuses(client, now).get(key.id)
+        except (BotoCoreError, ClientError) as error:
+            return Finding(key, client, user, *_failure(error))
+    if status is None:
+        return Finding(key, client, user, outcomes.GONE, NOT_FOUND)
+    if status == "Active":
+        return Finding(key, client, user, outcomes.SKIPPED, "the key is Active already")
+    return Finding(key, client, user, outcomes.REACTIVATED)
+
+
+def _leave_in_doubt(finding: Finding, named: Sequence[str]) -> Finding:
+    """Leave a key that an earlier reactivate may have switched on, unless --key names it."""
+    key = finding.key
+    if finding.outcome != outcomes.REACTIVATED or not in_doubt(key.last) or key.id in named:
+        return finding
+    reason = (
+        f"what a reactivate did to it at {_when(key.time)} isn't known; if it switched it on, "
+        f"somebody has switched it off since. If nobody has: --key {_clean(key.id)}"
+    )
+    return replace(finding, outcome=LEFT, reason=reason)
 
 
 def _statuses(client: Any, user: str) -> dict[str, str]:
@@ -429,10 +601,11 @@ def _table(todo: Sequence[Finding]) -> str:
     rows = [("ACCOUNT", "USER", "SLOT", "KEY", "DISABLED", "BY POLICY", "")]
     for finding in todo:
         last, note = finding.key.last, ""
+        what = ACTION if last.action == ACTION else "run"
         if last.outcome == outcomes.INTENDED:
-            note = "the run was cut short"
+            note = f"the {what} was cut short"
         elif last.outcome == outcomes.FAILED:
-            note = f"the run saw no answer ({last.reason})"
+            note = f"the {what} saw no answer ({last.reason})"
         if finding.user != last.user:
             note += f"{note and ', '}the user was {last.user}"
         cells = (last.account_id, finding.user, last.slot, finding.key.id, _when(finding.key.time))
@@ -467,7 +640,12 @@ def _confirmed(count: int, args: argparse.Namespace) -> bool:
 
 def _check_writable(findings: Sequence[Finding]) -> None:
     """Refuse to begin what couldn't be recorded: a later call would undo what isn't ours."""
-    for path in dict.fromkeys(_record_file(finding.key) for finding in findings):
+    for path in dict.fromkeys(
+        path
+        for finding in findings
+        if finding.outcome != LEFT
+        for path in (_record_file(finding.key), _intents_file(finding.key))
+    ):
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             raise CommandError(
                 f"{path} can't be written, and what is done must be recorded there; "
@@ -476,55 +654,79 @@ def _check_writable(findings: Sequence[Finding]) -> None:
 
 
 def _record_file(key: Key) -> Path:
-    if key.file.name.startswith(NAMES[0]) and key.file.suffix == ".jsonl":
-        return key.file
+    if key.file.name.startswith(NAMES) and key.file.suffix == ".jsonl":
+        return key.file.with_name(key.file.name.replace(NAMES[1], NAMES[0]))
     return key.file.with_name(outcomes.FILE)
 
 
-def _carry_out(findings: Sequence[Finding]) -> list[Finding]:
-    """Do it, and record each key as it is done; returns those that were recorded."""
+def _intents_file(key: Key) -> Path:
+    record = _record_file(key)
+    return record.with_name(record.name.replace(NAMES[0], NAMES[1]))
+
+
+def _carry_out(findings: Sequence[Finding], now: Sequence[Key]) -> list[Finding]:
+    """Do it, and record each key as it is done; returns those that were recorded, or left.
+
+    :param now: the history as it is after the user's answer.
+    """
     run_id = str(uuid.uuid4())
+    told = {key.place: key for key in now}
     done: list[Finding] = []
     unwritable: list[str] = []
+
+    def record(path: Path, time: datetime, finding: Finding) -> bool:
+        key, what = finding.key, finding.outcome
+        # What answers a line comes after it, though the clock of this machine may be behind.
+        time = max(time, key.time + timedelta(milliseconds=1))
+        line = replace(
+            key.last,
+            time=time.isoformat(timespec="milliseconds"),
+            run=run_id,
+            action=ACTION,
+            user=finding.user,
+            outcome=what,
+            reason=finding.reason,
+        )
+        try:
+            outcomes.append(path, line)
+        except OSError as error:
+            what = "not tried:" if what == outcomes.INTENDED else f"{what}, but"
+            unwritable.append(
+                f"{key}: {what} {path} can't be written ({error.strerror or error}): "
+                "no further key is touched; mend that, run it again"
+            )
+            return False
+        return True
 
     def one(finding: Finding) -> Finding | None:
         if unwritable:
             return None
-        key, (outcome, reason) = finding.key, (finding.outcome, finding.reason)
-        if outcome == outcomes.REACTIVATED:
-            try:
-                finding.client.update_access_key(
-                    UserName=finding.user, AccessKeyId=key.id, Status="Active"
-                )
-            except (BotoCoreError, ClientError) as error:
-                outcome, reason = _failure(error)
-        time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = replace(
-            key.last,
-            time=time,
-            run=run_id,
-            action=ACTION,
-            user=finding.user,
-            outcome=outcome,
-            reason=reason,
-        )
-        try:
-            outcomes.append(_record_file(key), line)
-        except OSError as error:
-            unwritable.append(
-                f"{key}: {outcome}, but {_record_file(key)} can't be written "
-                f"({error.strerror or error}): no further key is touched; mend that, run it again"
-            )
-            return None
-        return replace(finding, outcome=outcome, reason=reason)
+        key = finding.key
+        if finding.outcome == LEFT:
+            return finding
+        if told.get(key.place) != key:
+            return replace(finding, outcome=LEFT, reason=_changed("another run was at it"))
+        time = datetime.now(timezone.utc)
+        if not _bad([finding]):
+            (again,) = _look_at_user(finding.client, finding.user, [key])
+            if not _bad([again]) and again != finding:
+                what = again.reason or "the key is Inactive"
+                return replace(finding, outcome=LEFT, reason=_changed(what))
+            finding = again
+        if finding.outcome == outcomes.REACTIVATED:
+            if not record(_intents_file(key), time, replace(finding, outcome=outcomes.INTENDED)):
+                return None
+            finding = _switch_on(finding)
+            time = datetime.now(timezone.utc)
+        return finding if record(_record_file(key), time, finding) else None
 
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
             for finding, result in zip(findings, pool.map(one, findings), strict=True):
                 if result is not None:
                     done.append(result)
-                    if finding.outcome == outcomes.REACTIVATED:  # the others were told before
-                        _say(result)
+                    if result.outcome != finding.outcome or result.outcome == outcomes.REACTIVATED:
+                        _say(result)  # the others were told before
         finally:  # at Ctrl-C what hasn't begun doesn't begin
             pool.shutdown(cancel_futures=True)
     for line in unwritable:
@@ -532,8 +734,44 @@ def _carry_out(findings: Sequence[Finding]) -> list[Finding]:
     return done
 
 
+def _changed(what: str) -> str:
+    return f"it isn't as it was shown ({what}); run it again"
+
+
+def _switch_on(finding: Finding) -> Finding:
+    """Call UpdateAccessKey; where its answer is lost, look what became of the key."""
+    client, key_id = finding.client, finding.key.id
+    try:
+        client.update_access_key(UserName=finding.user, AccessKeyId=key_id, Status="Active")
+    except (BotoCoreError, ClientError) as error:
+        outcome, reason = _failure(error)
+        if not _lost(error):
+            return replace(finding, outcome=outcome, reason=reason)
+        try:
+            status = _statuses(client, finding.user).get(key_id)
+        except (BotoCoreError, ClientError) as second:
+            reason = f"{outcomes.UNKNOWN}: {reason}, then {explain(second)}"
+            return replace(finding, outcome=outcomes.FAILED, reason=reason)
+        if status == "Active":
+            outcome, reason = outcomes.REACTIVATED, f"the answer was lost ({code(error)})"
+        elif status is None:
+            outcome, reason = outcomes.GONE, NOT_FOUND
+        else:
+            reason += "; the key is still Inactive"
+        return replace(finding, outcome=outcome, reason=reason)
+    return finding
+
+
+def _lost(error: BotoCoreError | ClientError) -> bool:
+    """Tell whether a call that ended so may have taken effect, in its first try or a later one."""
+    if not isinstance(error, ClientError):
+        return True
+    answer: dict[str, Any] = dict(error.response.get("ResponseMetadata", {}))
+    return bool(answer.get("HTTPStatusCode", 0) >= 500 or answer.get("RetryAttempts"))
+
+
 def _bad(findings: Sequence[Finding]) -> bool:
-    return any(finding.outcome in (outcomes.DENIED, outcomes.FAILED) for finding in findings)
+    return any(finding.outcome in (outcomes.DENIED, outcomes.FAILED, LEFT) for finding in findings)
 
 
 def _say(finding: Finding) -> None:

@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pty
 import subprocess
+import threading
+from datetime import datetime, timedelta
 from pathlib import Path
+from time import sleep
 
 import pytest
 from harness import as_file, finish, keyrot, kill, start
@@ -200,9 +204,16 @@ def test_over_a_tree_of_c7n_org(aws, tmp_path, run_c7n_org, run_in):
 
     one = run_in(keyrot("reactivate", acted.out, "--yes"), account_id=payments)
     assert one.code == 1
-    assert one.lines(f"account {shop}:", "9 keys left as", "AWS_PROFILE")
+    assert one.lines(f"account {shop}:", "9 keys are left as they are", "--accounts")
     assert aws.account(payments).changes(before[payments]) == {}
     assert aws.account(shop).changes(before[shop])
+
+    # With a file, the file is what to mend.
+    file = as_file({"accounts": accounts["accounts"][2:]}, tmp_path)
+    wrong = run_in(keyrot("reactivate", acted.out, "--yes", "--accounts", file))
+    assert wrong.code == 1
+    assert wrong.lines(f"account {shop}:", f"it isn't in {file}; add it there", "AWS_PROFILE")
+    assert not wrong.lines("--accounts")
 
     file = as_file({"accounts": accounts["accounts"][:2]}, tmp_path)
     both = run_in(keyrot("reactivate", acted.out, "--yes", "--accounts", file))
@@ -251,10 +262,254 @@ def test_run_that_was_killed_between_the_call_and_its_outcome(account, aws, home
 
 
 def test_killed_half_way_it_goes_on_the_next_time(acted, account, aws, home, run_in):
+    """A key at whose call it was is left if it is inactive, unless it is named."""
     aws.after("iam.UpdateAccessKey", lambda call: kill(process))
     process = start(keyrot("reactivate", acted.out, "--yes"), aws.env(home=home))
     finish(process)
-    done = run_in(keyrot("reactivate", acted.out, "--yes"))
-    assert done.code == 0, done.text
+    aws.heal()
+    # The other's call may have been made, or not, or have been on its way.
+    keys = {account.key_id(name, 2) for name in ("ana", "ben")}
+    off = {key for key in keys if "Inactive" in statuses(account, key)}
+    left = run_in(keyrot("reactivate", acted.out, "--yes"))
+    told = {key for key in off if left.lines(key, "left alone", "isn't known", f"--key {key}")}
+    assert (left.code == 1) == bool(told), left.text
+    for key in told:
+        assert run_in(keyrot("reactivate", acted.out, "--yes", "--key", key)).code == 0
     assert account.status("ana", 2) == account.status("ben", 2) == "Active"
     assert {o["outcome"] for o in acted.outcomes("p")[2:]} <= {"reactivated", "skipped"}
+
+
+def statuses(account, key_id):
+    return {key.status for key in account.live_keys() if key.access_key_id == key_id}
+
+
+def test_killed_between_the_call_and_its_outcome_it_undoes_no_later_decision(
+    acted, account, aws, home, run_in
+):
+    args = keyrot("reactivate", acted.out, "--yes", "--user", "ana")
+    aws.after("iam.UpdateAccessKey", lambda call: kill(process))
+    process = start(args, aws.env(home=home))
+    finish(process)
+    aws.heal()
+    assert account.status("ana", 2) == "Active"
+    account.set_status("ana", 2, "Inactive")  # it was in a leak
+    done = run_in(args)
+    assert done.code == 1
+    key = account.key_id("ana", 2)
+    assert done.lines(key, "left alone", "isn't known", f"--key {key}")
+    assert account.status("ana", 2) == "Inactive"
+    done = run_in(keyrot("reactivate", acted.out, "--yes", "--key", key))
+    assert done.code == 0, done.text
+    assert done.lines(HUB, key, "the reactivate was cut short")
+    assert account.status("ana", 2) == "Active"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "outcome", "words", "after"),
+    [
+        # (what the call does, ..., what is recorded, the key afterwards)
+        ({"late": True}, 0, "reactivated", ["the answer was lost (InternalFailure)"], "Active"),
+        ({}, 1, "failed", ["InternalFailure", "still Inactive"], "Inactive"),
+    ],
+)
+def test_lost_answer_is_looked_up(acted, account, aws, run_in, fault, code, outcome, words, after):
+    aws.fail("iam.UpdateAccessKey", "InternalFailure", status=500, user="ana", **fault)
+    args = keyrot("reactivate", acted.out, "--yes", "--user", "ana")
+    done = run_in(args)
+    assert done.code == code, done.text
+    assert done.lines("user ana", outcome, *words)
+    assert account.status("ana", 2) == after
+    assert acted.outcomes("p")[-1]["outcome"] == outcome
+    aws.heal()
+    account.set_status("ana", 2, "Inactive")
+    again = run_in(args)
+    assert again.code == 0, again.text
+    # What was switched on is off by somebody's decision; what wasn't is still ours.
+    assert account.status("ana", 2) == ("Inactive" if after == "Active" else "Active")
+
+
+def test_lost_answer_that_cannot_be_looked_up_is_doubt(acted, account, aws, run_in):
+    aws.fail("iam.UpdateAccessKey", "reset", times=1, late=True)
+    aws.fail("iam.UpdateAccessKey", "ExpiredToken")
+    aws.fail("iam.ListAccessKeys", "ExpiredToken", skip=2)
+    args = keyrot("reactivate", acted.out, "--yes", "--user", "ana")
+    done = run_in(args)
+    assert done.code == 1
+    assert done.lines("user ana", "failed: unknown whether it took effect", "ExpiredToken")
+    assert account.status("ana", 2) == "Active"
+    aws.heal()
+    account.set_status("ana", 2, "Inactive")
+    done = run_in(args)
+    assert done.code == 1
+    assert done.lines("user ana", "left alone", "--key")
+    assert account.status("ana", 2) == "Inactive"
+
+
+def asked(args, env, meanwhile):
+    """Run a command at a terminal; while it waits for its answer, something happens; then yes."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [str(arg) for arg in args],
+        env=env,
+        stdin=slave,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        text = ""
+        while "Type yes: " not in text:
+            more = process.stdout.read(1)
+            assert more, text
+            text += more
+        meanwhile()
+        os.write(master, b"yes\n")
+        text += process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+        os.close(master)
+        os.close(slave)
+    return process.returncode, text
+
+
+def test_switched_off_on_purpose_while_it_waits(acted, account, aws, home, run_in):
+    """A second admin was faster, and the key was switched off on purpose."""
+
+    def second_admin():
+        done = run_in(keyrot("reactivate", acted.out, "--yes", "--user", "ana"))
+        assert done.code == 0, done.text
+        account.set_status("ana", 2, "Inactive")
+
+    code, text = asked(keyrot("reactivate", acted.out), aws.env(home=home), second_admin)
+    assert code == 1
+    assert "left alone: it isn't as it was shown (another run was at it)" in text
+    assert "Result: 1 left alone, 1 reactivated." in text
+    assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
+
+
+def test_switched_on_while_it_waits(acted, account, aws, home):
+    def owner():
+        account.set_status("ana", 2, "Active")
+
+    args = keyrot("reactivate", acted.out, "--user", "ana")
+    code, text = asked(args, aws.env(home=home), owner)
+    assert code == 1
+    assert "left alone: it isn't as it was shown (the key is Active already)" in text
+    assert len(acted.outcomes("p")) == 2
+
+
+def test_run_disables_a_key_while_it_waits(acted, account, aws, home, run_custodian, run_in):
+    """It was seen Active; that old look mustn't outrank what the run does."""
+    account.set_status("ben", 2, "Active")
+
+    def daily_run():
+        account.generate_report()
+        done = run_custodian(POLICIES, out=acted.out)
+        assert done.code == 0, done.text
+        assert account.status("ben", 2) == "Inactive"
+
+    code, text = asked(keyrot("reactivate", acted.out), aws.env(home=home), daily_run)
+    assert code == 1
+    assert "user ben" in text
+    done = run_in(keyrot("reactivate", acted.out, "--yes"))
+    assert done.code == 0, done.text
+    assert account.status("ben", 2) == "Active"
+
+
+def test_name_that_was_given_away_again(account, aws, run_custodian, run_in):
+    account.add_user("ana", FRESH, OLD)
+    acted = run_custodian(POLICIES)
+    account.backend.update_user("ana", None, "anna")
+    for key in account.backend.users["anna"].access_keys:
+        key.user_name = "anna"  # moto forgets them
+    account.add_user("ana", FRESH, Key(300))
+    account.generate_report()
+    run_custodian(POLICIES, "--cache-period", "0", out=acted.out)
+    assert account.status("ana", 2) == account.status("anna", 2) == "Inactive"
+    done = run_in(keyrot("reactivate", acted.out, "--yes"))
+    assert done.code == 0, done.text
+    assert done.lines("anna", "the user was ana")
+    assert account.status("ana", 2) == account.status("anna", 2) == "Active"
+
+
+@pytest.mark.parametrize("minutes", [-3, 3])
+def test_clock_that_is_minutes_off(acted, account, run_custodian, run_in, minutes):
+    args = keyrot("reactivate", acted.out, "--yes")
+    assert run_in(args).code == 0
+    file = acted.folder("p") / "keyrot-outcomes.jsonl"
+    lines = acted.outcomes("p")
+    for line in lines[2:]:
+        time = datetime.fromisoformat(line["time"]) + timedelta(minutes=minutes)
+        line["time"] = time.isoformat(timespec="milliseconds")
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if minutes > 0:  # the run, whose clock is right, disables them again
+        assert run_custodian(POLICIES, out=acted.out).code == 0
+        assert account.status("ana", 2) == "Inactive"
+    else:
+        account.set_status("ana", 2, "Inactive")
+    done = run_in(args)
+    assert done.code == 0, done.text
+    assert account.status("ana", 2) == ("Active" if minutes > 0 else "Inactive")
+
+
+def test_damaged_outcomes_are_told_and_stop_nothing(acted, account, run_in):
+    file = acted.folder("p") / "keyrot-outcomes.jsonl"
+    ana, ben = sorted(acted.outcomes("p"), key=lambda line: line["user"])
+    intents = acted.folder("p") / "keyrot-intents.jsonl"
+    intents.unlink()
+    file.write_text(json.dumps(ana)[:90] + "\n" + json.dumps(ben) + "\n")
+    done = run_in(keyrot("reactivate", acted.out, "--yes"))
+    assert done.code == 1
+    assert done.lines(f"{file}: 1 line can't be read (the first is line 1)", "is lost", "restore")
+    assert done.lines("Result: 1 reactivated.")
+    assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
+
+
+def test_copy_of_a_bucket_is_to_be_copied_back(acted, run_in):
+    folder = acted.folder("p")
+    for name in ("outcomes", "intents"):
+        file = folder / f"keyrot-{name}.jsonl"
+        (folder / f"keyrot-{name}-1f.jsonl.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    done = run_in(keyrot("reactivate", acted.out, "--yes"))
+    assert done.code == 0, done.text
+    assert done.lines("bucket's copy", f"aws s3 sync {acted.out} s3://")
+
+
+def test_accounts_are_gone_through_side_by_side(aws, tmp_path, run_in):
+    """Each waits for the other at its role; meanwhile a line tells how far it is."""
+    ids = ("111111111111", "222222222222")
+    lines = []
+    for account_id in ids:
+        account = aws.account(account_id)
+        account.add_role("c7n-keyrot")
+        account.add_user("ana", FRESH, OLD)
+        account.set_status("ana", 2, "Inactive")
+        lines.append(
+            {
+                "time": "2026-05-01T10:00:00.000+00:00",
+                "account_id": account_id,
+                "policy": "p",
+                "run": "r",
+                "action": "disable-access-key",
+                "user": "ana",
+                "slot": 2,
+                "access_key_id": account.key_id("ana", 2),
+                "outcome": "disabled",
+                "reason": "",
+            }
+        )
+    (tmp_path / "keyrot-outcomes.jsonl").write_text("".join(f"{json.dumps(x)}\n" for x in lines))
+    both = threading.Barrier(2)
+
+    def wait(call):
+        both.wait(30)
+        sleep(2.5)
+
+    aws.before("sts.AssumeRole", wait, times=2)
+    accounts = {"accounts": [{"account_id": one, "role": "c7n-keyrot"} for one in ids]}
+    file = as_file(accounts, tmp_path)
+    done = run_in(keyrot("reactivate", tmp_path, "--yes", "--accounts", file))
+    assert done.code == 0, done.text
+    assert done.lines("accounts: 0 of 2")
+    assert [aws.account(one).status("ana", 2) for one in ids] == ["Active"] * 2

@@ -90,6 +90,8 @@ WHOLE = json.dumps(asdict(LINE)).encode()
         (b'{"time": "now"}\n', 0),
         (b"\xff\xfe\x00\n", 0),
         (b"\x00" * 4096, 0),
+        (b"[" * 100_000 + b"\n", 0),
+        (b'{"time": "now", "extra": 1}\n', 0),
     ],
 )
 def test_a_torn_line_costs_itself_and_no_other(tmp_path: Path, before: bytes, kept: int) -> None:
@@ -99,6 +101,17 @@ def test_a_torn_line_costs_itself_and_no_other(tmp_path: Path, before: bytes, ke
     outcomes.append(path, other)
     assert path.read_bytes().startswith(before)
     assert list(outcomes.read(path)) == [LINE] * kept + [other]
+
+
+@pytest.mark.parametrize("field", list(asdict(LINE)))
+@pytest.mark.parametrize("value", [None, 5, 5.5, True, "2", [], {}])
+def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: Any) -> None:
+    path = tmp_path / outcomes.FILE
+    path.write_text(json.dumps({**asdict(LINE), field: value}) + "\n")
+    right: tuple[type, ...] = (str,)
+    if field in ("slot", "access_key_id"):
+        right = (int if field == "slot" else str, type(None))
+    assert len(list(outcomes.read(path))) == (type(value) in right)
 
 
 WRITER = """
