@@ -69,6 +69,23 @@ def test_of_columns_of_one_name_the_last_one_counts() -> None:
     assert rows["ana"].arn.endswith(":user/ana")
 
 
+def test_without_its_column_a_user_has_no_date() -> None:
+    """None of the other columns is taken for it, though a date stands in all that may have one."""
+    names = [
+        "user",
+        "access_key_1_last_rotated",
+        "arn",
+        *NAMES[2:3],
+        *NAMES[4:],
+        "password_changed",
+    ]
+    first, arn, *rest = row("ana")
+    fields = (first, MADE, arn, rest[0], *rest[2:], MADE)
+    (ana,) = parse(text(fields, names=names), NOW).rows.values()
+    assert ana.created is None
+    assert ana.slots[0].last_rotated is not None
+
+
 def test_both_slots_tell_of_their_last_use() -> None:
     found = parse(text(row()), NOW).rows["ana"].slots
     assert [(s.last_used_region, s.last_used_service) for s in found] == [
@@ -301,8 +318,9 @@ def test_a_reminder_that_is_not_due_costs_no_call(iam: Any, custodian: Any) -> N
     assert iam.calls.keys() == {"GenerateCredentialReport", "GetCredentialReport"}
 
 
+@pytest.mark.parametrize("order", [1, -1])
 def test_behind_a_user_whose_tags_cannot_be_read_the_exempt_stay_exempt(
-    iam: Any, custodian: Any
+    iam: Any, custodian: Any, order: int
 ) -> None:
     for name in ("ana", "bob", "cleo", "dan"):
         iam.add(name, NEW, OLD, {"keyrot-exempt-until": "2999-01-01"})
@@ -317,13 +335,82 @@ def test_behind_a_user_whose_tags_cannot_be_read_the_exempt_stay_exempt(
         return get_user(UserName)
 
     iam.get_user = answer
-    filters = [STALE, {"not": ["rotation-exempt"]}]
+    filters = [STALE, {"not": ["rotation-exempt"]}][::order]
     with pytest.raises(PolicyExecutionError) as caught:
         custodian.run(filters, [DISABLE], source="describe")
     assert str(caught.value) == (
         "user 'ana': user and tags not read, iam:GetUser is denied (AccessDenied)"
     )
     assert iam.changed == []
+
+
+def test_who_has_no_tag_at_all_has_none_in_the_notice(iam: Any, custodian: Any) -> None:
+    """IAM leaves the list out then."""
+    iam.add("ana", NEW, OLD)
+    del iam.users["ana"]["Tags"]
+    (ana,) = custodian.run([STALE, {"not": ["rotation-exempt"]}])
+    assert ana["Tags"] == []
+
+
+def test_another_user_of_the_name_is_no_warning(iam: Any, custodian: Any, caplog: Any) -> None:
+    caplog.set_level(logging.INFO, "custodian.keyrot")
+    iam.add("ana", NEW, OLD)
+    iam.users["ana"]["CreateDate"] += timedelta(seconds=1)
+    assert custodian.run([STALE], [DISABLE]) == []
+    (record,) = [record for record in caplog.records if "another one" in record.message]
+    assert record.levelno == logging.INFO
+
+
+GONE = "the key or its user is gone meanwhile"
+UPDATE = "user 'ana': key ana-2: iam:UpdateAccessKey"
+UNSURE = outcomes.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("lost", "then", "outcome", "reason", "words"),
+    [
+        # What the last try was told, what the look finds; what is recorded, and how the run ends.
+        ("AccessDenied", "Active", "denied", "AccessDenied", "is denied (AccessDenied)"),
+        ("ServiceFailure", "Active", "failed", "ServiceFailure", "failed (ServiceFailure)"),
+        (
+            "AccessDenied",
+            "ExpiredToken",
+            "failed",
+            f"{UNSURE} (AccessDenied)",
+            f"is denied (AccessDenied); {UNSURE}",
+        ),
+        ("NoSuchEntity", "NoSuchEntity", "gone", GONE, None),
+        ("ServiceFailure", "gone", "gone", GONE, None),
+    ],
+)
+def test_what_became_of_a_key_whose_first_try_got_no_answer(
+    iam: Any,
+    custodian: Any,
+    lost: str,
+    then: str,
+    outcome: str,
+    reason: str,
+    words: str | None,
+) -> None:
+    iam.add("ana", NEW, OLD)
+
+    def update(**arguments: Any) -> None:
+        if then == "gone":
+            iam.keys["ana"].pop()
+        elif then != "Active":
+            iam.errors["ListAccessKeys", "ana"] = then
+        answer: Any = {"Error": {"Code": lost}, "ResponseMetadata": {"RetryAttempts": 1}}
+        raise ClientError(answer, "UpdateAccessKey")
+
+    iam.update_access_key = update
+    if words:
+        with pytest.raises(PolicyExecutionError) as caught:
+            custodian.run([STALE], [DISABLE])
+        assert str(caught.value) == f"{UPDATE} {words}"
+    else:
+        custodian.run([STALE], [DISABLE])
+    (line,) = lines_of(custodian)
+    assert (line.outcome, line.reason) == (outcome, reason)
 
 
 def test_words_about_users_left_alone(iam: Any, custodian: Any, told: Any) -> None:
