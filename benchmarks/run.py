@@ -62,13 +62,13 @@ STOCK_ACTING = custodian("stock, acting", HERE / "policies" / "stock.yml", act=T
 class Size:
     """How much is measured: the worlds of the issue, or tiny ones."""
 
-    rounds: int = 7
+    rounds: int = 5
     slow_rounds: int = 2  # of what takes over ten seconds
     small: int = 1000
     large: int = 5000
     between: tuple[int, ...] = (100,)
     find: int = 200
-    fast_rounds: int = 25  # of runs of a second, where hundredths count
+    fast_rounds: int = 21  # of runs of a second, where hundredths count
     starts: int = 300  # pairs of interpreter starts
     versions: int = 25  # pairs of `custodian version`
     throttled: tuple[int, int] = (500, 100)

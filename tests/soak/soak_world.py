@@ -157,7 +157,7 @@ class Iam:
         path = self.random.choice(["/", "/", "/team/", '/a<b>&"c/'])
         # No two users are of one second: those nothing tells apart once they exchange names.
         self.number += 1
-        created = self.now.replace(microsecond=0) - self.number * SECOND
+        created = START - 1000 * DAY + self.number * SECOND
         self.users[name] = User(name, path, created)
         return self.users[name]
 
@@ -528,17 +528,21 @@ def user_renamed(iam: Iam) -> None:
             key.user = new
 
 
+def keys_of_one_second(iam: Iam) -> None:
+    """A script makes a key for each of two users."""
+    users = [user for user in iam.users.values() if len(user.slots) < 2]
+    if len(users) > 1:
+        for user in iam.random.sample(users, 2):
+            iam.add_key(
+                user, iam.random.choice([slot for slot in (1, 2) if slot not in user.slots])
+            )
+
+
 def names_exchanged(iam: Iam) -> None:
-    """And one script made a key for each in one second, so that dates alone would mislead."""
+    """Dates alone would mislead where both have keys of one second."""
     if len(iam.users) < 2:
         return
     one, two = iam.random.sample(list(iam.users.values()), 2)
-    long_ago = iam.now - iam.random.choice([91, 200]) * DAY
-    for user in (one, two):
-        free = [slot for slot in (1, 2) if slot not in user.slots]
-        if free:
-            iam.add_key(user, iam.random.choice(free), long_ago)
-    iam.make_report()
     one.name, two.name = two.name, one.name
     for user in (one, two):
         iam.users[user.name] = user
@@ -605,6 +609,7 @@ EVENTS: tuple[Callable[[Iam], None], ...] = (
     user_recreated,
     user_created,
     user_renamed,
+    keys_of_one_second,
     names_exchanged,
     tag_set,
     tag_set,
