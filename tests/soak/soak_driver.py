@@ -219,8 +219,11 @@ class World:
                 world.iam.killed = True
                 world.torn += 1
                 text = json.dumps(vars(line))
-                half = text[: len(text) // 2]
-                world.lost += line.outcome == "skipped" or f'"run": "{line.run}"' not in half
+                # A shorter piece of a skipped line may begin as an intent of the same run does, and
+                # then nobody can tell whether it is lost.
+                skipped = line.outcome == "skipped"
+                half = text[: text.index('"outcome"') if skipped else len(text) // 2]
+                world.lost += skipped or f'"run": "{line.run}"' not in half
                 with path.open("a") as file:
                     if file.tell() and not path.read_bytes().endswith(b"\n"):
                         file.write("\n")
