@@ -25,7 +25,7 @@ help:
 	@echo 'make lint    ruff and mypy'
 	@echo 'make format  ruff, writing'
 	@echo 'make wheel   the wheel, in dist/'
-	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (40 minutes)'
+	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
 	@echo 'make soak    the model-based test, 100,000 cases'
 	@echo 'make mutation  the mutation check of what decides which key is meant'
 	@echo 'make audit   pip-audit and bandit'
@@ -66,7 +66,7 @@ dist: .venv/tools
 
 .PHONY: bench
 bench: .venv/installed
-	@echo '== Measuring (40 minutes; on an idle machine only)'
+	@echo '== Measuring (half an hour; on an idle machine only)'
 	$(BIN)/python benchmarks/run.py
 
 .PHONY: soak

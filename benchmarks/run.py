@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the pack against stock Custodian and a plain script, and writes RESULTS.md.
 
-    python benchmarks/run.py            # about 40 minutes; with c7n-keyrot and c7n-org installed
+    python benchmarks/run.py            # about half an hour; with c7n-keyrot and c7n-org installed
     python benchmarks/run.py --quick    # tiny worlds, to try the benchmarks themselves; to stdout
 
 Everything runs as whole processes against the embedded AWS in another process, which takes 30 ms
