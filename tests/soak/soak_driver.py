@@ -558,6 +558,8 @@ class World:
                 continue
             if line["outcome"] == "disabled":
                 key.unsure, key.unseen = False, key.by != "tool"
+            elif line["outcome"] == "denied" and line["action"] != "disable-access-key":
+                continue  # it was inactive; whose work that is, is as unknown as before
             elif line["outcome"] in ("denied", "reactivated", "gone"):
                 key.unsure = key.unseen = False
             elif line["outcome"] == "failed":
