@@ -158,6 +158,7 @@ def test_credentials_that_expire_half_way_leave_the_rest_for_the_next_run(
     mends(before)
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("answer_lost", [False, True])
 def test_lost_answer_is_looked_up(aws, account, wanted, run_custodian, mends, answer_lost):
     """A connection that breaks leaves open whether the key is disabled: the outcome says it."""

@@ -304,6 +304,7 @@ def test_killed_between_the_call_and_its_outcome_it_undoes_no_later_decision(
     assert account.status("ana", 2) == "Active"
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("fault", "code", "outcome", "words", "after"),
     [
