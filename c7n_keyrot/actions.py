@@ -19,7 +19,7 @@ from c7n_keyrot.credential_report import DENIED
 from c7n_keyrot.filters import check_mode, invalid, stale_filters
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS
 from c7n_keyrot.outcomes import Outcome
-from c7n_keyrot.policy_run import OutageError, PolicyRun, code, explain, log
+from c7n_keyrot.policy_run import OutageError, PolicyRun, answer_lost, code, explain, log
 from c7n_keyrot.rotation import Identified
 
 
@@ -119,8 +119,8 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         try:
             return self.act(name, key_id)
         except ClientError as error:
-            if _metadata(error, "HTTPStatusCode") >= 500 or _metadata(error, "RetryAttempts"):
-                raise  # it may have taken effect, or a try before it whose answer was lost
+            if answer_lost(error):
+                raise
             reason = code(error)
             if reason == "NoSuchEntity":
                 return outcomes.GONE, GONE
@@ -198,11 +198,6 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             f"({self.run.unwritable})"
         )
         return False
-
-
-def _metadata(error: ClientError, name: str) -> int:
-    metadata: dict[str, Any] = dict(error.response.get("ResponseMetadata", {}))
-    return int(metadata.get(name, 0))
 
 
 def _now() -> str:

@@ -380,10 +380,8 @@ class PolicyRun:
         self.begin()
         # The in-memory cache hands the same users to the next policy: annotations of ours mustn't
         # get there, nor those of the policy before come here.
-        resources = [dict(user) for user in resources]
-        for user in resources:
-            for annotation in (RECORDS, MATCHED_KEYS, LIVE_KEYS):
-                user.pop(annotation, None)
+        ours = {RECORDS, MATCHED_KEYS, LIVE_KEYS}
+        resources = [{k: v for k, v in user.items() if k not in ours} for user in resources]
         filters = self.manager.filters
         with watching(filters) as passed:
             selected = original(resources, event)
@@ -413,6 +411,14 @@ def code(error: Exception | None) -> str:
     if isinstance(error, ClientError):
         return str(error.response["Error"]["Code"])
     return type(error).__name__
+
+
+def answer_lost(error: Exception) -> bool:
+    """Tell whether a call that ended so may have taken effect, in its last try or in one before."""
+    if not isinstance(error, ClientError):
+        return True
+    answer: dict[str, Any] = dict(error.response.get("ResponseMetadata", {}))
+    return bool(answer.get("HTTPStatusCode", 0) >= 500 or answer.get("RetryAttempts"))
 
 
 def explain(error: Exception | None) -> str:

@@ -37,7 +37,7 @@ from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.credential_report import DENIED
 from c7n_keyrot.outcomes import Outcome
-from c7n_keyrot.policy_run import WORKERS, code, explain
+from c7n_keyrot.policy_run import WORKERS, answer_lost, code, explain
 
 ACTION = "reactivate"
 # Beside a plain file a bucket's copies: one file a run, compressed.
@@ -98,7 +98,6 @@ class Finding:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "reactivate",
-        help="switch on again the keys that the pack disabled",
         description="Switches on again the keys that disable-access-key switched off last, by the "
         "outcomes in OUTPUT_DIR. It shows them, and asks, before it does anything.",
         epilog="The next run disables a stale key again, unless its user is exempt.",
@@ -745,7 +744,7 @@ def _switch_on(finding: Finding) -> Finding:
         client.update_access_key(UserName=finding.user, AccessKeyId=key_id, Status="Active")
     except (BotoCoreError, ClientError) as error:
         outcome, reason = _failure(error)
-        if not _lost(error):
+        if not answer_lost(error):
             return replace(finding, outcome=outcome, reason=reason)
         try:
             status = _statuses(client, finding.user).get(key_id)
@@ -760,14 +759,6 @@ def _switch_on(finding: Finding) -> Finding:
             reason += "; the key is still Inactive"
         return replace(finding, outcome=outcome, reason=reason)
     return finding
-
-
-def _lost(error: BotoCoreError | ClientError) -> bool:
-    """Tell whether a call that ended so may have taken effect, in its first try or a later one."""
-    if not isinstance(error, ClientError):
-        return True
-    answer: dict[str, Any] = dict(error.response.get("ResponseMetadata", {}))
-    return bool(answer.get("HTTPStatusCode", 0) >= 500 or answer.get("RetryAttempts"))
 
 
 def _bad(findings: Sequence[Finding]) -> bool:
