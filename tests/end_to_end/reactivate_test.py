@@ -48,24 +48,34 @@ def acted(account, run_custodian):
     return done
 
 
-def at_a_terminal(args, env, answer):
-    """Run a command with its input at a terminal: (exit code, what it wrote)."""
+def at_a_terminal(args, env, answer="yes\n", meanwhile=lambda: None):
+    """Run a command at a terminal, and answer once it asks: (exit code, what it wrote).
+
+    :param meanwhile: what happens while it waits for the answer.
+    """
     master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [str(arg) for arg in args],
+        env=env,
+        stdin=slave,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
+        text = ""
+        while "Type yes: " not in text:
+            more = process.stdout.read(1)
+            assert more, text
+            text += more
+        meanwhile()
         os.write(master, answer.encode())
-        process = subprocess.run(
-            [str(arg) for arg in args],
-            env=env,
-            stdin=slave,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-        )
+        text += process.communicate(timeout=60)[0]
     finally:
+        process.kill()
         os.close(master)
         os.close(slave)
-    return process.returncode, process.stdout
+    return process.returncode, text
 
 
 def test_there_and_back_again(acted, account, run_in):
@@ -346,33 +356,6 @@ def test_lost_answer_that_cannot_be_looked_up_is_doubt(acted, account, aws, run_
     assert account.status("ana", 2) == "Inactive"
 
 
-def asked(args, env, meanwhile):
-    """Run a command at a terminal; while it waits for its answer, something happens; then yes."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [str(arg) for arg in args],
-        env=env,
-        stdin=slave,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        text = ""
-        while "Type yes: " not in text:
-            more = process.stdout.read(1)
-            assert more, text
-            text += more
-        meanwhile()
-        os.write(master, b"yes\n")
-        text += process.communicate(timeout=60)[0]
-    finally:
-        process.kill()
-        os.close(master)
-        os.close(slave)
-    return process.returncode, text
-
-
 def test_switched_off_on_purpose_while_it_waits(acted, account, aws, home, run_in):
     """A second admin was faster, and the key was switched off on purpose."""
 
@@ -381,7 +364,9 @@ def test_switched_off_on_purpose_while_it_waits(acted, account, aws, home, run_i
         assert done.code == 0, done.text
         account.set_status("ana", 2, "Inactive")
 
-    code, text = asked(keyrot("reactivate", acted.out), aws.env(home=home), second_admin)
+    code, text = at_a_terminal(
+        keyrot("reactivate", acted.out), aws.env(home=home), meanwhile=second_admin
+    )
     assert code == 1
     assert "left alone: it isn't as it was shown (another run was at it)" in text
     assert "Result: 1 left alone, 1 reactivated." in text
@@ -393,7 +378,7 @@ def test_switched_on_while_it_waits(acted, account, aws, home):
         account.set_status("ana", 2, "Active")
 
     args = keyrot("reactivate", acted.out, "--user", "ana")
-    code, text = asked(args, aws.env(home=home), owner)
+    code, text = at_a_terminal(args, aws.env(home=home), meanwhile=owner)
     assert code == 1
     assert "left alone: it isn't as it was shown (the key is Active already)" in text
     assert len(acted.outcomes("p")) == 2
@@ -409,7 +394,9 @@ def test_run_disables_a_key_while_it_waits(acted, account, aws, home, run_custod
         assert done.code == 0, done.text
         assert account.status("ben", 2) == "Inactive"
 
-    code, text = asked(keyrot("reactivate", acted.out), aws.env(home=home), daily_run)
+    code, text = at_a_terminal(
+        keyrot("reactivate", acted.out), aws.env(home=home), meanwhile=daily_run
+    )
     assert code == 1
     assert "user ben" in text
     done = run_in(keyrot("reactivate", acted.out, "--yes"))

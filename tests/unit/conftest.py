@@ -63,6 +63,8 @@ class Iam:
         self.calls: Counter[str] = Counter()
         # (call, user or key id or "*") -> the error's code
         self.errors: dict[tuple[str, str], str] = {}
+        # User -> code with which GetUser fails once stock's describe has read the user.
+        self.later_errors: dict[str, str] = {}
         self.changed: list[tuple[str, str, str]] = []
         self.lock = threading.Lock()
         self.meta = SimpleNamespace(events=SimpleNamespace(register=lambda *args: None))
@@ -155,7 +157,10 @@ class Iam:
         return self.users[name]
 
     def get_user(self, UserName: str) -> dict[str, Any]:
-        return {"User": copy.deepcopy(self._user("GetUser", UserName))}
+        user = copy.deepcopy(self._user("GetUser", UserName))
+        if UserName in self.later_errors:
+            self.errors["GetUser", UserName] = self.later_errors[UserName]
+        return {"User": user}
 
     def list_access_keys(self, UserName: str) -> dict[str, Any]:
         self._user("ListAccessKeys", UserName)

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 
 NEW, OLD, OLDER = 10, 200, 300
@@ -468,19 +467,6 @@ def test_exempt_users_can_be_listed(iam: Any, custodian: Any) -> None:
     assert custodian.matched(["rotation-exempt"]) == {"ana": []}
 
 
-def fail_the_second_time(iam: Any, **errors: str) -> None:
-    """GetUser fails for these users, once stock's describe has read them."""
-    get_user, seen = iam.get_user, set()
-
-    def answer(UserName: str) -> Any:
-        if UserName in seen and UserName in errors:
-            raise ClientError({"Error": {"Code": errors[UserName]}}, "GetUser")
-        seen.add(UserName)
-        return get_user(UserName)
-
-    iam.get_user = answer
-
-
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 @pytest.mark.parametrize("order", [1, -1])
 def test_who_is_exempted_while_aws_makes_the_report_is_exempt(
@@ -570,7 +556,7 @@ def test_the_next_policy_gets_no_annotations_out_of_the_cache(iam: Any, custodia
 def test_tags_that_cannot_be_read_are_no_permission(iam: Any, custodian: Any, order: int) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
-    fail_the_second_time(iam, ana="Throttling")
+    iam.later_errors["ana"] = "Throttling"
     filters = [stale(), {"not": ["rotation-exempt"]}][::order]
     with pytest.raises(PolicyExecutionError, match="'ana': user and tags not read"):
         custodian.run(filters, ["disable-access-key"], source="describe")

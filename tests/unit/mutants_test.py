@@ -324,17 +324,7 @@ def test_behind_a_user_whose_tags_cannot_be_read_the_exempt_stay_exempt(
 ) -> None:
     for name in ("ana", "bob", "cleo", "dan"):
         iam.add(name, NEW, OLD, {"keyrot-exempt-until": "2999-01-01"})
-    get_user, seen = iam.get_user, set()
-
-    def answer(UserName: str) -> Any:
-        """What stock's describe reads is there; then ana can't be read and bob is gone."""
-        failure = {"ana": "AccessDenied", "bob": "NoSuchEntity"}.get(UserName)
-        if failure and UserName in seen:
-            raise ClientError({"Error": {"Code": failure}}, "GetUser")
-        seen.add(UserName)
-        return get_user(UserName)
-
-    iam.get_user = answer
+    iam.later_errors.update(ana="AccessDenied", bob="NoSuchEntity")
     filters = [STALE, {"not": ["rotation-exempt"]}][::order]
     with pytest.raises(PolicyExecutionError) as caught:
         custodian.run(filters, [DISABLE], source="describe")
