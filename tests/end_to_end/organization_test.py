@@ -15,7 +15,7 @@ import yaml
 from cloudformation import hub, member
 from harness import Finished, PolicyRun, c7n_org, keyrot, run
 
-from demo.aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
+from embedded_aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "policies" / "second-access-key.yml"

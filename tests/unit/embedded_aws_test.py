@@ -20,7 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from demo import world
-from demo.aws import HUB, Account, EmbeddedAws, Key
+from embedded_aws import HUB, Account, EmbeddedAws, Key, seed_bench
 
 MEMBER = "111111111111"
 CONFIG = Config(retries={"total_max_attempts": 1}, read_timeout=30)
@@ -59,7 +59,7 @@ def iam(aws: EmbeddedAws) -> Any:
 @pytest.fixture
 def clock(mocker: Any) -> Any:
     """The clock of the embedded AWS, and of nothing else: it stands still until it is set."""
-    fake = mocker.patch("demo.aws.time", wraps=time)
+    fake = mocker.patch("embedded_aws.clock.time", wraps=time)
     fake.monotonic.return_value = 1000.0
     return fake.monotonic
 
@@ -355,7 +355,7 @@ def test_the_people_are_what_the_table_says(account: Account) -> None:
 
 
 def test_the_benchmark_has_so_many_to_find(account: Account) -> None:
-    find = world.seed_bench(account, 500, 40)
+    find = seed_bench(account, 500, 40)
     assert len(find) == 40
     assert find == account.expected()
     dates = [key.created for key in account.live_keys()]
