@@ -13,13 +13,16 @@ All times are UTC. For the demo, the tests and the benchmarks; not shipped.
 """
 
 from embedded_aws.account import Account, Key, LiveKey
+from embedded_aws.calls import Call
 from embedded_aws.constants import HUB, MEMBER_ROLE, ORGANIZATION_ID, REGION
 from embedded_aws.crowd import seed_bench
-from embedded_aws.faults import Call, Rule
+from embedded_aws.faults import Rule
+from embedded_aws.foreign import FOREIGN, Foreign, cut
 from embedded_aws.permissions import allows
 from embedded_aws.server import EmbeddedAws
 
 __all__ = [
+    "FOREIGN",
     "HUB",
     "MEMBER_ROLE",
     "ORGANIZATION_ID",
@@ -27,9 +30,11 @@ __all__ = [
     "Account",
     "Call",
     "EmbeddedAws",
+    "Foreign",
     "Key",
     "LiveKey",
     "Rule",
     "allows",
+    "cut",
     "seed_bench",
 ]

@@ -12,9 +12,9 @@ from typing import Any
 
 from moto.iam.models import AccessKeyLastUsed
 
+from embedded_aws.calls import Call
 from embedded_aws.clock import naive, shift_dates, utcnow
 from embedded_aws.constants import HUB, MEMBER_ROLE, REGION
-from embedded_aws.faults import Call
 from embedded_aws.report import ReportedAccount
 
 

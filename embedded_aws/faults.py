@@ -1,61 +1,22 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on demand: which calls fail and how, hooks in between, limits, and AWS's own errors."""
+"""Faults on demand: which calls fail and how, hooks in between, limits, listings that lag."""
 
 from __future__ import annotations
 
 import fnmatch
-import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from xml.sax.saxutils import escape
 
+from embedded_aws.calls import Answer, Call, error_answer
 from embedded_aws.clock import monotonic
+from embedded_aws.foreign import Foreign
+from embedded_aws.lag import Lag
 
-# The HTTP status of each error that AWS answers with; everything else is a 400.
-STATUS = {
-    "AccessDenied": 403,
-    "AccessDeniedException": 403,
-    "ExpiredToken": 403,
-    "InvalidClientTokenId": 403,
-    "SignatureDoesNotMatch": 403,
-    "NoSuchEntity": 404,
-    "ReportInProgress": 404,
-    "LimitExceeded": 409,
-    "ReportExpired": 410,
-    "ReportNotPresent": 410,
-    "InternalFailure": 500,
-    "ServiceFailure": 500,
-    "ServiceUnavailable": 503,
-    "RequestLimitExceeded": 503,
-}
-MESSAGES = {
-    "Throttling": "Rate exceeded",
-    "ExpiredToken": "The security token included in the request is expired",
-    "InvalidClientTokenId": "The security token included in the request is invalid.",
-    "ReportInProgress": "Report generation in progress",
-    "ReportExpired": "Report expired",
-    "ReportNotPresent": "Credential report not present",
-}
 # Not errors that AWS answers with, but what a network does to the connection.
 RESET, STALL = "reset", "stall"
-
-# Status line, headers, body.
-Answer = tuple[str, list[tuple[str, str]], bytes]
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call as it arrived. `user` is the IAM user it is about, also where only a key is named."""
-
-    time: float
-    account: str
-    action: str  # iam.GetUser
-    params: dict[str, Any]
-    user: str | None
-    principal: str  # the access key id that signed it
 
 
 @dataclass
@@ -63,7 +24,7 @@ class Rule:
     """An injected fault or a hook. `hits` counts the calls it applied to; stop() ends it."""
 
     action: str  # a pattern: "iam.*"
-    act: str | Callable[[Call], object]  # an error, or the hook to call
+    act: str | Foreign | Callable[[Call], object]  # an error, an answer, or the hook to call
     times: int | None = None  # for so many calls; None: for ever
     skip: int = 0  # after so many that match
     user: str | None = None  # only calls about this IAM user
@@ -113,6 +74,7 @@ class FaultInjection:
         self._after: list[Rule] = []
         self._limit: tuple[str, float] | None = None
         self._buckets: dict[str, tuple[float, float]] = {}
+        self._lag = Lag()
 
     def fail(
         self, action: str, error: str = "Throttling", times: int | None = None, **which: Any
@@ -125,6 +87,41 @@ class FaultInjection:
         rule = Rule(action, error, times, **which)
         self._faults.append(rule)
         return rule
+
+    def answer(
+        self,
+        action: str,
+        answer: Foreign | bytes,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        times: int | None = None,
+        late: bool = False,
+        **which: Any,
+    ) -> Rule:
+        """Answer matching calls with something that isn't AWS's, such as a proxy's page.
+
+        answer: one of those in ``embedded_aws.foreign``, or the bytes of a body;
+        status, headers: in place of its own; late: carry the call out first;
+        action, times, which: as for fail().
+        """
+        foreign = answer if isinstance(answer, Foreign) else Foreign(answer)
+        foreign = replace(
+            foreign,
+            status=foreign.status if status is None else status,
+            headers=foreign.headers if headers is None else headers,
+        )
+        rule = Rule(action, foreign, times, late=late or foreign.late, **which)
+        self._faults.append(rule)
+        return rule
+
+    def lag(self, seconds: float, account: str | None = None) -> None:
+        """Let ListAccessKeys show what was true so many seconds ago, as IAM's listings do.
+
+        It is behind the calls that create, update or delete a key; they themselves act at once.
+        What a test changes without a call shows at once, unless such a call came just before.
+        account: only in this one; by default in all.
+        """
+        self._lag.set(seconds, account)
 
     def before(
         self,
@@ -156,12 +153,17 @@ class FaultInjection:
         self._buckets.clear()
 
     def heal(self) -> None:
-        """End all faults, hooks and limits."""
+        """End all faults, hooks, limits and lags."""
         self._faults, self._before, self._after, self._limit = [], [], [], None
+        self._lag.end()
 
     # The server's side
 
-    def _fault(self, environ: dict[str, Any], call: Call, fault: Rule) -> Answer:
+    def _fault(
+        self, environ: dict[str, Any], call: Call, fault: Rule, real: Answer | None = None
+    ) -> Answer:
+        if isinstance(fault.act, Foreign):
+            return fault.act.answer(real)
         if fault.act == STALL:
             self.closing.wait(fault.seconds)
         if fault.act in (RESET, STALL):
@@ -178,34 +180,3 @@ class FaultInjection:
             tokens = min(max(rate, 1.0), tokens + (now - last) * rate)
             self._buckets[call.account] = (max(tokens - 1, 0.0) if tokens >= 1 else tokens, now)
             return tokens < 1
-
-
-def error_answer(
-    environ: Mapping[str, Any],
-    call: Call,
-    code: str,
-    status: int | None = None,
-    message: str | None = None,
-) -> Answer:
-    """An error as AWS words it, in the protocol of the call."""
-    number = status or STATUS.get(code, 400)
-    text = message or MESSAGES.get(code)
-    if text is None and code.startswith("AccessDenied"):
-        wanted = call.action.replace(".", ":", 1)
-        text = (
-            f"User: arn:aws:iam::{call.account}:user/administrator is not authorized to perform:"
-            f" {wanted} because no identity-based policy allows the {wanted} action"
-        )
-    text = text or f"An injected {code}"
-    reason = {403: "Forbidden", 404: "Not Found", 500: "Internal Server Error"}.get(number, "Error")
-    line = f"{number} {reason}"
-    if "HTTP_X_AMZ_TARGET" in environ:
-        answer = json.dumps({"__type": f"com.amazonaws#{code}", "message": text}).encode()
-        headers = [("Content-Type", "application/x-amz-json-1.0"), ("x-amzn-ErrorType", code)]
-        return line, headers, answer
-    side = "Receiver" if number >= 500 else "Sender"
-    xml = (
-        f"<ErrorResponse><Error><Type>{side}</Type><Code>{escape(code)}</Code>"
-        f"<Message>{escape(text)}</Message></Error><RequestId>0</RequestId></ErrorResponse>"
-    )
-    return line, [("Content-Type", "text/xml")], xml.encode()

@@ -17,20 +17,25 @@ from moto.iam.responses import IamResponse
 
 from embedded_aws.account import Account
 from embedded_aws.clock import utcnow
+from embedded_aws.lag import Lag
 
 
 @contextmanager
-def patched(account_of: Callable[[str], Account]) -> Iterator[None]:
+def patched(account_of: Callable[[str], Account], lag: Lag) -> Iterator[None]:
     """Moto made like AWS until the exit. ``account_of``: an account by its id."""
     # It looks at 90 folders, twice a request: a quarter of the time of a call.
     modules = list(moto.backends.list_of_moto_modules())
     make_key = moto.iam.models.User.create_access_key
+    list_keys = moto.iam.models.IAMBackend.list_access_keys
 
     def create_access_key(user: Any, *args: Any, **kwargs: Any) -> Any:
         taken = {key.slot for key in user.access_keys}
         key = make_key(user, *args, **kwargs)
         key.slot = 2 if 1 in taken else 1
         return key
+
+    def list_access_keys(backend: Any, user_name: str) -> list[Any]:
+        return lag.listed(backend.account_id, user_name, list_keys(backend, user_name))
 
     def generate_credential_report(response: Any) -> ActionResult:
         return ActionResult(account_of(response.current_account).start_report())
@@ -79,6 +84,7 @@ def patched(account_of: Callable[[str], Account]) -> Iterator[None]:
             (moto.backends, "list_of_moto_modules", lambda: modules),
             (moto.iam.models, "utcnow", utcnow),
             (moto.iam.models.User, "create_access_key", create_access_key),
+            (moto.iam.models.IAMBackend, "list_access_keys", list_access_keys),
             *(
                 (IamResponse, method.__name__, method)
                 for method in (

@@ -15,8 +15,8 @@ from typing import Any
 from moto.iam.models import iam_backends
 from moto.sqs.models import sqs_backends
 
+from embedded_aws.calls import Call
 from embedded_aws.constants import ORGANIZATION_ID, REGION
-from embedded_aws.faults import Call
 
 
 def allows(

@@ -13,8 +13,8 @@ from typing import Any
 from moto.iam.exceptions import IAMException
 from moto.iam.models import iam_backends
 
+from embedded_aws.calls import MESSAGES
 from embedded_aws.clock import iso, monotonic, shift_instants, utcnow
-from embedded_aws.faults import MESSAGES
 
 REPORT_COLUMNS = [
     "user",

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from botocore.model import OperationNotFoundError
 from moto.core.base_backend import BackendDict
 from moto.iam.models import get_account_id_from, iam_backends
 from moto.moto_server.werkzeug_app import (
@@ -35,8 +36,9 @@ from werkzeug.serving import make_server
 
 from embedded_aws import moto_patches
 from embedded_aws.account import Account
+from embedded_aws.calls import Answer, Call, error_answer
 from embedded_aws.constants import HUB, ORGANIZATION_ID, REGION
-from embedded_aws.faults import Answer, Call, FaultInjection, error_answer
+from embedded_aws.faults import FaultInjection
 from embedded_aws.permissions import Permissions, queue_of
 
 _open = threading.Lock()
@@ -80,7 +82,7 @@ class EmbeddedAws(FaultInjection):
         try:
             BackendDict.reset()
             self._stack.callback(BackendDict.reset)
-            self._stack.enter_context(moto_patches.patched(self.account))
+            self._stack.enter_context(moto_patches.patched(self.account, self._lag))
             self._start()
         except BaseException:
             self._stack.close()
@@ -155,6 +157,13 @@ class EmbeddedAws(FaultInjection):
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
         }
 
+    @property
+    def secrets(self) -> list[str]:
+        """Every secret that AssumeRole has handed out: to be looked for where none may be."""
+        with self.lock:
+            roles = [role for b in sts_backends.values() for role in b["aws"].assumed_roles]
+        return [secret for r in roles for secret in (r.secret_access_key, r.session_token)]
+
     # Calls
 
     def reset_calls(self) -> None:
@@ -205,6 +214,7 @@ class EmbeddedAws(FaultInjection):
         with self.lock:
             for account in self.accounts:
                 account.shift(timedelta(days=days))
+            self._lag.catch_up()
 
     def enforce(self, on: bool = True) -> None:
         """Hold roles to their policies, and AssumeRole to the role's trust (external id included).
@@ -238,7 +248,9 @@ class EmbeddedAws(FaultInjection):
             status, headers, answer = error_answer(
                 environ, call, "InternalFailure", message=repr(error)
             )
-        start_response(status, [*headers, ("Content-Length", str(len(answer)))])
+        if not any(name.lower() == "content-length" for name, _ in headers):
+            headers = [*headers, ("Content-Length", str(len(answer)))]
+        start_response(status, headers)
         return [answer]
 
     def _read(self, environ: dict[str, Any], body: bytes) -> Call:
@@ -273,12 +285,13 @@ class EmbeddedAws(FaultInjection):
                 hook.act(call)  # type: ignore[operator]
         denied = self._permissions.denied(call)
         if denied:
-            return error_answer(environ, call, "AccessDenied", message=denied)
-        answer = self._ask_moto(environ, call)
-        for hook in self._after:
-            if hook.take(call):
-                hook.act(call)  # type: ignore[operator]
-        return self._fault(environ, call, fault) if fault else answer
+            answer = error_answer(environ, call, "AccessDenied", message=denied)
+        else:
+            answer = self._ask_moto(environ, call)
+            for hook in self._after:
+                if hook.take(call):
+                    hook.act(call)  # type: ignore[operator]
+        return self._fault(environ, call, fault, answer) if fault else answer
 
     def _ask_moto(self, environ: dict[str, Any], call: Call) -> Answer:
         started: list[Any] = []
@@ -288,9 +301,10 @@ class EmbeddedAws(FaultInjection):
         try:
             # A mailer that waits for messages must not keep all others waiting.
             with nullcontext() if call.action == "sqs.ReceiveMessage" else self.lock:
+                self._lag.note(call)
                 parts = self._moto(environ, lambda *args: started.append(args))
                 body = b"".join(parts)
-        except NotImplementedError:
+        except (NotImplementedError, OperationNotFoundError):
             return error_answer(environ, call, "InvalidAction", message=f"no {call.action} here")
         status, headers = started[0][:2]
         return status, [h for h in headers if h[0].lower() != "content-length"], body
