@@ -162,6 +162,7 @@ class Permissions:
             "aws:PrincipalAccount": call.account,
             "aws:PrincipalArn": role.arn if role else self._principal(call),
             "aws:PrincipalOrgID": ORGANIZATION_ID,
+            "aws:ResourceOrgID": ORGANIZATION_ID,  # all accounts here are of one organization
             "aws:RequestedRegion": REGION,
             "aws:SecureTransport": "true",  # as far as policies are concerned
         }

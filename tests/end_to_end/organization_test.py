@@ -28,13 +28,6 @@ SUFFIX = "-notify-only"
 MARK = "keyrot-disable-on"
 
 
-class Organization(EmbeddedAws):
-    """All accounts are of one organization, so a role's is that of its caller."""
-
-    def _facts(self, call: Any) -> dict[str, str]:
-        return {**super()._facts(call), "aws:ResourceOrgID": ORGANIZATION_ID}
-
-
 class Story:
     """What was run, one after the other, and what each run changed."""
 
@@ -83,7 +76,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    with Organization() as aws:
+    with EmbeddedAws() as aws:
         resources = hub(HUB, ORGANIZATION_ID)
         aws.create_queue(QUEUE, policy=resources["QueuePolicy"]["PolicyDocument"])
         aws.account(HUB).add_role("runner", policy=resources["RunnerPolicy"]["PolicyDocument"])
