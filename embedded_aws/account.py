@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 from moto.iam.models import AccessKeyLastUsed
@@ -16,6 +17,7 @@ from embedded_aws.calls import Call
 from embedded_aws.clock import naive, shift_dates, utcnow
 from embedded_aws.constants import HUB, MEMBER_ROLE, REGION
 from embedded_aws.report import ReportedAccount
+from embedded_aws.stacks import make_stack
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,11 @@ class Account(ReportedAccount):
             document = policy or {"Version": "2012-10-17", "Statement": [statement]}
             role.put_policy("permissions", json.dumps(document))
             return str(role.arn)
+
+    def deploy(self, stack: str, template: Path, **parameters: str) -> dict[str, str]:
+        """Make a CloudFormation stack, or update it; its outputs."""
+        with self.aws.lock:
+            return make_stack(self.id, REGION, stack, template, parameters)
 
     # Time
 

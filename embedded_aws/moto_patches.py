@@ -18,6 +18,7 @@ from moto.iam.responses import IamResponse
 from embedded_aws.account import Account
 from embedded_aws.clock import utcnow
 from embedded_aws.lag import Lag
+from embedded_aws.stacks import STACK_PATCHES
 
 
 @contextmanager
@@ -83,6 +84,7 @@ def patched(account_of: Callable[[str], Account], lag: Lag) -> Iterator[None]:
         for owner, name, value in (
             (moto.backends, "list_of_moto_modules", lambda: modules),
             (moto.iam.models, "utcnow", utcnow),
+            *STACK_PATCHES,
             (moto.iam.models.User, "create_access_key", create_access_key),
             (moto.iam.models.IAMBackend, "list_access_keys", list_access_keys),
             *(

@@ -7,9 +7,12 @@ Only what the pack's roles and queues need; a condition that isn't known here is
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
+from email import message_from_bytes
+from email.utils import parseaddr
 from typing import Any
 
 from moto.iam.models import iam_backends
@@ -97,6 +100,14 @@ def queue_of(call: Call) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
+def _sender(call: Call) -> str:
+    """Return the address that a mail is from; "" for a call that sends none."""
+    if "Source" in call.params:
+        return parseaddr(call.params["Source"])[1]
+    raw = base64.b64decode(call.params.get("RawMessage.Data", ""))
+    return parseaddr(message_from_bytes(raw).get("From", ""))[1]
+
+
 class Permissions:
     """Holds calls to policies: a queue's and, if `enforced`, those of roles."""
 
@@ -109,21 +120,29 @@ class Permissions:
         resource = self._resource(call, queue)
         wanted = call.action.replace(".", ":", 1)
         sentence = f"User: {self._principal(call)} is not authorized to perform: {wanted}"
-        if queue and queue[0] != call.account:
-            found = sqs_backends[queue[0]][REGION].queues.get(queue[1])
-            policy = json.loads(found.policy or "{}") if found else None
-            if policy is not None and not allows([policy], wanted, resource, self._facts(call)):
-                return f"{sentence} on resource: {resource} because no resource-based policy" + (
-                    f" allows the {wanted} action"
-                )
+        facts = self._facts(call)
+        found = sqs_backends[queue[0]][REGION].queues.get(queue[1]) if queue else None
+        of_queue = [json.loads(found.policy or "{}")] if found else []
+        foreign = queue is not None and queue[0] != call.account
+        if foreign and found and not allows(of_queue, wanted, resource, facts):
+            return (
+                f"{sentence} on resource: {resource} because no resource-based policy allows the"
+                f" {wanted} action"
+            )
         if wanted == "sts:AssumeRole" and not self._trusted(call, resource):
             return f"{sentence} on resource: {resource}"
         role = self._role(call)
         if not self.enforced or role is None or wanted == "sts:GetCallerIdentity":
             return None
         documents = [json.loads(document) for document in role.policies.values()]
-        documents += [json.loads(p.document) for p in role.managed_policies.values()]
-        if allows(documents, wanted, resource, self._facts(call)):
+        documents += [
+            json.loads(version.document)
+            for policy in role.managed_policies.values()
+            for version in policy.versions
+            if version.is_default
+        ]
+        # In one account either side may allow, and either may deny.
+        if allows([*documents, *([] if foreign else of_queue)], wanted, resource, facts):
             return None
         return (
             f"{sentence} on resource: {resource} because no identity-based policy allows the"
@@ -166,6 +185,8 @@ class Permissions:
             "aws:RequestedRegion": REGION,
             "aws:SecureTransport": "true",  # as far as policies are concerned
         }
+        if sender := _sender(call):
+            facts["ses:FromAddress"] = sender
         if "ExternalId" in call.params:
             facts["sts:ExternalId"] = call.params["ExternalId"]
         tag = re.compile(r"Tags\.member\.\d+\.Key|TagKeys\.member\.\d+")

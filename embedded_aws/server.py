@@ -34,11 +34,11 @@ from moto.sqs.models import sqs_backends
 from moto.sts.models import sts_backends
 from werkzeug.serving import make_server
 
-from embedded_aws import moto_patches
 from embedded_aws.account import Account
 from embedded_aws.calls import Answer, Call, error_answer
 from embedded_aws.constants import HUB, ORGANIZATION_ID, REGION
 from embedded_aws.faults import FaultInjection
+from embedded_aws.moto_patches import patched
 from embedded_aws.permissions import Permissions, queue_of
 
 _open = threading.Lock()
@@ -82,7 +82,7 @@ class EmbeddedAws(FaultInjection):
         try:
             BackendDict.reset()
             self._stack.callback(BackendDict.reset)
-            self._stack.enter_context(moto_patches.patched(self.account, self._lag))
+            self._stack.enter_context(patched(self.account, self._lag))
             self._start()
         except BaseException:
             self._stack.close()

@@ -22,9 +22,19 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+from cloudformation import DEPLOY, member
 
 from demo import world
-from embedded_aws import FOREIGN, HUB, Account, EmbeddedAws, Key, cut, seed_bench
+from embedded_aws import (
+    FOREIGN,
+    HUB,
+    ORGANIZATION_ID,
+    Account,
+    EmbeddedAws,
+    Key,
+    cut,
+    seed_bench,
+)
 from embedded_aws.foreign import CUT_BEHIND_SECRETS
 
 MEMBER = "111111111111"
@@ -587,6 +597,100 @@ def test_roles_are_held_to_their_policies(aws: EmbeddedAws) -> None:
             refused()
         assert code(error) == "AccessDenied"
     client(aws, "sts").assume_role(RoleArn=arn, RoleSessionName="test", ExternalId="right")
+
+
+def allowed(call: Any, **params: Any) -> bool:
+    """Whether AWS lets it through, whatever comes of it."""
+    try:
+        call(**params)
+    except ClientError as error:
+        return error.response["Error"]["Code"] not in ("AccessDenied", "AccessDeniedException")
+    return True
+
+
+def test_a_role_may_what_the_default_versions_of_its_attached_policies_allow(
+    account: Account, iam: Any
+) -> None:
+    def document(action: str) -> str:
+        statement = {"Effect": "Allow", "Action": action, "Resource": "*"}
+        return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+    account.add_role("r", {"Statement": []})
+    account.aws.enforce()
+    role = client(account.aws, role="r")
+    assert not allowed(role.list_users)
+    made = iam.create_policy(PolicyName="p", PolicyDocument=document("iam:ListUsers"))["Policy"]
+    assert not allowed(role.list_users)
+    iam.attach_role_policy(RoleName="r", PolicyArn=made["Arn"])
+    assert allowed(role.list_users)
+    iam.create_policy_version(
+        PolicyArn=made["Arn"], PolicyDocument=document("iam:ListRoles"), SetAsDefault=True
+    )
+    assert not allowed(role.list_users)
+    assert allowed(role.list_roles)
+
+
+STACK = {"OrganizationId": ORGANIZATION_ID, "FromAddress": "keys@example.com"}
+
+
+def test_roles_of_a_stack_are_held_to_its_policies(account: Account) -> None:
+    """Each may do its own work, and not that of the other."""
+    outputs = account.deploy("hub", DEPLOY / "hub.yml", **STACK)
+    assert outputs["QueueUrl"].endswith("/c7n-keyrot")
+    account.add_role("runner", {"Statement": []})
+    client(account.aws).attach_role_policy(RoleName="runner", PolicyArn=outputs["RunnerPolicyArn"])
+    client(account.aws, "ses").verify_domain_identity(Domain="example.com")
+    account.aws.enforce()
+    queue = {"QueueUrl": outputs["QueueUrl"]}
+
+    def may(role: str) -> set[str]:
+        sqs, ses = (client(account.aws, service, role=role) for service in ("sqs", "ses"))
+        mail = "To: ana@example.com\nSubject: s\n\ntext"
+        calls = {
+            "send": lambda: allowed(sqs.send_message, **queue, MessageBody="x"),
+            "receive": lambda: allowed(sqs.receive_message, **queue),
+            "mail": lambda: allowed(
+                ses.send_raw_email, RawMessage={"Data": f"From: keys@example.com\n{mail}"}
+            ),
+            "mail as another": lambda: allowed(
+                ses.send_raw_email, RawMessage={"Data": f"From: ceo@example.com\n{mail}"}
+            ),
+            "list users": lambda: allowed(client(account.aws, role=role).list_users),
+        }
+        return {name for name, call in calls.items() if call()}
+
+    assert may("runner") == {"send"}
+    assert may("c7n-keyrot-mailer") == {"receive", "mail"}
+
+
+def test_a_stack_is_updated_by_a_condition_of_its_template(account: Account) -> None:
+    account.add_user("alice", Key(1))
+    trusted = {"HubAccountId": HUB, "ExternalId": "right"}
+    account.deploy("member", DEPLOY / "member-role.yml", **trusted)
+    account.aws.enforce()
+    role = client(account.aws, role="c7n-keyrot")
+    key = {"UserName": "alice", "AccessKeyId": account.key_id("alice", 1), "Status": "Inactive"}
+    assert allowed(role.list_access_keys, UserName="alice")
+    assert not allowed(role.update_access_key, **key)
+    account.deploy("member", DEPLOY / "member-role.yml", **trusted, Mode="enforcing")
+    assert allowed(role.update_access_key, **key)
+    assert not allowed(role.tag_user, UserName="alice", Tags=[{"Key": "a", "Value": "b"}])
+
+
+@pytest.mark.parametrize("mode", ["read-only", "enforcing"])
+@pytest.mark.parametrize("example", ["none", "graceful-rollout", "superseded-first"])
+@pytest.mark.parametrize("path", ["", "/break-glass/"])
+def test_stacks_are_what_the_templates_say(
+    account: Account, mode: str, example: str, path: str
+) -> None:
+    """By moto's reading of them, and by that of the tests of deploy/."""
+    given = {"Example": example, "ProtectedPath": path}
+    more = {"HubAccountId": HUB, "ExternalId": "c7n-keyrot-2f6c1d", "Mode": mode}
+    account.deploy("member", DEPLOY / "member-role.yml", **given, **more)
+    (role,) = account.backend.roles.values()
+    wanted = member(HUB, HUB, mode, **given)
+    assert [json.loads(policy) for policy in role.policies.values()] == [wanted["policy"]]
+    assert json.loads(role.assume_role_policy_document) == wanted["trust"]
 
 
 @pytest.mark.parametrize("organization", [False, True])
