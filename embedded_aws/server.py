@@ -30,6 +30,7 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
+from moto.s3.models import s3_backends
 from moto.sqs.models import sqs_backends
 from moto.sts.models import sts_backends
 from werkzeug.serving import make_server
@@ -203,6 +204,18 @@ class EmbeddedAws(FaultInjection):
         with self.lock:
             queue = sqs_backends[account_id][REGION].queues[name]
             return [_decode(message.body) for message in queue._messages]
+
+    # Buckets
+
+    def create_bucket(self, name: str, account_id: str = HUB) -> None:
+        with self.lock:
+            s3_backends[account_id]["aws"].create_bucket(name, REGION)
+
+    def objects(self, bucket: str, account_id: str = HUB) -> dict[str, bytes]:
+        """The bucket's objects by their keys."""
+        with self.lock:
+            keys = s3_backends[account_id]["aws"].get_bucket(bucket).keys
+            return {key: item.value for key, item in keys.items()}
 
     # Time
 
