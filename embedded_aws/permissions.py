@@ -95,7 +95,10 @@ def _holds(operator: str, key: str, values: Any, facts: Mapping[str, str]) -> bo
 
 
 def queue_of(call: Call) -> tuple[str, str] | None:
-    """(account id, name) of the queue that the call is about, by its URL."""
+    """(account id, name) of the queue that the call is about, by its URL or its name."""
+    if call.action == "sqs.GetQueueUrl":
+        owner = call.params.get("QueueOwnerAWSAccountId", call.account)
+        return owner, call.params["QueueName"]
     found = re.search(r"/(\d{12})/([^/]+)$", str(call.params.get("QueueUrl", "")))
     return (found[1], found[2]) if found else None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import moto.cloudformation.models
 import moto.cloudformation.responses
-from moto.cloudformation.models import cloudformation_backends
+from moto.cloudformation.models import StackSet, cloudformation_backends
 from moto.cloudformation.parsing import ResourceMap
 from moto.core.common_models import CloudFormationModel
 from moto.iam.models import Role, iam_backends
@@ -158,11 +158,23 @@ def yaml_tag(loader: Any, tag: str, node: Any) -> Any:
     return {"Condition": node.value} if tag == "!Condition" else _tag(loader, tag, node)
 
 
+_update_stack_set = StackSet.update
+
+
+def update_stack_set(stack_set: StackSet, *args: Any, **kwargs: Any) -> Any:
+    """As moto's, but the stacks of the set are updated as well."""
+    operation = _update_stack_set(stack_set, *args, **kwargs)
+    for instance in stack_set.instances.stack_instances:
+        instance.stack.update(stack_set.template, parameters=stack_set.parameters)
+    return operation
+
+
 # What moto_patches puts in the place of moto's own: (owner, name, value).
 STACK_PATCHES = (
     (Role, "create_from_cloudformation_json", classmethod(create_role)),
     (Role, "update_from_cloudformation_json", classmethod(update_role)),
     (ResourceMap, "build_resource_diff", build_resource_diff),
+    (StackSet, "update", update_stack_set),
     (moto.cloudformation.models, "yaml_tag_constructor", yaml_tag),
     (moto.cloudformation.responses, "yaml_tag_constructor", yaml_tag),
 )
