@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 from cloudformation import hub
 from harness import Finished, c7n_org, custodian, keyrot, run, with_own_addresses
 
+from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.doctor import organization
 from embedded_aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
 from embedded_aws.foreign import CUT_BEHIND_SECRETS, HTML_PAGE
 
@@ -333,6 +336,37 @@ def test_name_that_leaves_the_folder_is_the_cause(
     assert done.lines("FAIL", WEB, "the name '../web' leaves the folder of -s", "fix: give"), (
         done.text
     )
+
+
+def test_readme_makes_names_that_stay_in_the_folder(aws: EmbeddedAws, here: Path) -> None:
+    """Its command that makes accounts.yml, on an organization with names such as people give."""
+    command = re.search(
+        r"(?ms)^ +(c7n-org aws-accounts .*?> accounts\.yml)$", (ROOT / "README.md").read_text()
+    )
+    assert command
+    management = "444444444444"
+    client = boto3.client(
+        "organizations", region_name="us-east-1", endpoint_url=aws.url, **keys_of(aws, management)
+    )
+    client.create_organization()
+    names = ["..", "../evil", "/etc", "Data/Analytics", "Team #1?", "{account_id}", "a: 'b' - c"]
+    for name in names:
+        client.create_account(AccountName=name, Email="a@corp.test")
+    env = {"EXTERNAL_ID": "c7n-keyrot-2f6c1d", "MANAGEMENT": management}
+    made = run(["/bin/sh", "-euc", command[1]], {**aws.env(management, here), **env}, here)
+    assert made.code == 0, made.text
+    accounts = load(here / "accounts.yml")
+    assert len(accounts) == len(names)
+    assert list(organization.entries(accounts, "aws")) == []
+    assert all("/" not in account.name for account in accounts)
+    assert {account.external_id for account in accounts} == {"c7n-keyrot-2f6c1d"}
+    assert all(account.name.endswith(f"-{account.id}") for account in accounts)
+
+
+def keys_of(aws: EmbeddedAws, account_id: str) -> dict[str, str]:
+    given = aws.credentials(account_id)
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    return {name.lower(): given[name] for name in names}
 
 
 def test_error_that_is_not_in_the_log(doctor: Doctor, aws: EmbeddedAws, here: Path) -> None:
