@@ -217,12 +217,12 @@ class EmbeddedAws(FaultInjection):
 
     def create_bucket(self, name: str, account_id: str = HUB) -> None:
         with self.lock:
-            s3_backends[account_id]["aws"].create_bucket(name, REGION)
+            s3_backends[account_id][self.partition.name].create_bucket(name, self.partition.region)
 
     def objects(self, bucket: str, account_id: str = HUB) -> dict[str, bytes]:
         """The bucket's objects by their keys."""
         with self.lock:
-            keys = s3_backends[account_id]["aws"].get_bucket(bucket).keys
+            keys = s3_backends[account_id][self.partition.name].get_bucket(bucket).keys
             return {key: item.value for key, item in keys.items()}
 
     # Time
