@@ -16,9 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-from c7n.output import BlobOutput
+from typing import BinaryIO, cast
 
 try:
     import fcntl
@@ -44,7 +42,6 @@ OUTCOMES = frozenset(
     (DISABLED, DELETED, REACTIVATED, GONE, DENIED, FAILED, SKIPPED, UNKNOWN, INTENDED)
 )
 ACTIONS = frozenset(("disable-access-key", "delete-access-key", "reactivate"))
-
 
 # What an AWS id can be; in a command line neither needs a quote.
 ACCOUNT_ID = re.compile("[0-9]{12}")
@@ -76,15 +73,6 @@ class Outcome:
     access_key_id: str | None
     outcome: str
     reason: str
-
-
-def path_of(context: Any, name: str = FILE) -> Path:
-    """Return where a policy's outcomes (or intents) go: Custodian's output folder."""
-    output = context.output
-    # A bucket is uploaded to after the run, over what an earlier run of the same hour left there.
-    if isinstance(output, BlobOutput):
-        name = name.replace(".", f"-{context.execution_id}.")
-    return Path(output.root_dir, name)
 
 
 def append(path: Path, outcome: Outcome) -> None:

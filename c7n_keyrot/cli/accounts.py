@@ -282,7 +282,7 @@ def take(access: Access, account: Account) -> Access:
 
 def _assume(access: Access, role: str, external_id: str, region: str) -> Access:
     sts = access.client("sts")
-    asked = {"RoleArn": role, "RoleSessionName": SESSION_NAME}
+    asked: dict[str, Any] = {"RoleArn": role, "RoleSessionName": SESSION_NAME}
     if external_id:
         asked["ExternalId"] = external_id
 

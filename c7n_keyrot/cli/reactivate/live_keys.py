@@ -187,12 +187,12 @@ def statuses(access: Access, user: str) -> dict[str, str]:
     :raises CallError: so.
     """
     try:
-        answer = iam.call(access.client("iam"), "list_access_keys", UserName=user)
+        live = iam.live_keys(access.client("iam"), user)
     except CallError as error:
         if error.gone:
             return {}
         raise
-    return {key["AccessKeyId"]: key["Status"] for key in answer["AccessKeyMetadata"]}
+    return {key["AccessKeyId"]: key["Status"] for key in live}
 
 
 def _user_of(access: Access, key_id: str) -> str | None:

@@ -193,7 +193,7 @@ def _update(finding: Finding) -> tuple[str, str]:
         return outcomes.REACTIVATED, ""
     if not lost.lost:
         return failure(lost)
-    was_lost = f"the answer was lost ({lost.code})"
+    was_lost = f"the answer was lost ({lost.reason})"
     last = update()
     if last is None:
         return outcomes.REACTIVATED, was_lost
@@ -208,4 +208,4 @@ def _update(finding: Finding) -> tuple[str, str]:
                 return outcomes.REACTIVATED, was_lost
     except CallError as error:
         last = error
-    return outcomes.UNKNOWN, f"it may have taken effect ({last.code})"
+    return outcomes.UNKNOWN, f"it may have taken effect ({last.reason})"
