@@ -17,7 +17,7 @@ from cloudformation import actions, member
 from harness import custodian, finish, keyrot, kill, start
 
 from demo import world
-from demo.aws import HUB, Key
+from embedded_aws import HUB, Key, seed_bench
 
 PACK = Path(__file__).parents[2] / "policies"
 STALE = "iam-user-second-access-key-stale"
@@ -33,7 +33,7 @@ OFF = ("Active", "Inactive")
 def wanted(aws, account):
     """Ten users with a stale second key, and ten look-alikes. {user: key id}"""
     aws.create_queue(world.QUEUE)
-    found = world.seed_bench(account, 20, find=10)
+    found = seed_bench(account, 20, find=10)
     account.generate_report()
     return found
 
@@ -367,7 +367,7 @@ def test_rows_that_cannot_be_trusted_are_left_alone_and_all_others_are_done(
 def test_account_of_5000_users(aws, account, run_custodian):
     """AWS's limit is 5,000 users an account: those to disable, and no call for anybody else."""
     aws.create_queue(world.QUEUE)
-    wanted = world.seed_bench(account, 5000, find=10)
+    wanted = seed_bench(account, 5000, find=10)
     account.generate_report()
     before = account.snapshot()
     run = run_custodian(PACK)

@@ -3,7 +3,7 @@
 """An IAM in the test's own memory, and policies run on it by Custodian's own machinery.
 
 Fast enough for thousands of runs, and it can answer what no server does. What depends on real
-clients is tested with the embedded AWS (demo/aws.py).
+clients is tested with the embedded AWS (embedded_aws/).
 """
 
 from __future__ import annotations
