@@ -18,10 +18,10 @@ import pytest
 import yaml
 from botocore.config import Config
 from c7n_org import cli as c7n_org
+from demo.aws import HUB, EmbeddedAws
 
 from c7n_keyrot import iam
 from c7n_keyrot.cli import CommandError, accounts, text
-from demo.aws import HUB, EmbeddedAws
 
 MEMBER = "111111111111"
 ROLE = f"arn:aws:iam::{MEMBER}:role/c7n-keyrot"

@@ -87,6 +87,10 @@ def client_error(code: str, status: int) -> ClientError:
     return ClientError(response, "UpdateAccessKey")
 
 
+LOST = client_error("InternalFailure", 500)
+DENIED = client_error("AccessDenied", 403)
+GONE = client_error("NoSuchEntity", 404)
+
 # What comes after the key was disabled at minute 0, and whose work its being inactive is then.
 AFTER = [
     ([], "ours"),
@@ -561,22 +565,25 @@ def test_after_ctrl_c_no_further_key_is_touched(tmp_path, mocker):
 
 
 def test_fault_of_our_own_at_one_key_takes_away_no_other_outcome(tmp_path, mocker, capsys):
-    look, switch = work.look_at_user, work._update
+    look = work.look_at_user
 
     def look_at_user(way, user, keys):
         if keys[0].id == "K2":
             raise RuntimeError("wJalrXUtnFEMI")
         return look(way, user, keys)
 
-    def update(finding):
-        done = switch(finding)
-        if finding.key.id == "K3":
-            raise RuntimeError("wJalrXUtnFEMI")
-        return done
+    def find_out(finding, lost):
+        raise RuntimeError("wJalrXUtnFEMI")
+
+    class LosesAnAnswer(FakeIam):
+        def update_access_key(self, **call):
+            if call["AccessKeyId"] == "K3":
+                raise LOST
+            return super().update_access_key(**call)
 
     mocker.patch.object(work, "look_at_user", look_at_user)
-    mocker.patch.object(work, "_update", update)
-    done = carry_out(tmp_path, FakeIam())
+    mocker.patch.object(work, "_find_out", find_out)
+    done = carry_out(tmp_path, LosesAnAnswer())
     assert {one.key.id: one.outcome for one in done} == {
         "K1": "reactivated",
         "K2": "failed",
@@ -595,9 +602,6 @@ def test_fault_of_our_own_at_one_key_takes_away_no_other_outcome(tmp_path, mocke
     assert "wJalrXUtnFEMI" not in out + err
 
 
-LOST = client_error("InternalFailure", 500)
-DENIED = client_error("AccessDenied", 403)
-GONE = client_error("NoSuchEntity", 404)
 OFF, ON, NO_KEY = "Inactive", "Active", None
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from c7n_keyrot import iam, outcomes
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.reactivate.files import NAMES
-from c7n_keyrot.cli.reactivate.history import REACTIVATE, Key
+from c7n_keyrot.cli.reactivate.history import REACTIVATE, Key, Place
 from c7n_keyrot.cli.reactivate.live_keys import (
     LEFT,
     NOT_FOUND,
@@ -66,36 +66,53 @@ def carry_out(
     """Do it, and record each key as it is done.
 
     :param now: the history as it is after the user's answer.
-    :param tell: called with each finding that the user hasn't seen yet, in their order.
+    :param tell: called with each finding that the user hasn't seen yet.
     :returns: those that were recorded, or left.
     """
     work = _Work({key.place: key for key in now})
     done: list[Finding] = []
-    for finding in findings:
-        iam.renew(finding.access.client("iam"))
-    with ThreadPoolExecutor(iam.WORKERS) as pool:
-        try:
-            for finding, result in zip(findings, pool.map(work.on, findings), strict=True):
-                if result is not None:
-                    done.append(result)
-                    if result.outcome != finding.outcome or result.to_do:
-                        tell(result)  # the others were told before
-        finally:  # at Ctrl-C what hasn't begun doesn't begin
-            pool.shutdown(cancel_futures=True)
+
+    def told(finding: Finding, result: Finding) -> None:
+        done.append(result)
+        if result.outcome != finding.outcome or result.to_do:
+            tell(result)  # the others were told before
+
+    _each(work.on, findings, told)
+    # After all others, so that a fault that stays keeps none of them waiting.
+    _each(work.settle, [finding for finding, _ in work.lost.values()], told)
     for line in work.unwritable:
         print(line, file=sys.stderr)
     return done
 
 
+def _each(
+    function: Callable[[Finding], Finding | None],
+    findings: Sequence[Finding],
+    told: Callable[[Finding, Finding], None],
+) -> None:
+    """Call the function on all findings side by side; what isn't None is told, in their order."""
+    for finding in findings:
+        iam.renew(finding.access.client("iam"))
+    with ThreadPoolExecutor(iam.WORKERS) as pool:
+        try:
+            for finding, result in zip(findings, pool.map(function, findings), strict=True):
+                if result is not None:
+                    told(finding, result)
+        finally:  # at Ctrl-C what hasn't begun doesn't begin
+            pool.shutdown(cancel_futures=True)
+
+
 class _Work:
     """One run of the command; its keys are worked on side by side."""
 
-    def __init__(self, history: dict[tuple[str, str | None], Key]) -> None:
+    def __init__(self, history: dict[Place, Key]) -> None:
         self.history, self.run = history, str(uuid.uuid4())
         self.unwritable: list[str] = []  # once something is in it no further key is touched
+        # Keys at whose call the answer was lost.
+        self.lost: dict[Place, tuple[Finding, CallError]] = {}
 
     def on(self, finding: Finding) -> Finding | None:
-        """Do what is to be done about a key; None where it couldn't be recorded."""
+        """Do what is to be done about a key; None where it isn't done, or couldn't be recorded."""
         try:
             return self._on(finding)
         except Exception as error:  # it takes away no other key's outcome
@@ -120,9 +137,25 @@ class _Work:
             intent = replace(finding, outcome=outcomes.INTENDED)
             if not self._record(intents_file(key), time, intent):
                 return None
-            finding = _switch_on(finding)
+            error = _switch_on(finding)
+            if error and error.lost:
+                self.lost[key.place] = finding, error
+                return None
+            if error:
+                outcome, reason = failure(error)
+                finding = replace(finding, outcome=outcome, reason=reason)
             time = _now()
         return finding if self._record(record_file(key), time, finding) else None
+
+    def settle(self, finding: Finding) -> Finding | None:
+        """Find out what became of a key at whose call the answer was lost, and record it."""
+        _, lost = self.lost[finding.key.place]
+        try:
+            outcome, reason = _find_out(finding, lost)
+        except Exception as error:  # it takes away no other key's outcome
+            outcome, reason = outcomes.UNKNOWN, _fault(error)
+        finding = replace(finding, outcome=outcome, reason=reason)
+        return finding if self._record(record_file(finding.key), _now(), finding) else None
 
     def _record(self, path: Path, time: datetime, finding: Finding) -> bool:
         key, what = finding.key, finding.outcome
@@ -162,50 +195,41 @@ def _fault(error: Exception) -> str:
     return f"c7n-keyrot failed ({type(error).__name__}, a fault of its own: report it)"
 
 
-def _switch_on(finding: Finding) -> Finding:
+def _switch_on(finding: Finding, tries: int = 0) -> CallError | None:
+    """Make the call; returns what it ended with, if not with success."""
     try:
-        outcome, reason = _update(finding)
-    except Exception as error:  # where nobody knows how far it was
-        outcome, reason = outcomes.UNKNOWN, _fault(error)
-    return replace(finding, outcome=outcome, reason=reason)
+        iam.call(
+            finding.access.client("iam"),
+            "update_access_key",
+            tries=tries,
+            UserName=finding.user,
+            AccessKeyId=finding.key.id,
+            Status="Active",
+        )
+    except CallError as error:
+        return error
+    return None
 
 
-def _update(finding: Finding) -> tuple[str, str]:
-    """Make the call, and return outcome and reason.
+def _find_out(finding: Finding, lost: CallError) -> tuple[str, str]:
+    """Return outcome and reason of a call whose answer was lost.
 
-    Where its answer is lost it is made again, since switching on twice is switching on once; then
-    the key is looked at. A listing proves the new status only: the old one may be IAM's lag.
+    It is made again, since switching on twice is switching on once; then the key is looked at. A
+    listing proves the new status only: the old one may be IAM's lag.
     """
-    access, user, key_id = finding.access, finding.user, finding.key.id
-
-    def update() -> CallError | None:
-        client = access.client("iam")
-        try:
-            iam.call(
-                client, "update_access_key", UserName=user, AccessKeyId=key_id, Status="Active"
-            )
-        except CallError as error:
-            return error
-        return None
-
-    lost = update()
-    if lost is None:
-        return outcomes.REACTIVATED, ""
-    if not lost.lost:
-        return failure(lost)
     was_lost = f"the answer was lost ({lost.reason})"
-    last = update()
-    if last is None:
+    error = _switch_on(finding, tries=3)
+    if error is None:
         return outcomes.REACTIVATED, was_lost
-    if last.gone:
-        return failure(last)
+    if error.gone:
+        return failure(error)
     try:
         for _ in patiently():
-            status = statuses(access, user).get(key_id)
+            status = statuses(finding.access, finding.user).get(finding.key.id)
             if status is None:
                 return outcomes.GONE, NOT_FOUND
             if status == "Active":
                 return outcomes.REACTIVATED, was_lost
-    except CallError as error:
-        last = error
-    return outcomes.UNKNOWN, f"it may have taken effect ({last.reason})"
+    except CallError as second:
+        error = second
+    return outcomes.UNKNOWN, f"it may have taken effect ({error.reason})"
