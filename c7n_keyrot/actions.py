@@ -225,7 +225,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         name, key_id = line.user, str(line.access_key_id)
         was_lost = f"the answer was lost ({lost.reason})"
         try:
-            outcome, _ = self.act(name, key_id)
+            outcome, _ = self.act(name, key_id, tries=3)
             if outcome == self.outcome:
                 return outcome, was_lost
             if outcome == outcomes.GONE and self.afterwards is None:
@@ -250,9 +250,10 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         live = iam.live_keys(self.run.client, name)
         return next((key["Status"] for key in live if key["AccessKeyId"] == key_id), None)
 
-    def act(self, name: str, key_id: str) -> tuple[str, str]:
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:
         """Do it to one key; return outcome and reason.
 
+        :param tries: how many at most; 0 for the client's own number.
         :raises CallError: so.
         """
         raise NotImplementedError
@@ -344,10 +345,11 @@ class DisableAccessKey(_KeyAction):
     permissions = ("iam:UpdateAccessKey",)
     status, afterwards, outcome, verb = "Active", "Inactive", outcomes.DISABLED, "disable"
 
-    def act(self, name: str, key_id: str) -> tuple[str, str]:
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:
         iam.call(
             self.run.client,
             "update_access_key",
+            tries=tries,
             UserName=name,
             AccessKeyId=key_id,
             Status="Inactive",
@@ -383,11 +385,12 @@ class DeleteAccessKey(_KeyAction):
     permissions = ("iam:ListAccessKeys", "iam:DeleteAccessKey")
     status, afterwards, outcome, verb = "Inactive", None, outcomes.DELETED, "delete"
 
-    def act(self, name: str, key_id: str) -> tuple[str, str]:
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:
         now = self.live_status(name, key_id)
         if now is None:
             return outcomes.GONE, "the key is gone meanwhile"
         if now != self.status:
             return outcomes.SKIPPED, f"the key is {now} meanwhile, not {self.status}"
-        iam.call(self.run.client, "delete_access_key", UserName=name, AccessKeyId=key_id)
+        key = {"UserName": name, "AccessKeyId": key_id}
+        iam.call(self.run.client, "delete_access_key", tries=tries, **key)
         return self.outcome, ""

@@ -24,7 +24,7 @@ STALE = "iam-user-second-access-key-stale"
 # Seconds; a run gives up sooner than it would for a user.
 QUICK = {"C7N_KEYROT_PATIENCE": "1", "C7N_KEYROT_REPORT_LIMIT": "3"}
 # The same, where a machine that is slow for a second must make no difference.
-LESS_QUICK = {"C7N_KEYROT_PATIENCE": "3"}
+LESS_QUICK = {"C7N_KEYROT_PATIENCE": "3", "C7N_KEYROT_LAG": "1"}
 FRESH, OLD = Key(5), Key(200)
 OFF = ("Active", "Inactive")
 
@@ -78,11 +78,15 @@ def test_permission_that_is_missing_disables_nothing_and_is_named(
     for action in [*actions(ROLE), "sqs:SendMessage"]:
         account.add_role("c7n-keyrot", role_without(action))
         name = action.split(":")[1]
+        # While there is a report, nobody needs this call.
+        if name == "GenerateCredentialReport":
+            account.delete_report()
         flags = ["--cache-period", "0"]  # else the report would be asked for once only
         run = run_custodian(PACK, *flags, role="c7n-keyrot", out=tmp_path / name)
         assert run.code != 0, action
         assert account.changes(before) == {}, action
         assert [line for line in run.lines(name) if "denied" in line.lower()], run.text
+        account.generate_report()
     account.add_role("c7n-keyrot", role_without(None))
     again = run_custodian(PACK, role="c7n-keyrot")
     assert again.code == 0, again.text
@@ -167,7 +171,7 @@ def test_lost_answer_is_looked_up(aws, account, wanted, run_custodian, mends, an
     aws.fail("iam.UpdateAccessKey", "reset", user=user, late=answer_lost)
     run = run_custodian(PACK, env=LESS_QUICK)
     outcome = next(o["outcome"] for o in run.outcomes(STALE) if o["user"] == user)
-    assert (outcome, run.code != 0) == (("disabled", False) if answer_lost else ("failed", True))
+    assert (outcome, run.code != 0) == (("disabled", False) if answer_lost else ("unknown", True))
     assert (account.status(user, 2) == "Inactive") is answer_lost
     mends(before)
 
@@ -188,7 +192,7 @@ def test_lost_answer_is_looked_up_when_another_try_is_answered(
     outcome = next(o for o in run.outcomes(STALE) if o["user"] == user)
     told = ("disabled", "the answer was lost (AccessDenied)")
     if not looked:
-        told = ("failed", "unknown whether it took effect (ExpiredToken)")
+        told = ("unknown", "it may have taken effect (ExpiredToken)")
     assert (outcome["outcome"], outcome["reason"]) == told
     assert (run.code == 0) is looked, run.text
     assert account.status(user, 2) == "Inactive"
