@@ -9,6 +9,7 @@ import io
 import itertools
 import logging
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -546,6 +547,11 @@ def test_reasons_of_outcomes(iam: Any, custodian: Any, told: Any) -> None:
     }
 
 
+def ticks() -> Iterator[str]:
+    """Yield the seconds of an hour."""
+    return (f"2026-11-24T08:{second // 60:02}:{second % 60:02}.000+00:00" for second in range(3600))
+
+
 def server_error(operation: str, status: int, retries: int = 0) -> ClientError:
     answer: Any = {"Error": {"Code": "InternalFailure"}}
     answer["ResponseMetadata"] = {"HTTPStatusCode": status, "RetryAttempts": retries}
@@ -566,7 +572,7 @@ def test_after_a_servers_error_it_is_asked_what_became_of_the_key(
 
     mocker.patch.object(iam, "update_access_key", broken)
     # A clock that ticks at each look, so that a time which isn't renewed is seen.
-    mocker.patch.object(actions, "_now", side_effect=map(str, itertools.count(100)).__next__)
+    mocker.patch.object(actions, "_now", side_effect=ticks().__next__)
     with pytest.raises(PolicyExecutionError, match="'bob'.*InternalFailure"):
         custodian.run([STALE], [DISABLE])
     ana, bob = lines_of(custodian)
@@ -579,7 +585,7 @@ def test_after_a_servers_error_it_is_asked_what_became_of_the_key(
 def test_every_outcome_has_a_time_of_its_own(iam: Any, custodian: Any, mocker: Any) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("twins", OLD, OLD)
-    mocker.patch.object(actions, "_now", side_effect=map(str, itertools.count(100)).__next__)
+    mocker.patch.object(actions, "_now", side_effect=ticks().__next__)
     custodian.run([STALE], [DISABLE])
     (intent,) = lines_of(custodian, outcomes.INTENTS_FILE)
     ana, twins = lines_of(custodian)
