@@ -16,8 +16,9 @@ from c7n.utils import type_schema
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.credential_report import DENIED
-from c7n_keyrot.filters import check_mode, invalid, stale_filters
+from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS
+from c7n_keyrot.options import check_mode, invalid
 from c7n_keyrot.outcomes import Outcome
 from c7n_keyrot.policy_run import OutageError, PolicyRun, answer_lost, code, explain, log
 from c7n_keyrot.rotation import Identified

@@ -278,7 +278,7 @@ class PolicyRun:
             if raw is None or self._age(raw) > max_age:
                 self._connect()[1].renew()
                 raw = credential_report.fetch(self.client, REPORT_LIMIT, self._progress)
-            report = credential_report.parse(raw.content, raw.generated)
+            report = credential_report.parse(raw.content, raw.generated, account)
             if cached is None or raw.generated != cached["generated"]:
                 with cache:
                     cache.save(key, {"content": raw.content, "generated": raw.generated})
