@@ -23,7 +23,6 @@ from c7n_keyrot.options import (
     one_of,
     some_of,
 )
-from c7n_keyrot.policy_run import code, explain
 from c7n_keyrot.rotation import Identified, Verdict, created
 from c7n_keyrot.slots import (
     REPORT_MAX_AGE,
@@ -136,10 +135,10 @@ class StaleAccessKey(SlotFilter):
         kept = [match for match in matched if not match.is_read]
         read = [match for match in matched if match.is_read]
         for match, keep, error in self.run.each("last uses read", self._is_dispensable, read):
-            if error is not None and code(error) == "NoSuchEntity":
+            if error is not None and error.gone:
                 self.run.say(f"user {match.row.user!r}: a key is gone meanwhile", logging.INFO)
             elif error is not None:
-                self.run.hide(match.row.user, f"last use not read, {explain(error)}")
+                self.run.hide(match.row.user, f"last use not read, {error}")
                 match.key, match.identified = None, Identified.UNREAD
                 kept.append(match)
             elif keep:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.aws import HUB, EmbeddedAws
+from embedded_aws import HUB, EmbeddedAws
 
 CHECKOUT = Path(__file__).parents[2]
 OURS = """
