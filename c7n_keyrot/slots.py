@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 
 from c7n.filters import Filter
 
-from c7n_keyrot import rotation
+from c7n_keyrot import records, rotation
 from c7n_keyrot.credential_report import Row, Slot
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, candidates, places
 from c7n_keyrot.options import NUMBER, Option, check_mode, check_options, one_of
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
+from c7n_keyrot.records import KeyRecord
 from c7n_keyrot.rotation import Identified, Verdict, created
 
 REPORT_PERMISSIONS = ("iam:GenerateCredentialReport", "iam:GetCredentialReport")
@@ -186,30 +187,34 @@ class SlotFilter(KeyrotFilter):
             reported.last_used_service,
             reported.last_used_region,
         )
-        record = {
-            "filter": self.type,
-            "path": path,
-            "run": run.execution_id,
-            "verdict": self.judge(match.row).value,
-            "slot": self.option("slot"),
-            "access_key_id": key and key["AccessKeyId"],
-            "status": key and key["Status"],
-            "identified": match.identified.value,
-            "drift": rotated != reported.last_rotated,
-            # None, with what follows from it, where the report's date can't be read.
-            "last_rotated": rotated and rotated.isoformat(),
-            "age_days": rotated and round((run.now - rotated) / rotation.DAY, 1),
-            "days": days,
-            "deadline": rotated and rotation.deadline(rotated, days).isoformat(),
-            "days_left": rotated and rotation.days_left(rotated, run.now, days),
-            "last_used_date": used_date and used_date.isoformat(),
-            "last_used_service": used_service,
-            "last_used_region": used_region,
-            "report_generated": generated.isoformat(),
-            "exemption": None,
-        }
-        user.setdefault(RECORDS, []).append(record)
+        tags = run.users.get(user["UserName"], {}).get("Tags", ())
         live = run.live.get(user["UserName"], ())
+        key_id = key["AccessKeyId"] if key else None
+        slot = self.option("slot")
+        record = KeyRecord(
+            filter=self.type,
+            path=path,
+            run=run.execution_id,
+            verdict=self.judge(match.row),
+            slot=slot,
+            access_key_id=key_id,
+            status=key["Status"] if key else None,
+            identified=match.identified,
+            drift=rotated != reported.last_rotated,
+            # None, with what follows from it, where the report's date can't be read.
+            last_rotated=rotated.isoformat() if rotated else None,
+            age_days=round((run.now - rotated) / rotation.DAY, 1) if rotated else None,
+            days=days,
+            deadline=rotation.deadline(rotated, days).isoformat() if rotated else None,
+            days_left=rotation.days_left(rotated, run.now, days) if rotated else None,
+            last_used_date=used_date.isoformat() if used_date else None,
+            last_used_service=used_service,
+            last_used_region=used_region,
+            report_generated=generated.isoformat(),
+            description=records.description(tags, key_id),
+            other_key=records.other_key(match.row, slot, key_id, live, tags, run.now),
+        )
+        user.setdefault(RECORDS, []).append(record.annotation())
         # For stock filters behind this one; what counts is settled after all filters.
         user[MATCHED_KEYS] = candidates(user[RECORDS], live)
 

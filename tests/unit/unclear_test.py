@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
 
+from c7n_keyrot.records import KeyRecord
+
 NEW, OLD, OLDER = 10, 200, 300
 SECOND = 1 / 86400
 ON, OFF = "Active", "Inactive"
@@ -206,7 +208,7 @@ def test_the_record_names_no_key_and_says_what_is_in_doubt(
     user = users[name]
     (record,) = user["c7n:keyrot"]
     assert user["c7n:matched-keys"] == []
-    assert record["filter"] == "unclear-access-key"
+    assert KeyRecord.parse(record).filter == "unclear-access-key"
     assert record["access_key_id"] is record["status"] is None
     assert (record["verdict"], record["identified"]) == {
         "twins": ("stale", "ambiguous"),
