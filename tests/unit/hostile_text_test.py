@@ -94,7 +94,7 @@ def test_every_event_is_one_line_and_every_name_stays_what_it_is(
     assert all(one_line(line) for line in lines)
     for name in NAMES:
         assert len([line for line in lines if f": user {name!r}: key AKIA" in line]) == 1
-        assert [line for line in lines if repr(name) in line and "is no date" in line]
+        assert [line for line in lines if repr(name) in line and "is not a date" in line]
     written = lines_of(custodian.outcomes)
     assert sorted(line["user"] for line in written) == sorted(NAMES)
     intents = lines_of(custodian.outcomes.with_name(outcomes.INTENTS_FILE))
