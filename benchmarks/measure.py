@@ -33,14 +33,14 @@ class BenchmarkError(Exception):
 
 
 class Server:
-    """`python -m demo.aws` with one seeded world; a context manager."""
+    """`python -m embedded_aws` with one seeded world; a context manager."""
 
     def __init__(self, users: int, find: int, latency_ms: float = 30, **options: Any):
         options = {"users": users, "find": find, "latency_ms": latency_ms, **options}
         self.users, self.options = users, options
 
     def __enter__(self) -> Server:
-        argv = [PYTHON, "-m", "demo.aws"]
+        argv = [PYTHON, "-m", "embedded_aws"]
         for name, value in self.options.items():
             argv += [f"--{name.replace('_', '-')}", str(value)]
         self.process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -4,23 +4,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import datetime, timezone
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from c7n.actions import BaseAction
 from c7n.utils import type_schema
 
-from c7n_keyrot import outcomes
-from c7n_keyrot.credential_report import DENIED
+from c7n_keyrot import iam, outcomes, output_folder
 from c7n_keyrot.filters import check_mode, invalid, stale_filters
+from c7n_keyrot.iam import CallError
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS
 from c7n_keyrot.outcomes import Outcome
-from c7n_keyrot.policy_run import OutageError, PolicyRun, answer_lost, code, explain, log
+from c7n_keyrot.policy_run import PolicyRun
 from c7n_keyrot.rotation import Identified
+
+
+@dataclass
+class _Task:
+    """One user's part of an action: what was recorded, and the keys whose answer was lost."""
+
+    user: dict[str, Any]
+    # With what the log says of a failure.
+    lines: list[tuple[Outcome, CallError | None]] = field(default_factory=list)
+    in_doubt: list[tuple[Outcome, CallError]] = field(default_factory=list)
 
 
 class _KeyAction(BaseAction):  # type: ignore[misc]
@@ -30,6 +42,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
     status: str
     afterwards: str | None
     outcome: str
+    verb: str
 
     @property
     def name(self) -> str:
@@ -61,42 +74,120 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         """
         self.run = PolicyRun.of(self.manager)
         self.lock = threading.Lock()
-        self.in_doubt: list[tuple[Outcome, Exception]] = []
-        self.done: list[dict[str, Any]] = []
+        self.prepared = False
+        self.not_tried: list[Outcome] = []
         # Custodian's or and not blocks lose the order.
-        users = sorted(
-            (user for user in resources if user.get(RECORDS)), key=lambda user: user["UserName"]
-        )
-        self.run.each(f"{self.type}: users done", self._one_user, users)
-        self._look_up_lost_answers()
-        return self.done
+        tasks = [
+            _Task(user)
+            for user in sorted(resources, key=lambda user: str(user["UserName"]))
+            if user.get(RECORDS)
+        ]
+        if output_folder.is_bucket(self.manager.ctx):
+            self._prepare_bucket(tasks)
+        # The first alone: if its outcome can't be written, no other key is touched.
+        for some in (tasks[:1], tasks[1:]):
+            for task, _, error in self.run.each(f"{self.type}: users done", self._one_user, some):
+                if error is not None:
+                    self.run.fail(f"user {task.user['UserName']!r}: {error}")
+        self._settle_doubts(tasks)
+        for task in tasks:
+            for line, error in task.lines:
+                self._log(line, error)
+        if self.not_tried:
+            names = ", ".join(f"{line.user!r} {line.access_key_id}" for line in self.not_tried)
+            self.run.fail(f"not tried, since {self.run.unwritable}: {names}")
+        return [vars(line) for task in tasks for line, _ in task.lines]
 
-    def _one_user(self, user: dict[str, Any]) -> None:
-        slots = {
-            record["access_key_id"]: record["slot"]
-            for record in user[RECORDS]
+    def _log(self, line: Outcome, error: CallError | None) -> None:
+        key = f"key {line.access_key_id}" if line.access_key_id else f"key in slot {line.slot}"
+        who = f"user {line.user!r}: {key}"
+        if line.outcome == outcomes.UNKNOWN:
+            self.run.fail(f"{who}: {error}; it is unknown whether it took effect")
+        elif line.outcome in (outcomes.DENIED, outcomes.FAILED):
+            self.run.fail(f"{who}: {error}")
+        else:
+            reason = line.reason and f" ({line.reason})"
+            self.run.log(f"{who}: {line.outcome}{reason}", logging.INFO)
+
+    def planned(self, resources: list[dict[str, Any]]) -> Iterator[str]:
+        """Say of each key that the action would touch whose it is, how old, and how used."""
+        self.run = PolicyRun.of(self.manager)
+        for user in sorted(resources, key=lambda user: str(user["UserName"])):
+            for record, key in self._keys(user):
+                if key["Status"] == self.status:
+                    yield (
+                        f"{user['UserName']!r} {key['AccessKeyId']} {record['age_days']:.0f} days "
+                        f"old, {_used(record['last_used_date'], self.run.now)}"
+                    )
+
+    @staticmethod
+    def _keys(user: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Yield the keys of a user that a stale-access-key filter means, with its record."""
+        records = {
+            record["access_key_id"]: record
+            for record in user.get(RECORDS, ())
             if record["filter"] == "stale-access-key"
         }
-        for key in user[MATCHED_KEYS]:
-            if key["AccessKeyId"] in slots:
-                self._one_key(user, slots[key["AccessKeyId"]], key)
-        for slot, reason in self._left_alone(user):
-            self._record(self._line(user, slot, None, outcomes.SKIPPED, reason))
+        for key in user.get(MATCHED_KEYS, ()):
+            if key["AccessKeyId"] in records:
+                yield records[key["AccessKeyId"]], key
 
-    def _one_key(self, user: dict[str, Any], slot: int, key: dict[str, Any]) -> None:
-        line = self._line(user, slot, key["AccessKeyId"], outcomes.INTENDED, "")
+    def _prepare_bucket(self, tasks: list[_Task]) -> None:
+        """Have the intents of all keys in the bucket before the first key is touched."""
+        output_folder.watch_upload(self.manager.ctx)
+        self.prepared = True
+        lines = [
+            self._line(task.user, record["slot"], key["AccessKeyId"], outcomes.INTENDED, "")
+            for task in tasks
+            for record, key in self._keys(task.user)
+            if key["Status"] == self.status
+        ]
+        if lines and all(self._append(outcomes.INTENTS_FILE, line) for line in lines):
+            try:
+                output_folder.upload_intents(self.manager.ctx)
+            except CallError as error:
+                self.run.unwritable = (
+                    f"their intents can't be kept ({error}); look at the bucket of -s (output_dir) "
+                    "and at who may write to it"
+                )
+
+    def _one_user(self, task: _Task) -> None:
+        user = task.user
+        for record, key in self._keys(user):
+            self._one_key(task, record["slot"], key)
+        for slot, reason in self._left_alone(user):
+            self._record(task, self._line(user, slot, None, outcomes.SKIPPED, reason))
+
+    def _one_key(self, task: _Task, slot: int, key: dict[str, Any]) -> None:
+        line = self._line(task.user, slot, key["AccessKeyId"], outcomes.INTENDED, "")
         if key["Status"] != self.status:
             # If not so, the other action of this policy has seen to it.
             if key["AccessKeyId"] not in self.run.acted_on:
                 reason = f"the key is {key['Status']}, not {self.status}"
-                self._record(replace(line, outcome=outcomes.SKIPPED, reason=reason))
-        elif self._write(outcomes.INTENTS_FILE, line):
-            try:
-                outcome, reason = self._try(user["UserName"], key["AccessKeyId"])
-            except (ClientError, BotoCoreError, OutageError) as error:
-                self.in_doubt.append((line, error))
+                self._record(task, replace(line, outcome=outcomes.SKIPPED, reason=reason))
+        elif not self.run.unwritable and (
+            self.prepared or self._append(outcomes.INTENTS_FILE, line)
+        ):
+            self._touch(task, line)
+        else:
+            # What can't be recorded can't be undone either.
+            self.not_tried.append(line)
+
+    def _touch(self, task: _Task, line: Outcome) -> None:
+        try:
+            outcome, reason = self.act(line.user, str(line.access_key_id))
+        except CallError as error:
+            if error.lost:
+                task.in_doubt.append((line, error))
+                return
+            if error.gone:
+                outcome, reason = outcomes.GONE, GONE
             else:
-                self._record(replace(line, time=_now(), outcome=outcome, reason=reason))
+                outcome = outcomes.DENIED if error.denied else outcomes.FAILED
+                reason = error.reason
+            self._record(task, replace(line, outcome=outcome, reason=reason), error)
+        else:
+            self._record(task, replace(line, outcome=outcome, reason=reason))
 
     def _left_alone(self, user: dict[str, Any]) -> Iterator[tuple[int, str]]:
         """Say for which slots the filters matched the user, but mean no key, and why."""
@@ -114,46 +205,57 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
                     ),
                 )
 
-    def _try(self, name: str, key_id: str) -> tuple[str, str]:
-        """Act on one key, and say what became of it: outcome and reason."""
+    def _settle_doubts(self, tasks: list[_Task]) -> None:
+        """Find out what became of the calls whose answer was lost: they may have taken effect."""
+        doubts = [(task, *doubt) for task in tasks for doubt in task.in_doubt]
+        for (task, line, lost), found, error in self.run.each(
+            "lost answers", lambda doubt: self._find_out(doubt[1], doubt[2]), doubts
+        ):
+            unknown = outcomes.UNKNOWN, f"it may have taken effect ({(error or lost).reason})"
+            outcome, reason = found or unknown
+            self._record(task, replace(line, outcome=outcome, reason=reason), error or lost)
+
+    def _find_out(self, line: Outcome, lost: CallError) -> tuple[str, str] | None:
+        """Make the call again, which changes nothing if it took effect; then look at the key.
+
+        A listing proves the new state only: the old one may be IAM's lag.
+
+        :returns: outcome and reason; None where nobody knows.
+        """
+        name, key_id = line.user, str(line.access_key_id)
+        was_lost = f"the answer was lost ({lost.reason})"
         try:
-            return self.act(name, key_id)
-        except ClientError as error:
-            if answer_lost(error):
-                raise
-            reason = code(error)
-            if reason == "NoSuchEntity":
+            outcome, _ = self.act(name, key_id, tries=3)
+            if outcome == self.outcome:
+                return outcome, was_lost
+            if outcome == outcomes.GONE and self.afterwards is None:
+                return self.outcome, was_lost
+        except CallError as error:
+            if error.gone:
+                return (outcomes.GONE, GONE) if self.afterwards else (self.outcome, was_lost)
+        until, pause = time.monotonic() + iam.LAG, 0.25
+        while True:
+            status = self.live_status(name, key_id)
+            if status == self.afterwards:
+                return self.outcome, was_lost
+            if status is None:
                 return outcomes.GONE, GONE
-            self.run.fail(f"user {name!r}: key {key_id}: {explain(error)}")
-            return (outcomes.DENIED if reason in DENIED else outcomes.FAILED), reason
-
-    def _look_up_lost_answers(self) -> None:
-        """Look what became of calls whose answer never came: they may have taken effect."""
-
-        def live_status(doubt: tuple[Outcome, Exception]) -> str | None:
-            return self.live_status(doubt[0].user, str(doubt[0].access_key_id))
-
-        doubts = sorted(self.in_doubt, key=lambda doubt: doubt[0].user)
-        for (line, lost), status, error in self.run.each("lost answers", live_status, doubts):
-            if error is None and status == self.afterwards:
-                outcome, reason = self.outcome, f"the answer was lost ({code(lost)})"
-            elif code(error) == "NoSuchEntity" or (error is None and status is None):
-                outcome, reason = outcomes.GONE, GONE
-            else:
-                denied = error is None and code(lost) in DENIED
-                outcome = outcomes.DENIED if denied else outcomes.FAILED
-                reason = code(lost) if error is None else f"{outcomes.UNKNOWN} ({code(lost)})"
-                told = explain(lost) if error is None else f"{explain(lost)}; {outcomes.UNKNOWN}"
-                self.run.fail(f"user {line.user!r}: key {line.access_key_id}: {told}")
-            self._record(replace(line, time=_now(), outcome=outcome, reason=reason))
+            if time.monotonic() + pause > until:
+                return None
+            time.sleep(pause)
+            pause *= 2
 
     def live_status(self, name: str, key_id: str) -> str | None:
         """Return the key's status as of now; None if it isn't there."""
-        live = self.run.client.list_access_keys(UserName=name)["AccessKeyMetadata"]
+        live = iam.live_keys(self.run.client, name)
         return next((key["Status"] for key in live if key["AccessKeyId"] == key_id), None)
 
-    def act(self, name: str, key_id: str) -> tuple[str, str]:
-        """Do it to one key."""
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:
+        """Do it to one key; return outcome and reason.
+
+        :param tries: how many at most; 0 for the client's own number.
+        :raises CallError: so.
+        """
         raise NotImplementedError
 
     def _line(
@@ -172,36 +274,42 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             reason=reason,
         )
 
-    def _record(self, line: Outcome) -> None:
-        named = f"key {line.access_key_id}" if line.access_key_id else f"key in slot {line.slot}"
-        reason = line.reason and f" ({line.reason})"
-        log.info("user %r: %s: %s%s", line.user, named, line.outcome, reason)
-        self.done.append(vars(line))
+    def _record(self, task: _Task, line: Outcome, error: CallError | None = None) -> None:
+        line = replace(line, time=_now())
+        task.lines.append((line, error))
         self.run.acted_on.add(line.access_key_id)
-        self._write(outcomes.FILE, line)
+        self.run.outcomes[line.outcome] += 1
+        if not self._append(outcomes.FILE, line):
+            self.run.fail(
+                f"user {line.user!r}: key {line.access_key_id}: {line.outcome}, but "
+                f"{self.run.unwritable}"
+            )
+            # Better there than nowhere: reactivate reads both.
+            with contextlib.suppress(OSError):
+                path = output_folder.path_of(self.manager.ctx, outcomes.INTENTS_FILE)
+                outcomes.append(path, line)
 
-    def _write(self, name: str, line: Outcome) -> bool:
-        """Add a line to a file on disk. Once that fails no further key is touched.
-
-        What can't be recorded can't be undone either.
-        """
+    def _append(self, name: str, line: Outcome) -> bool:
+        """Add a line to a file on disk. Once that fails no further key is touched."""
         with self.lock:
             try:
                 if not self.run.unwritable:
-                    outcomes.append(outcomes.path_of(self.manager.ctx, name), line)
+                    outcomes.append(output_folder.path_of(self.manager.ctx, name), line)
                     return True
             except OSError as error:
-                self.run.unwritable = str(error.strerror or error)
-        what = "not tried" if line.outcome == outcomes.INTENDED else line.outcome
-        self.run.fail(
-            f"user {line.user!r}: key {line.access_key_id}: {what}; {name} can't be written "
-            f"({self.run.unwritable})"
-        )
+                self.run.unwritable = f"{name} can't be written ({error.strerror or error})"
         return False
 
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _used(date: str | None, now: datetime) -> str:
+    if not date:
+        return "never used"
+    hours = (now - datetime.fromisoformat(date)) / timedelta(hours=1)
+    return f"last used {hours:.0f} h ago" if hours < 48 else f"last used {hours / 24:.0f} days ago"
 
 
 GONE = "the key or its user is gone meanwhile"
@@ -235,10 +343,17 @@ class DisableAccessKey(_KeyAction):
 
     schema = type_schema("disable-access-key")
     permissions = ("iam:UpdateAccessKey",)
-    status, afterwards, outcome = "Active", "Inactive", outcomes.DISABLED
+    status, afterwards, outcome, verb = "Active", "Inactive", outcomes.DISABLED, "disable"
 
-    def act(self, name: str, key_id: str) -> tuple[str, str]:
-        self.run.client.update_access_key(UserName=name, AccessKeyId=key_id, Status="Inactive")
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:
+        iam.call(
+            self.run.client,
+            "update_access_key",
+            tries=tries,
+            UserName=name,
+            AccessKeyId=key_id,
+            Status="Inactive",
+        )
         return self.outcome, ""
 
 
@@ -268,13 +383,14 @@ class DeleteAccessKey(_KeyAction):
 
     schema = type_schema("delete-access-key")
     permissions = ("iam:ListAccessKeys", "iam:DeleteAccessKey")
-    status, afterwards, outcome = "Inactive", None, outcomes.DELETED
+    status, afterwards, outcome, verb = "Inactive", None, outcomes.DELETED, "delete"
 
-    def act(self, name: str, key_id: str) -> tuple[str, str]:
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:
         now = self.live_status(name, key_id)
         if now is None:
             return outcomes.GONE, "the key is gone meanwhile"
         if now != self.status:
             return outcomes.SKIPPED, f"the key is {now} meanwhile, not {self.status}"
-        self.run.client.delete_access_key(UserName=name, AccessKeyId=key_id)
+        key = {"UserName": name, "AccessKeyId": key_id}
+        iam.call(self.run.client, "delete_access_key", tries=tries, **key)
         return self.outcome, ""

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from botocore.exceptions import ClientError
+from c7n_keyrot.iam import PATIENCE, CallError, Kind, call, one_line
 
 ROOT = "<root_account>"
 NOTHING = frozenset(("", "n/a", "no_information", "not_supported"))
@@ -36,17 +36,6 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?(Z|[+-]\d\d:
 
 # Part of a report's normal life, two runs at once included; so they are waited for.
 NOT_YET = frozenset(("ReportNotPresent", "ReportInProgress", "ReportExpired"))
-THROTTLED = frozenset(
-    (
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "RequestLimitExceeded",
-        "TooManyRequestsException",
-        "LimitExceeded",
-    )
-)
-DENIED = frozenset(("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"))
 
 
 class ReportError(Exception):
@@ -110,41 +99,60 @@ class Report:
 
 def fetch(
     client: Any,
+    enough: Callable[[datetime], bool] = lambda generated: True,
     limit: float = 300,
     progress: Callable[[float], None] = lambda seconds: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> RawReport:
+) -> tuple[RawReport, CallError | None]:
     """Have AWS make a report if there is no recent one, wait for it, and fetch it.
 
-    :param client: a boto3 IAM client.
-    :param limit: seconds that the whole may take.
+    Where AWS refuses to make one, the last report serves if it is young enough.
+
+    :param client: an IAM client.
+    :param enough: tells whether a report of this instant (UTC) is young enough.
+    :param limit: seconds that the whole may take; refusals alone are waited for less long.
     :param progress: called before each pause with the seconds waited so far.
-    :raises ReportError: past the limit, or when a call is denied.
-    :raises ClientError: for any other error of AWS.
+    :returns: the report, and the error with which AWS refused to make a new one, or None.
+    :raises ReportError: there is none in time, or a call fails for good.
     """
-    start, pause, reason = clock(), 0.5, "no answer yet"
+    start, pause, refused_since = clock(), 0.5, None
     while True:
-        action = "iam:GenerateCredentialReport"
+        refusal = None
         try:
-            reason = client.generate_credential_report()["State"]
-            if reason == "COMPLETE":
-                action = "iam:GetCredentialReport"
-                answer = client.get_credential_report()
-                return RawReport(answer["Content"], _utc(answer["GeneratedTime"]))
-        except ClientError as error:
-            reason = error.response["Error"]["Code"]
-            if reason in DENIED:
-                raise ReportError(
-                    f"credential report: {action} is denied ({reason}); allow it to this role"
-                ) from error
-            if reason not in NOT_YET and reason not in THROTTLED:
-                raise
+            # The answer isn't needed where there is a report, so it is not worth many tries.
+            answer = call(client, "generate_credential_report", tries=2)
+            reason = f"iam:GenerateCredentialReport says {one_line(answer['State'], 40)}"
+            there = answer["State"] == "COMPLETE"
+        except CallError as error:
+            refusal, there, reason = error, True, str(error)
+        if there:
+            try:
+                answer = call(client, "get_credential_report")
+                raw = RawReport(answer["Content"], _utc(answer["GeneratedTime"]))
+                if refusal is None or enough(raw.generated):
+                    return raw, refusal
+                reason += f"; the last report is of {raw.generated:%Y-%m-%d %H:%M} UTC"
+            except CallError as error:
+                if error.denied:
+                    raise ReportError(
+                        f"credential report: {error}; allow it to this role"
+                    ) from None
+                if error.code not in NOT_YET and error.kind is not Kind.THROTTLED:
+                    raise ReportError(f"credential report: {error}") from None
+                reason = f"{refusal}; {error}" if refusal else str(error)
         waited = clock() - start
-        if waited + pause > limit:
+        if refusal is None:
+            refused_since = None
+        elif refused_since is None:
+            refused_since = waited
+        if refusal and refusal.denied:
+            raise ReportError(f"credential report: {reason}; allow it to this role")
+        # A refusal can last for days.
+        refused = refused_since is not None and waited + pause - refused_since > PATIENCE
+        if refused or waited + pause > limit:
             raise ReportError(
-                f"credential report: not ready after {limit:.0f} s (last answer of {action}: "
-                f"{reason}); run again later"
+                f"credential report: not there after {waited:.0f} s ({reason}); run again later"
             )
         progress(waited)
         sleep(pause)

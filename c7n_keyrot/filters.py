@@ -21,7 +21,7 @@ from c7n.utils import type_schema
 from c7n_keyrot import rotation
 from c7n_keyrot.credential_report import Row
 from c7n_keyrot.matched_keys import BLOCKS, MATCHED_KEYS, RECORDS, candidates, places
-from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun, code, explain
+from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
 from c7n_keyrot.rotation import Identified, Verdict, created
 
 HANDLER = "c7n_keyrot.handler.run"
@@ -353,10 +353,10 @@ class StaleAccessKey(_SlotFilter):
         kept = [match for match in matched if match.key is None]
         identified = [match for match in matched if match.key is not None]
         for match, keep, error in self.run.each("last uses read", self._still, identified):
-            if error is not None and code(error) == "NoSuchEntity":
+            if error is not None and error.gone:
                 self.run.say(f"user {match.row.user!r}: a key is gone meanwhile", logging.INFO)
             elif error is not None:
-                self.run.hide(match.row.user, f"last use not read, {explain(error)}")
+                self.run.hide(match.row.user, f"last use not read, {error}")
                 match.key, match.identified = None, Identified.UNREAD
                 kept.append(match)
             elif keep:

@@ -103,13 +103,14 @@ class CallError(Exception):
     """A call that failed: by an error of AWS, by no answer, or by an answer that isn't AWS's.
 
     ``call`` is such as ``iam:GetUser``; ``code`` is AWS's code, or the class of what went wrong;
-    ``lost`` says that one of the tries may have taken effect, and nobody heard the answer. The
-    text is one clean line.
+    ``reason`` is AWS's code, or a few words where it gave none; ``lost`` says that one of the
+    tries may have taken effect, and nobody heard the answer. The text is one clean line.
     """
 
-    def __init__(self, call: str, kind: Kind, code: str, what: str, lost: bool = False) -> None:
-        super().__init__(f"{call} {what}")
-        self.call, self.kind, self.code, self.lost = call, kind, code, lost
+    def __init__(self, call: str, kind: Kind, code: str, reason: str, lost: bool = False) -> None:
+        verb = "is denied" if kind is Kind.DENIED else "failed"
+        super().__init__(f"{call} {verb} ({reason})")
+        self.call, self.kind, self.code, self.reason, self.lost = call, kind, code, reason, lost
 
     @property
     def denied(self) -> bool:
@@ -161,10 +162,19 @@ class OutageGuard:
 class _Current(threading.local):
     """The call that a thread is at, for the gate below botocore's retries."""
 
-    operation, lost = "", False
+    def __init__(self) -> None:
+        self.operation, self.lost, self.tries, self.most = "", False, 0, 0
 
 
 _current = _Current()
+
+
+class _LastTryError(Exception):
+    """Keeps botocore from trying again; ``error`` is what the last try ended with."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
 
 
 class _Gate:
@@ -183,18 +193,21 @@ class _Gate:
         """
         # Again, once botocore's rate limiter has let it wait its turn.
         self.guard.check()
+        _current.tries += 1
+        is_last = _current.tries == _current.most
         try:
             answer = self.session.send(request)
             code = self._code(answer)
         except Exception as error:
             _current.lost |= may_have_arrived(error)
+            if is_last:
+                raise _LastTryError(error) from None
             raise
-        if code in THROTTLED:
-            return answer
-        if answer.status_code >= 500:
-            _current.lost = True
-        else:
+        _current.lost |= answer.status_code >= 500 and code not in THROTTLED
+        if answer.status_code < 500 and code not in THROTTLED:
             self.guard.succeeded()
+        elif is_last:
+            raise _LastTryError(ClientError({"Error": {"Code": code}}, _current.operation))
         return answer
 
     def _code(self, answer: Any) -> str:
@@ -288,10 +301,11 @@ CALLS = Config(
 # -- a call, and what its error means
 
 
-def call(client: Any, method: str, **params: Any) -> dict[str, Any]:
+def call(client: Any, method: str, *, tries: int = 0, **params: Any) -> dict[str, Any]:
     """Call AWS; the only way in which this package does.
 
     :param method: a method of a boto3 client, such as ``get_user``.
+    :param tries: how many at most, if fewer than the client makes by itself.
     :returns: the answer, which has all that ``NEEDED`` lists.
     :raises CallError: for whatever goes wrong, and nothing else.
     """
@@ -299,12 +313,22 @@ def call(client: Any, method: str, **params: Any) -> dict[str, Any]:
     model = getattr(getattr(client, "meta", None), "service_model", None)
     service = getattr(model, "endpoint_prefix", "iam")
     name = f"{service}:{operation}"
-    with gate(name, operation):
+    with gate(name, operation, tries):
         answer: dict[str, Any] = getattr(client, method)(**params)
         for path, kind in NEEDED.get(operation, ()):
             if not all(isinstance(value, kind) for value in _at(answer, path.split("."))):
                 raise NotAwsError(what=f"an answer without {path}")
     return answer
+
+
+def live_keys(client: Any, user: str) -> list[dict[str, Any]]:
+    """Return a user's access keys as IAM has them now, but for its lag behind writes.
+
+    :raises CallError: so.
+    """
+    answer = call(client, "list_access_keys", UserName=user)
+    keys: list[dict[str, Any]] = answer["AccessKeyMetadata"]
+    return keys
 
 
 def _at(value: Any, path: list[str]) -> Iterator[Any]:
@@ -319,22 +343,23 @@ def _at(value: Any, path: list[str]) -> Iterator[Any]:
 
 
 @contextmanager
-def gate(name: str, operation: str = "") -> Iterator[None]:
+def gate(name: str, operation: str = "", tries: int = 0) -> Iterator[None]:
     """Turn whatever is raised inside into a CallError.
 
     :param name: the call for the error's line, such as ``iam:GetUser``.
     """
-    before = _current.operation, _current.lost
-    _current.operation, _current.lost = operation, False
+    before = dict(vars(_current))
+    vars(_current).update(operation=operation, lost=False, tries=0, most=tries)
     try:
         yield
     except CallError:
         raise
     except Exception as error:
+        known = error.error if isinstance(error, _LastTryError) else error
         # Not chained: a parser's error quotes the answer, which may hold a secret.
-        raise explained(name, error, _current.lost) from None
+        raise explained(name, known, _current.lost) from None
     finally:
-        _current.operation, _current.lost = before
+        vars(_current).update(before)
 
 
 def explained(name: str, error: Exception, lost: bool = False) -> CallError:
@@ -343,25 +368,25 @@ def explained(name: str, error: Exception, lost: bool = False) -> CallError:
     if isinstance(error, ClientError):
         code = one_line(_code_of(error) or "no code", 64)
         if code in DENIED:
-            return CallError(name, Kind.DENIED, code, f"is denied ({code})", lost)
-        kind = Kind.GONE if code == "NoSuchEntity" else Kind.OTHER
-        if code in THROTTLED:
+            kind = Kind.DENIED
+        elif code in THROTTLED:
             kind = Kind.THROTTLED
-        return CallError(name, kind, code, f"failed ({code})", lost)
+        else:
+            kind = Kind.GONE if code == "NoSuchEntity" else Kind.OTHER
+        return CallError(name, kind, code, code, lost)
     code = type(error).__name__
     if isinstance(error, OutageError):
-        return CallError(name, Kind.OUTAGE, code, f"failed: {error}", lost)
+        return CallError(name, Kind.OUTAGE, code, str(error), lost)
     if isinstance(error, NotAwsError):
-        return CallError(name, Kind.NOT_AWS, code, f"failed: {error}", lost)
+        return CallError(name, Kind.NOT_AWS, code, str(error), lost)
     if isinstance(error, (HTTPClientError, aws.ConnectionError)):
         what = next((text for known, text in NETWORK if isinstance(error, known)), "no answer")
-        return CallError(name, Kind.NO_ANSWER, code, f"failed: {what} ({code})", lost)
+        return CallError(name, Kind.NO_ANSWER, code, f"{code}: {what}", lost)
     if isinstance(error, BotoCoreError):
-        return CallError(name, Kind.OTHER, code, f"failed: {one_line(error)} ({code})", lost)
+        return CallError(name, Kind.OTHER, code, f"{code}: {one_line(error)}", lost)
     # Such as Custodian's own call for a role's credentials, which doesn't go through the gate.
-    log.debug("%s raised %s", name, code)
     strange = NotAwsError(what=f"an answer that can't be read, {code}")
-    return CallError(name, Kind.NOT_AWS, code, f"failed: {strange}", lost)
+    return CallError(name, Kind.NOT_AWS, code, str(strange), lost)
 
 
 def _code_of(error: ClientError) -> str:
@@ -441,4 +466,4 @@ def _result(future: Future[Result]) -> tuple[Result | None, CallError | None]:
         raise error
     log.debug("a fault of c7n-keyrot", exc_info=error)
     name = type(error).__name__
-    return None, CallError("c7n-keyrot", Kind.OTHER, name, f"has a fault ({name}): report it")
+    return None, CallError("c7n-keyrot", Kind.OTHER, name, f"{name}, a fault of its own: report it")

@@ -12,9 +12,6 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from c7n.output import BlobOutput
 
 try:
     import fcntl
@@ -33,10 +30,9 @@ GONE = "gone"
 DENIED = "denied"
 FAILED = "failed"
 SKIPPED = "skipped"
+# The call may have taken effect, and AWS couldn't be asked.
+UNKNOWN = "unknown"
 INTENDED = "intended"
-
-# How the reason of a failure begins whose answer was lost, and that couldn't be looked up.
-UNKNOWN = "unknown whether it took effect"
 
 
 @dataclass(frozen=True)
@@ -57,15 +53,6 @@ class Outcome:
     access_key_id: str | None
     outcome: str
     reason: str
-
-
-def path_of(context: Any, name: str = FILE) -> Path:
-    """Return where a policy's outcomes (or intents) go: Custodian's output folder."""
-    output = context.output
-    # A bucket is uploaded to after the run, over what an earlier run of the same hour left there.
-    if isinstance(output, BlobOutput):
-        name = name.replace(".", f"-{context.execution_id}.")
-    return Path(output.root_dir, name)
 
 
 def append(path: Path, outcome: Outcome) -> None:

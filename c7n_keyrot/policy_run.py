@@ -10,119 +10,65 @@ where Custodian checks ``max-resources``, and a last look after all filters.
 from __future__ import annotations
 
 import logging
-import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from c7n.cache import factory as cache_factory
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import dumps, local_session
 
-from c7n_keyrot import credential_report
+from c7n_keyrot import credential_report, iam
 from c7n_keyrot.credential_report import RawReport, Report, ReportError
+from c7n_keyrot.iam import CallError, log
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, settle, watching
 
-log = logging.getLogger("custodian.keyrot")
+# What each policy ends with, apart from what is wrong, so that it can be chosen.
+summary_log = logging.getLogger("custodian.keyrot.summary")
 
 LIVE_KEYS = "c7n:AccessKeys"
 
-
-def setting(name: str, default: float) -> float:
-    """Return a number > 0 out of the environment; the default, and a line, for anything else."""
-    text = os.environ.get(name, str(default))
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < float("inf"):
-        log.error(
-            "the environment's %s=%r is no number > 0: set it right; now %g", name, text, default
-        )
-        return default
-    return value
-
-
-# At 30 ms a call more than 24 side by side win little; see benchmarks/RESULTS.md.
-WORKERS = max(1, int(setting("C7N_KEYROT_WORKERS", 24)))
 # Seconds; a fault that stays must not keep a run, and those behind it, waiting for ever.
-REPORT_LIMIT = setting("C7N_KEYROT_REPORT_LIMIT", 300)
-PATIENCE = setting("C7N_KEYROT_PATIENCE", 45)
+REPORT_LIMIT = iam.setting("C7N_KEYROT_REPORT_LIMIT", 300)
 # Seconds that a fetched report is reused in one process: both policies of the pack share one. A
 # warm Lambda lives for hours, so it isn't kept longer than Custodian's cache would.
 REPORT_REUSE = 15 * 60
+# Seconds that a wait in vain counts for the policies behind; less, since a report may come.
+FAILURE_REUSE = 5 * 60
+# Keys that a dry run names; the rest is counted.
+MOST_NAMED = 20
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-# The last report of each session, and time.monotonic() of its fetching. It goes with the session: a
-# c7n-org worker has one for each of many accounts.
-reports: WeakKeyDictionary[Any, tuple[Report, float]] = WeakKeyDictionary()
+@dataclass
+class _Shared:
+    """What the policies of a run share: a report, or why there is none, and what was logged."""
+
+    report: Report | ReportError
+    since: float  # time.monotonic() of its fetching
+    logged: set[str] = field(default_factory=set)
 
 
-class OutageError(Exception):
-    """AWS has not answered any call for so long that going on makes no sense."""
+# By session, and gone with it: a c7n-org worker has one for each of many accounts.
+reports: WeakKeyDictionary[Any, _Shared] = WeakKeyDictionary()
 
 
-class _Patience:
-    """Ends the retries of all side-by-side calls once none has succeeded for PATIENCE seconds."""
+class EndOfRun:
+    """Stands behind a policy's actions: says what was done, and raises what has failed."""
 
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        self.last_success, self.over = time.monotonic(), False
-
-    def answered(self, http_response: Any = None, parsed: Any = None, **_: Any) -> None:
-        error = (parsed or {}).get("Error", {}).get("Code")
-        if http_response.status_code < 500 and error not in credential_report.THROTTLED:
-            self.last_success = time.monotonic()
-
-    def check(self, **_: Any) -> None:
-        if self.over or time.monotonic() - self.last_success > PATIENCE:
-            self.over = True
-            raise OutageError(f"AWS answered no call for {PATIENCE:.0f} s")
-
-
-def _client(session: Any) -> tuple[Any, _Patience]:
-    """Make the IAM client of a session once; its pool and retries fit calls side by side."""
-    # Kept on the session, so that it goes with it: a c7n-org worker sees many.
-    if "keyrot" not in vars(session):
-        client = session.client(
-            "iam",
-            config=Config(
-                retries={"mode": "adaptive", "total_max_attempts": 8},
-                max_pool_connections=WORKERS,
-                connect_timeout=10,
-                read_timeout=20,
-            ),
-        )
-        patience = _Patience()
-        # Before each try, and again once botocore's rate limiter has let it wait its turn.
-        client.meta.events.register("request-created.iam", patience.check)
-        client.meta.events.register("before-send.iam", patience.check)
-        client.meta.events.register("after-call.iam", patience.answered)
-        session.keyrot = client, patience
-    connection: tuple[Any, _Patience] = session.keyrot
-    return connection
-
-
-class _Last:
-    """Stands behind a policy's actions once something has failed, so that the run says so."""
-
-    type = name = "keyrot-failures"
+    type = name = "keyrot-summary"
 
     def __init__(self, run: PolicyRun) -> None:
         self.run = run
 
-    def process(self, resources: Any, event: Any = None) -> None:
-        raise self.run.error()
+    def process(self, resources: list[dict[str, Any]], event: Any = None) -> None:
+        self.run.end(resources)
 
 
 class PolicyRun:
@@ -158,7 +104,7 @@ class PolicyRun:
         """
         if self.manager.ctx.execution_id != self.execution_id:
             actions = self.manager.actions
-            actions[:] = [action for action in actions if not isinstance(action, _Last)]
+            actions[:] = [action for action in actions if not isinstance(action, EndOfRun)]
             self._begin()
 
     def _begin(self) -> None:
@@ -179,58 +125,57 @@ class PolicyRun:
         # Users of the account, and those left to look at, where our source was asked.
         self.population: int | None = None
         self.candidates: int | None = None
-        self._said: set[str] = set()
-        self._connection: tuple[Any, _Patience] | None = None
+        # What each key action has done, by outcome.
+        self.outcomes: Counter[str] = Counter()
+        self._logged: set[str] = set()
+        self._client: Any = None
 
     # -- AWS
 
     @property
-    def client(self) -> Any:
-        """The IAM client of the policy's session."""
-        return self._connect()[0]
+    def session(self) -> Any:
+        """The policy's boto3 session in this thread; it may have to take a role for it.
 
-    def _connect(self) -> tuple[Any, _Patience]:
-        # Once: Custodian keeps a session for each thread, and a client takes long to make.
-        if self._connection is None:
-            self._connection = _client(local_session(self.manager.session_factory))
-        return self._connection
+        :raises CallError: so.
+        """
+        with iam.gate("sts:AssumeRole"):
+            return local_session(self.manager.session_factory)
+
+    @property
+    def client(self) -> Any:
+        """The IAM client of the policy's session, made once: it is for all threads.
+
+        :raises CallError: there are no credentials.
+        """
+        if self._client is None:
+            session = self.session
+            # Kept on the session, so that it goes with it: a c7n-org worker sees many.
+            if "keyrot" not in vars(session):
+                session.keyrot = iam.client(session)
+            self._client = session.keyrot
+        return self._client
 
     def each(
         self, what: str, function: Callable[[Item], Result], items: Iterable[Item]
-    ) -> list[tuple[Item, Result | None, Exception | None]]:
+    ) -> list[tuple[Item, Result | None, CallError | None]]:
         """Call the function on all items side by side; an error of one stops no other.
 
         :param what: names the work in the progress line, which comes every two seconds.
-        :returns: (item, result, error of AWS or None) for each item, in the order of the items.
+        :returns: (item, result, error or None) for each item, in the order of the items.
         """
         items = list(items)
         if not items:
             return []
-        self._connect()[1].renew()
-        start, total = time.monotonic(), len(items)
-        futures: list[Future[Result]] = []
-        with self.manager.executor_factory(max_workers=WORKERS) as executor:
-            try:
-                futures += (executor.submit(function, item) for item in items)
-                pending = set(futures)
-                while pending:
-                    _, pending = wait(pending, timeout=2)
-                    if pending and time.monotonic() - start > 2:
-                        log.info("%s: %d of %d", what, total - len(pending), total)
-            finally:
-                # Whoever presses Ctrl-C wants it to stop; the executor would do all that waits.
-                for future in futures:
-                    future.cancel()
-        results: list[tuple[Item, Result | None, Exception | None]] = []
-        for item, future in zip(items, futures, strict=True):
-            error = future.exception()
-            if error is None:
-                results.append((item, future.result(), None))
-            elif isinstance(error, (ClientError, BotoCoreError, OutageError)):
-                results.append((item, None, error))
-            else:
-                raise error
-        return results
+        try:
+            iam.renew(self.client)
+        except CallError as error:
+            return [(item, None, error) for item in items]
+        return iam.side_by_side(
+            function,
+            items,
+            lambda done, total: log.info("%s: %d of %d", what, done, total),
+            self.manager.executor_factory,
+        )
 
     def report(self, max_age: float) -> Report:
         """Return the account's credential report.
@@ -238,12 +183,7 @@ class PolicyRun:
         :param max_age: hours that it may be old.
         :raises PolicyExecutionError: it is older, or can't be had or read.
         """
-        session = local_session(self.manager.session_factory)
-        report, fetched = reports.get(session, (None, 0.0))
-        outdated = time.monotonic() - fetched > REPORT_REUSE
-        if report is None or outdated or self._age(report) > max_age:
-            report = self._load(max_age)
-            reports[session] = report, time.monotonic()
+        report = self._known_report(max_age)
         configured = self.manager.config.account_id
         if configured and configured != report.account_id:
             raise self._stop(
@@ -265,28 +205,79 @@ class PolicyRun:
     def _age(self, report: Report | RawReport) -> float:
         return (self.now - report.generated) / timedelta(hours=1)
 
-    def _load(self, max_age: float) -> Report:
+    def _known_report(self, max_age: float) -> Report:
+        """Return the session's report, or fetch one; a wait in vain is done once a session."""
+        try:
+            session = self.session
+            known = reports.get(session)
+            if known is not None:
+                passed = time.monotonic() - known.since
+                self._logged = known.logged
+                if isinstance(known.report, ReportError):
+                    if passed <= FAILURE_REUSE:
+                        raise known.report
+                elif passed <= REPORT_REUSE and self._age(known.report) <= max_age:
+                    return known.report
+            report = self._load(session, max_age)
+        except ReportError as error:
+            raise self._stop(str(error)) from None
+        except CallError as error:
+            raise self._stop(f"credential report: {error}") from None
+        reports[session] = shared = _Shared(report, time.monotonic())
+        self._logged = shared.logged
+        return report
+
+    def _load(self, session: Any, max_age: float) -> Report:
         account = self.manager.config.account_id
         # A handle of our own: Custodian calls sources while its own one is open, and a with inside
         # of a with closes the database under it.
         cache = cache_factory(self.manager.config if account else None)
         key = {"account": account, "keyrot": "credential-report/1"}
-        with cache:
-            cached = cache.get(key)
-        raw = cached and RawReport(**cached)
+        cached = self._from_cache(cache, key)
+        if cached is not None and self._age(cached) <= max_age:
+            return credential_report.parse(cached.content, cached.generated)
+        iam.renew(self.client)
+
+        def enough(generated: datetime) -> bool:
+            return (self.now - generated) / timedelta(hours=1) <= max_age
+
         try:
-            if raw is None or self._age(raw) > max_age:
-                self._connect()[1].renew()
-                raw = credential_report.fetch(self.client, REPORT_LIMIT, self._progress)
-            report = credential_report.parse(raw.content, raw.generated)
-            if cached is None or raw.generated != cached["generated"]:
-                with cache:
-                    cache.save(key, {"content": raw.content, "generated": raw.generated})
-            return report
+            raw, refusal = credential_report.fetch(
+                self.client, enough, REPORT_LIMIT, progress=self._progress
+            )
         except ReportError as error:
-            raise self._stop(str(error)) from None
-        except (ClientError, BotoCoreError, OutageError) as error:
-            raise self._stop(f"credential report: {explain(error)}") from None
+            reports[session] = _Shared(error, time.monotonic())
+            raise
+        report = credential_report.parse(raw.content, raw.generated)
+        if refusal is not None:
+            self.say(
+                f"credential report: {refusal}; going on with the last report, which is "
+                f"{self._age(raw):.1f} hours old"
+            )
+        try:
+            with cache:
+                cache.save(key, {"content": raw.content, "generated": raw.generated})
+        except Exception as error:  # whatever lies there in place of a database
+            self._pass_over_cache(error)
+        return report
+
+    def _from_cache(self, cache: Any, key: dict[str, Any]) -> RawReport | None:
+        try:
+            with cache:
+                cached = cache.get(key)
+            if cached is None:
+                return None
+            raw = RawReport(**cached)
+            credential_report.parse(raw.content, raw.generated)
+            return raw
+        except Exception as error:  # locked, no database, or what somebody else has put there
+            self._pass_over_cache(error)
+            return None
+
+    def _pass_over_cache(self, error: Exception) -> None:
+        path = iam.one_line(self.manager.config.cache)
+        what = iam.one_line(f"{type(error).__name__}: {error}", 100)
+        self.say(f"Custodian's cache {path} can't be used ({what}); going on without it")
 
     def _progress(self, waited: float) -> None:
         if waited > 2:
@@ -303,18 +294,18 @@ class PolicyRun:
             names -= self.users.keys()
 
         def get_user(name: str) -> dict[str, Any]:
-            user: dict[str, Any] = self.client.get_user(UserName=name)["User"]
+            user: dict[str, Any] = iam.call(self.client, "get_user", UserName=name)["User"]
             return user
 
         for name, user, error in self.each("users read", get_user, sorted(names)):
             if user is not None:
                 self.users[name] = user
-            elif code(error) == "NoSuchEntity":
+            elif error is not None and error.gone:
                 self.users.pop(name, None)
                 self.say(f"user {name!r} is gone since the credential report", logging.INFO)
             else:
                 # Without tags nobody knows whether the user is exempt: reported, never acted on.
-                self.hide(name, f"user and tags not read, {explain(error)}")
+                self.hide(name, f"user and tags not read, {error}")
 
     def load_live_keys(self, users: Iterable[dict[str, Any]]) -> None:
         """List the keys of the users that aren't listed yet in this run, side by side.
@@ -324,22 +315,20 @@ class PolicyRun:
         names = {user["UserName"] for user in users} - self.live.keys() - self.unread
 
         def list_keys(name: str) -> list[dict[str, Any]]:
-            keys: list[dict[str, Any]] = self.client.list_access_keys(UserName=name)[
-                "AccessKeyMetadata"
-            ]
-            return keys
+            return iam.live_keys(self.client, name)
 
         for name, keys, error in self.each("access keys listed", list_keys, sorted(names)):
             if keys is not None:
                 self.live[name] = keys
-            elif code(error) == "NoSuchEntity":
+            elif error is not None and error.gone:
                 self.say(f"user {name!r} is gone since the credential report", logging.INFO)
             else:
-                self.hide(name, f"keys not read, {explain(error)}")
+                self.hide(name, f"keys not read, {error}")
 
     def last_used(self, key_id: str) -> tuple[datetime | None, str | None, str | None]:
         """Return a key's last use by IAM's GetAccessKeyLastUsed: date (UTC), service, region."""
-        answer = self.client.get_access_key_last_used(AccessKeyId=key_id)["AccessKeyLastUsed"]
+        answer = iam.call(self.client, "get_access_key_last_used", AccessKeyId=key_id)
+        answer = answer["AccessKeyLastUsed"]
         used: datetime | None = answer.get("LastUsedDate")
         if used is None:
             return None, None, None
@@ -348,10 +337,15 @@ class PolicyRun:
     # -- what went wrong
 
     def say(self, line: str, level: int = logging.WARNING) -> None:
-        """Log a line once in a run, however many filters come across it."""
-        if line not in self._said:
-            self._said.add(line)
-            log.log(level, "policy %s: %s", self.manager.data.get("name"), line)
+        """Log a line once in a run, however many filters and policies come across it."""
+        if line not in self._logged:
+            self._logged.add(line)
+            self.log(line, level)
+
+    def log(self, line: str, level: int, to: logging.Logger = log) -> None:
+        """Log a line with its account and policy."""
+        policy = self.manager.data.get("name")
+        to.log(level, "account %s (policy %s): %s", self.account_id or "unknown", policy, line)
 
     def hide(self, name: str, reason: str) -> None:
         """Note that a user's keys or tags couldn't be read; the user stays, without a key."""
@@ -361,9 +355,7 @@ class PolicyRun:
     def fail(self, line: str) -> None:
         """Note a failure: all users are still tried, then the run ends with an error."""
         self.failures.append(line)
-        log.error("policy %s: %s", self.manager.data.get("name"), line)
-        if not any(isinstance(action, _Last) for action in self.manager.actions):
-            self.manager.actions.append(_Last(self))
+        self.log(line, logging.ERROR)
 
     def error(self) -> PolicyExecutionError:
         """Return the error that the failures of this run add up to."""
@@ -371,7 +363,7 @@ class PolicyRun:
         return PolicyExecutionError(self.failures[0] + (f" (and {more} more)" if more else ""))
 
     def _stop(self, line: str) -> PolicyExecutionError:
-        log.error("policy %s: %s", self.manager.data.get("name"), line)
+        self.log(line, logging.ERROR)
         return PolicyExecutionError(line)
 
     # -- around the filters
@@ -391,43 +383,43 @@ class PolicyRun:
             for record in user.get(RECORDS, ()):
                 record["exemption"] = self.ended_exemptions.get(name)
         if self.candidates is not None:
-            log.info(
-                "policy %s: %d users in the credential report, %d candidates, %d matched",
-                self.manager.data.get("name"),
-                self.population,
-                self.candidates,
-                len(selected),
+            self.log(
+                f"{self.population} users in the credential report, {self.candidates} candidates, "
+                f"{len(selected)} matched",
+                logging.INFO,
             )
-        if self.failures and (self.manager.ctx.options.dryrun or not selected):
-            # No action is reached that could raise it.
-            if self.manager.ctx.output is not None:
+        actions = self.manager.actions
+        if self.manager.ctx.options.dryrun or not selected:
+            # No action is reached that could do it.
+            if self.failures and self.manager.ctx.output is not None:
                 self.manager.ctx.output.write_file("resources.json", dumps(selected, indent=2))
-            raise self.error()
+            self.end(selected)
+        elif not any(isinstance(action, EndOfRun) for action in actions):
+            actions.append(EndOfRun(self))
         return selected
 
+    def end(self, selected: list[dict[str, Any]]) -> None:
+        """Say in one line what the policy did, or what a dry run would do.
 
-def code(error: Exception | None) -> str:
-    """Return the code of an error of AWS, or the error's class."""
-    if isinstance(error, ClientError):
-        return str(error.response["Error"]["Code"])
-    return type(error).__name__
+        As a warning, since c7n-org shows nothing less.
 
-
-def answer_lost(error: Exception) -> bool:
-    """Tell whether a call that ended so may have taken effect, in its last try or in one before."""
-    if not isinstance(error, ClientError):
-        return True
-    answer: dict[str, Any] = dict(error.response.get("ResponseMetadata", {}))
-    return bool(answer.get("HTTPStatusCode", 0) >= 500 or answer.get("RetryAttempts"))
-
-
-def explain(error: Exception | None) -> str:
-    """Say in a few words what AWS answered to which call."""
-    if isinstance(error, ClientError):
-        action, reason = f"iam:{error.operation_name}", code(error)
-        denied = reason in credential_report.DENIED
-        return f"{action} is denied ({reason})" if denied else f"{action} failed ({reason})"
-    if isinstance(error, OutageError):
-        return str(error)
-    text = "".join(char if char.isprintable() else " " for char in str(error))
-    return f"{type(error).__name__}: {' '.join(text.split())}"
+        :raises PolicyExecutionError: something has failed.
+        """
+        text = f"{len(selected)} matched"
+        acting = [action for action in self.manager.actions if hasattr(action, "planned")]
+        if self.manager.ctx.options.dryrun:
+            text = f"dry run: {text}"
+            for action in acting:
+                lines = list(action.planned(selected))
+                text += f", would {action.verb} {len(lines)}"
+                if len(lines) > MOST_NAMED:
+                    lines[MOST_NAMED:] = [f"{len(lines) - MOST_NAMED} more"]
+                for line in lines:
+                    self.log(f"would {action.verb}: {line}", logging.WARNING, summary_log)
+        elif acting:
+            always = [action.outcome for action in acting] + ["skipped", "denied", "failed"]
+            names = dict.fromkeys([*always, *sorted(self.outcomes)])
+            text += ": " + ", ".join(f"{self.outcomes[name]} {name}" for name in names)
+        self.log(text, logging.WARNING, summary_log)
+        if self.failures:
+            raise self.error()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from c7n.cache import NullCache
 from c7n.exceptions import PolicyValidationError
 from c7n.query import DescribeSource
 
@@ -31,6 +32,11 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
     def __init__(self, manager: Any) -> None:
         super().__init__(manager)
         check_mode(self)
+        if manager.data.get("query"):
+            raise PolicyValidationError(
+                f"policy {manager.data.get('name')}: source: {NAME} takes no query; remove it, and "
+                "choose users with filters"
+            )
         manager._cache = _WithoutUsers(manager._cache)
 
     def get_permissions(self) -> list[str]:
@@ -76,7 +82,10 @@ class _WithoutUsers:
         return getattr(self._cache, name)
 
     def __enter__(self) -> _WithoutUsers:
-        self._cache.__enter__()
+        try:
+            self._cache.__enter__()
+        except Exception:  # locked, or no database; PolicyRun says so
+            self._cache = NullCache(None)
         return self
 
     def __exit__(self, *exception: Any) -> None:

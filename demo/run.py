@@ -31,7 +31,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from aiosmtpd.controller import Controller
 
 from demo import world
-from demo.aws import HUB, REGION, Account, EmbeddedAws, Key
+from embedded_aws import HUB, REGION, Account, EmbeddedAws, Key
 
 OUTPUT = Path("demo-output")
 MARKER = OUTPUT / "made-by-demo"

@@ -1,15 +1,15 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Who lives in the embedded AWS: realistic users for the demo and tests, many for benchmarks."""
+"""Who lives in the embedded AWS: realistic users for the demo and the tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from demo.aws import HUB, REGION, Account, EmbeddedAws, Key
+from embedded_aws import HUB, REGION, Account, EmbeddedAws, Key
 
 MEMBERS = {"111111111111": "shop", "222222222222": "payments", "333333333333": "sandbox"}
 QUEUE = "c7n-keyrot"
@@ -232,54 +232,3 @@ def accounts_file(account_ids: Iterable[str] = MEMBERS) -> dict[str, Any]:
             for account_id in account_ids
         ]
     }
-
-
-# What the users of a benchmark hold, in turn: those to find, and all others, the look-alikes.
-OLD, NEW = Key(200, last_used_days=1), Key(20, last_used_days=1)
-OFF = Key(200, status="Inactive")
-TO_FIND: list[tuple[Key | None, Key | None]] = [
-    (NEW, OLD),
-    (OLD, OLD),
-    (NEW, OLD),
-    (OFF, OLD),
-    (None, OLD),
-]
-OTHERS: list[tuple[Key | None, Key | None]] = [
-    (None, None),
-    (NEW, None),
-    (OLD, None),
-    (None, None),
-    (OLD, NEW),
-    (NEW, OFF),
-    (NEW, None),
-    (None, None),
-    (NEW, NEW),
-    (None, NEW),
-    (OLD, OFF),
-    (None, None),
-    (NEW, None),
-]
-
-
-def seed_bench(account: Account, n: int, find: int | None = None) -> dict[str, str]:
-    """Add n users, exactly `find` of them (20% by default) to find, evenly spread.
-
-    {user: id of the key to disable}; all dates differ, so each key can be identified.
-    """
-    find = n // 5 if find is None else min(find, n)
-    wanted: dict[str, str] = {}
-    now = datetime.now(timezone.utc)  # one for all: with many users the clock moves on meanwhile
-    for i in range(n):
-        name = f"user-{i:05d}"
-        to_find = (i + 1) * find // n > i * find // n
-        kinds, turn = (TO_FIND, len(wanted)) if to_find else (OTHERS, i)
-        keys = [
-            replace(key, rotated_at=now - timedelta(days=key.age_days, seconds=2 * i + slot))
-            if key
-            else None
-            for slot, key in enumerate(kinds[turn % len(kinds)])
-        ]
-        account.add_user(name, *keys, tags={"team": f"t{i % 7}"}, path=f"/unit-{i % 3}/")
-        if to_find:
-            wanted[name] = account.key_id(name, 2)
-    return wanted

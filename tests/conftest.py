@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Makes `demo`, which isn't shipped, importable; and says which tests begin."""
+"""Makes `demo` and `embedded_aws`, which aren't shipped, importable; and says which tests begin."""
 
 import sys
 from pathlib import Path

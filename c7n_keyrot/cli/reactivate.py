@@ -35,9 +35,8 @@ from c7n.credentials import assumed_session
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError
-from c7n_keyrot.credential_report import DENIED
+from c7n_keyrot.iam import DENIED, WORKERS, explained, may_have_arrived
 from c7n_keyrot.outcomes import Outcome
-from c7n_keyrot.policy_run import WORKERS, answer_lost, code, explain
 
 ACTION = "reactivate"
 # Beside a plain file a bucket's copies: one file a run, compressed.
@@ -129,6 +128,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
+    boto3.Session()  # where none can be made, main says why
     told = read(files(args.dir))
     lost = damage(told)
     for text in lost:
@@ -351,10 +351,8 @@ def is_ours(line: Outcome) -> bool | None:
     if line.action == "disable-access-key":
         if line.outcome == outcomes.SKIPPED:
             return None
-        if line.outcome == outcomes.FAILED:
-            return line.reason.startswith(outcomes.UNKNOWN)
         # Denied: it was active then, so an earlier deactivation of ours was undone before.
-        return line.outcome in (outcomes.DISABLED, outcomes.INTENDED)
+        return line.outcome in (outcomes.DISABLED, outcomes.INTENDED, outcomes.UNKNOWN)
     # Of the others only who skipped it has seen it active.
     return False if line.outcome == outcomes.SKIPPED else None
 
@@ -364,8 +362,7 @@ def in_doubt(line: Outcome) -> bool:
 
     If it did, that the key is inactive is somebody's decision.
     """
-    unknown = line.outcome == outcomes.FAILED and line.reason.startswith(outcomes.UNKNOWN)
-    return line.action == ACTION and (unknown or line.outcome == outcomes.INTENDED)
+    return line.action == ACTION and line.outcome in (outcomes.UNKNOWN, outcomes.INTENDED)
 
 
 def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:
@@ -486,7 +483,7 @@ def _identity(session: Any) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ClientError):
-        return f"sts:{error.operation_name}: {code(error)}"
+        return f"sts:{error.operation_name}: {explained('iam', error).code}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -581,16 +578,21 @@ def _user_of(client: Any, key_id: str) -> str | None:
     try:
         name: str | None = client.get_access_key_last_used(AccessKeyId=key_id).get("UserName")
     except ClientError as error:
-        if code(error) in (*DENIED, "NoSuchEntity"):  # IAM denies it for a key that isn't there
+        if explained("iam", error).code in (
+            *DENIED,
+            "NoSuchEntity",
+        ):  # IAM denies it for a key that isn't there
             return None
         raise
     return name
 
 
 def _failure(error: BotoCoreError | ClientError) -> tuple[str, str]:
-    if code(error) == "NoSuchEntity":
+    if explained("iam", error).code == "NoSuchEntity":
         return outcomes.GONE, NOT_FOUND
-    return (outcomes.DENIED if code(error) in DENIED else outcomes.FAILED), explain(error)
+    return (outcomes.DENIED if explained("iam", error).code in DENIED else outcomes.FAILED), str(
+        explained("iam", error)
+    )
 
 
 # -- what the user says, and what is done then
@@ -603,7 +605,7 @@ def _table(todo: Sequence[Finding]) -> str:
         what = ACTION if last.action == ACTION else "run"
         if last.outcome == outcomes.INTENDED:
             note = f"the {what} was cut short"
-        elif last.outcome == outcomes.FAILED:
+        elif last.outcome == outcomes.UNKNOWN:
             note = f"the {what} saw no answer ({last.reason})"
         if finding.user != last.user:
             note += f"{note and ', '}the user was {last.user}"
@@ -744,15 +746,18 @@ def _switch_on(finding: Finding) -> Finding:
         client.update_access_key(UserName=finding.user, AccessKeyId=key_id, Status="Active")
     except (BotoCoreError, ClientError) as error:
         outcome, reason = _failure(error)
-        if not answer_lost(error):
+        if not may_have_arrived(error):
             return replace(finding, outcome=outcome, reason=reason)
         try:
             status = _statuses(client, finding.user).get(key_id)
         except (BotoCoreError, ClientError) as second:
-            reason = f"{outcomes.UNKNOWN}: {reason}, then {explain(second)}"
-            return replace(finding, outcome=outcomes.FAILED, reason=reason)
+            reason = f"{reason}, then {explained('iam', second)!s}"
+            return replace(finding, outcome=outcomes.UNKNOWN, reason=reason)
         if status == "Active":
-            outcome, reason = outcomes.REACTIVATED, f"the answer was lost ({code(error)})"
+            outcome, reason = (
+                outcomes.REACTIVATED,
+                f"the answer was lost ({explained('iam', error).code})",
+            )
         elif status is None:
             outcome, reason = outcomes.GONE, NOT_FOUND
         else:

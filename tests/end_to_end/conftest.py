@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))  # for harness; tests/conftest.py does it for demo
+sys.path.append(str(Path(__file__).parent))  # for harness; the rest is in tests/conftest.py
 
 from harness import Finished, PolicyRun, as_file, c7n_org, custodian, run
 
-from demo.aws import HUB, Account, EmbeddedAws
+from embedded_aws import HUB, Account, EmbeddedAws
 
 
 @pytest.fixture

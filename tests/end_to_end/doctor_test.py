@@ -12,7 +12,7 @@ import pytest
 import yaml
 from harness import Finished, keyrot, run
 
-from demo.aws import HUB, EmbeddedAws
+from embedded_aws import HUB, EmbeddedAws
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -20,7 +20,7 @@ from aiosmtpd.controller import Controller
 from harness import Finished, PolicyRun, custodian, kill, mailer, start
 
 from c7n_keyrot.cli.templates import folder
-from demo.aws import HUB, Account, EmbeddedAws, Key
+from embedded_aws import HUB, Account, EmbeddedAws, Key
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

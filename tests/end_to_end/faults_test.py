@@ -17,14 +17,14 @@ from cloudformation import actions, member
 from harness import custodian, finish, keyrot, kill, start
 
 from demo import world
-from demo.aws import HUB, Key
+from embedded_aws import HUB, Key, seed_bench
 
 PACK = Path(__file__).parents[2] / "policies"
 STALE = "iam-user-second-access-key-stale"
 # Seconds; a run gives up sooner than it would for a user.
 QUICK = {"C7N_KEYROT_PATIENCE": "1", "C7N_KEYROT_REPORT_LIMIT": "3"}
 # The same, where a machine that is slow for a second must make no difference.
-LESS_QUICK = {"C7N_KEYROT_PATIENCE": "3"}
+LESS_QUICK = {"C7N_KEYROT_PATIENCE": "3", "C7N_KEYROT_LAG": "1"}
 FRESH, OLD = Key(5), Key(200)
 OFF = ("Active", "Inactive")
 
@@ -33,7 +33,7 @@ OFF = ("Active", "Inactive")
 def wanted(aws, account):
     """Ten users with a stale second key, and ten look-alikes. {user: key id}"""
     aws.create_queue(world.QUEUE)
-    found = world.seed_bench(account, 20, find=10)
+    found = seed_bench(account, 20, find=10)
     account.generate_report()
     return found
 
@@ -78,11 +78,15 @@ def test_permission_that_is_missing_disables_nothing_and_is_named(
     for action in [*actions(ROLE), "sqs:SendMessage"]:
         account.add_role("c7n-keyrot", role_without(action))
         name = action.split(":")[1]
+        # While there is a report, nobody needs this call.
+        if name == "GenerateCredentialReport":
+            account.delete_report()
         flags = ["--cache-period", "0"]  # else the report would be asked for once only
         run = run_custodian(PACK, *flags, role="c7n-keyrot", out=tmp_path / name)
         assert run.code != 0, action
         assert account.changes(before) == {}, action
         assert [line for line in run.lines(name) if "denied" in line.lower()], run.text
+        account.generate_report()
     account.add_role("c7n-keyrot", role_without(None))
     again = run_custodian(PACK, role="c7n-keyrot")
     assert again.code == 0, again.text
@@ -167,7 +171,7 @@ def test_lost_answer_is_looked_up(aws, account, wanted, run_custodian, mends, an
     aws.fail("iam.UpdateAccessKey", "reset", user=user, late=answer_lost)
     run = run_custodian(PACK, env=LESS_QUICK)
     outcome = next(o["outcome"] for o in run.outcomes(STALE) if o["user"] == user)
-    assert (outcome, run.code != 0) == (("disabled", False) if answer_lost else ("failed", True))
+    assert (outcome, run.code != 0) == (("disabled", False) if answer_lost else ("unknown", True))
     assert (account.status(user, 2) == "Inactive") is answer_lost
     mends(before)
 
@@ -188,7 +192,7 @@ def test_lost_answer_is_looked_up_when_another_try_is_answered(
     outcome = next(o for o in run.outcomes(STALE) if o["user"] == user)
     told = ("disabled", "the answer was lost (AccessDenied)")
     if not looked:
-        told = ("failed", "unknown whether it took effect (ExpiredToken)")
+        told = ("unknown", "it may have taken effect (ExpiredToken)")
     assert (outcome["outcome"], outcome["reason"]) == told
     assert (run.code == 0) is looked, run.text
     assert account.status(user, 2) == "Inactive"
@@ -367,7 +371,7 @@ def test_rows_that_cannot_be_trusted_are_left_alone_and_all_others_are_done(
 def test_account_of_5000_users(aws, account, run_custodian):
     """AWS's limit is 5,000 users an account: those to disable, and no call for anybody else."""
     aws.create_queue(world.QUEUE)
-    wanted = world.seed_bench(account, 5000, find=10)
+    wanted = seed_bench(account, 5000, find=10)
     account.generate_report()
     before = account.snapshot()
     run = run_custodian(PACK)

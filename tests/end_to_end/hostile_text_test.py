@@ -12,7 +12,7 @@ import pytest
 from c7n.reports import csvout
 from harness import as_file, custodian, keyrot
 
-from demo.aws import Key
+from embedded_aws import Key
 
 NAMES = [
     # These IAM allows.

@@ -18,7 +18,7 @@ import pytest
 from harness import BIN, Finished, run
 from wheels import CHECKOUT, built, copy
 
-from demo.aws import HUB, EmbeddedAws
+from embedded_aws import HUB, EmbeddedAws
 
 # What pip and uv say where no package index can be reached.
 OFFLINE = re.compile(

@@ -16,7 +16,7 @@ from c7n.mu import PolicyLambda
 from c7n.policy import PolicyCollection
 from c7n.resources import load_resources
 
-from demo.aws import Key
+from embedded_aws import Key
 
 MODE = {
     "type": "periodic",

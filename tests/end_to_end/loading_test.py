@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from wheels import CHECKOUT, built, copy
 
-from demo.aws import HUB, EmbeddedAws
+from embedded_aws import HUB, EmbeddedAws
 
 OURS = """
 policies:

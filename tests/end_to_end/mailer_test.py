@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from harness import Finished, finish, keyrot, kill, mailer, start
 from notices import message, record, user
 
-from demo.aws import HUB, REGION, Account, EmbeddedAws, Key
+from embedded_aws import HUB, REGION, Account, EmbeddedAws, Key
 
 PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
 QUEUE = "c7n-keyrot"

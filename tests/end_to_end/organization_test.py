@@ -15,7 +15,7 @@ import yaml
 from cloudformation import hub, member
 from harness import Finished, PolicyRun, c7n_org, keyrot, run
 
-from demo.aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
+from embedded_aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "policies" / "second-access-key.yml"
@@ -26,13 +26,6 @@ QUEUE = "c7n-keyrot"
 EXPIRING, STALE = "iam-user-second-access-key-expiring", "iam-user-second-access-key-stale"
 SUFFIX = "-notify-only"
 MARK = "keyrot-disable-on"
-
-
-class Organization(EmbeddedAws):
-    """All accounts are of one organization, so a role's is that of its caller."""
-
-    def _facts(self, call: Any) -> dict[str, str]:
-        return {**super()._facts(call), "aws:ResourceOrgID": ORGANIZATION_ID}
 
 
 class Story:
@@ -83,7 +76,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    with Organization() as aws:
+    with EmbeddedAws() as aws:
         resources = hub(HUB, ORGANIZATION_ID)
         aws.create_queue(QUEUE, policy=resources["QueuePolicy"]["PolicyDocument"])
         aws.account(HUB).add_role("runner", policy=resources["RunnerPolicy"]["PolicyDocument"])

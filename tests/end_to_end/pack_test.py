@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from demo import world
-from demo.aws import HUB, Key
+from embedded_aws import HUB, Key, seed_bench
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "policies"
@@ -119,7 +119,7 @@ def test_notice_that_cannot_be_sent_stops_the_disabling(account, run_custodian):
 def test_first_run_that_would_hit_much_of_the_account_is_stopped(aws, account, run_custodian):
     """More than 20 users and more than 10 percent of all, not of the candidates alone."""
     aws.create_queue(world.QUEUE)
-    world.seed_bench(account, 60, find=21)
+    seed_bench(account, 60, find=21)
     account.generate_report()
     before = account.snapshot()
     run = run_custodian(PACK)
@@ -131,7 +131,7 @@ def test_first_run_that_would_hit_much_of_the_account_is_stopped(aws, account, r
 def test_percent_counts_all_users_of_the_account(aws, account, run_custodian):
     """21 of 220 users are below 10 percent, though they are all of the candidates."""
     aws.create_queue(world.QUEUE)
-    wanted = world.seed_bench(account, 220, find=21)
+    wanted = seed_bench(account, 220, find=21)
     account.generate_report()
     before = account.snapshot()
     run = run_custodian(PACK)

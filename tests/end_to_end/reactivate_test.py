@@ -18,7 +18,7 @@ import pytest
 from harness import as_file, finish, keyrot, kill, start
 
 from demo import world
-from demo.aws import HUB, Key
+from embedded_aws import HUB, Key
 
 PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
 STALE = "iam-user-second-access-key-stale"

@@ -12,7 +12,7 @@ import pytest
 from harness import PolicyRun
 
 from demo import world
-from demo.aws import Key
+from embedded_aws import Key
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FRESH, OLD = Key(5, last_used_days=0.1), Key(200, last_used_days=0.5)

@@ -211,7 +211,7 @@ def test_an_answer_that_was_lost_is_looked_up(iam: Any, custodian: Any, mocker: 
         custodian.run([STALE], [DISABLE])
     assert lines(custodian) == [
         ("ana", 2, "ana-2", "disabled"),
-        ("bob", 2, "bob-2", "failed"),
+        ("bob", 2, "bob-2", "unknown"),
     ]
 
 
@@ -335,7 +335,7 @@ def test_actions_have_no_options(
         custodian.policy(filters, [{"type": action, option: True}]).validate()
 
 
-@pytest.mark.parametrize(("happened", "outcome"), [(True, "disabled"), (False, "failed")])
+@pytest.mark.parametrize(("happened", "outcome"), [(True, "disabled"), (False, "unknown")])
 def test_after_a_servers_error_the_key_is_looked_at(
     iam: Any, custodian: Any, mocker: Any, happened: bool, outcome: str
 ) -> None:

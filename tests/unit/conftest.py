@@ -3,7 +3,7 @@
 """An IAM in the test's own memory, and policies run on it by Custodian's own machinery.
 
 Fast enough for thousands of runs, and it can answer what no server does. What depends on real
-clients is tested with the embedded AWS (demo/aws.py).
+clients is tested with the embedded AWS (embedded_aws/).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from c7n.policy import Policy, PolicyCollection
 from c7n.resources import load_resources
 from c7n.utils import reset_session_cache
 
+from c7n_keyrot import iam as gate
 from c7n_keyrot import policy_run
 
 ACCOUNT = "123456789012"
@@ -285,6 +286,8 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     register()
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "C7N_OUTPUT_DIR"):
         monkeypatch.delenv(name, raising=False)
+    # A listing of this IAM doesn't lag.
+    monkeypatch.setattr(gate, "LAG", 0)
     policy_run.reports.clear()
     reset_session_cache()
     InMemoryCache._InMemoryCache__shared_state.clear()

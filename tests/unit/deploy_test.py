@@ -15,8 +15,7 @@ from c7n.config import Config
 from c7n.loader import PolicyLoader
 from cloudformation import DEPLOY, actions, hub, member
 
-from demo.aws import HUB, ORGANIZATION_ID, REGION
-from demo.iam_policy import allows
+from embedded_aws import HUB, ORGANIZATION_ID, REGION, allows
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "111111111111"

@@ -6,21 +6,36 @@ from __future__ import annotations
 
 import base64
 import csv
+import http.client
 import io
 import json
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree
 
 import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+from cloudformation import DEPLOY, member
 
 from demo import world
-from demo.aws import HUB, Account, EmbeddedAws, Key
+from embedded_aws import (
+    FOREIGN,
+    HUB,
+    ORGANIZATION_ID,
+    Account,
+    EmbeddedAws,
+    Key,
+    cut,
+    seed_bench,
+)
+from embedded_aws.foreign import CUT_BEHIND_SECRETS
 
 MEMBER = "111111111111"
 CONFIG = Config(retries={"total_max_attempts": 1}, read_timeout=30)
@@ -59,7 +74,7 @@ def iam(aws: EmbeddedAws) -> Any:
 @pytest.fixture
 def clock(mocker: Any) -> Any:
     """The clock of the embedded AWS, and of nothing else: it stands still until it is set."""
-    fake = mocker.patch("demo.aws.time", wraps=time)
+    fake = mocker.patch("embedded_aws.clock.time", wraps=time)
     fake.monotonic.return_value = 1000.0
     return fake.monotonic
 
@@ -217,6 +232,276 @@ def test_faults_answer_as_aws_would(account: Account, iam: Any, error: str, stat
     assert rule.hits == 1
 
 
+def raw(aws: EmbeddedAws, action: str, account: str = HUB, **params: str) -> Any:
+    """(status, headers, body) of a call, as they come over the wire."""
+    service, name = action.split(".")
+    scope = f"Credential=AKIA0000{account}/20260101/us-east-1/{service}/aws4_request"
+    connection = http.client.HTTPConnection(aws.url.removeprefix("http://"), timeout=30)
+    headers = {
+        "Authorization": f"AWS4-HMAC-SHA256 {scope}",
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Host": f"{service}.amazonaws.com",
+    }
+    versions = {"iam": "2010-05-08", "sts": "2011-06-15"}
+    body = urlencode({"Action": name, "Version": versions[service], **params})
+    with closing(connection):
+        connection.request("POST", "/", body, headers)
+        answer = connection.getresponse()
+        try:
+            text = answer.read()
+        except http.client.IncompleteRead as torn:
+            text = torn.partial
+        return answer.status, answer.headers, text
+
+
+ROLE = f"arn:aws:iam::{HUB}:role/c7n-keyrot"
+ASSUME = {"RoleArn": ROLE, "RoleSessionName": "test"}
+TAG = {"Tags.member.1.Key": "a", "Tags.member.1.Value": "b"}
+ALICE = {"UserName": "alice"}
+
+
+@pytest.mark.parametrize(
+    ("action", "params", "code"),
+    [
+        ("iam.GetUser", ALICE, None),
+        ("iam.GetUser", {"UserName": "nobody"}, "NoSuchEntity"),
+        ("iam.ListUsers", {}, None),
+        ("iam.GetAccountAuthorizationDetails", {}, None),
+        ("iam.GetAccountSummary", {}, None),
+        ("iam.ListAccountAliases", {}, None),
+        ("iam.ListAccessKeys", ALICE, None),
+        ("iam.ListAccessKeys", {"UserName": "nobody"}, "NoSuchEntity"),
+        ("iam.CreateAccessKey", {"UserName": "bob"}, None),
+        ("iam.CreateAccessKey", ALICE, "LimitExceeded"),
+        ("iam.GetAccessKeyLastUsed", {"AccessKeyId": "KEY"}, None),
+        ("iam.GetAccessKeyLastUsed", {"AccessKeyId": "AKIANONE"}, "NoSuchEntity"),
+        ("iam.UpdateAccessKey", {**ALICE, "AccessKeyId": "KEY", "Status": "Inactive"}, None),
+        ("iam.UpdateAccessKey", {**ALICE, "AccessKeyId": "AKIANONE"}, "NoSuchEntity"),
+        ("iam.DeleteAccessKey", {**ALICE, "AccessKeyId": "KEY"}, None),
+        ("iam.DeleteAccessKey", {**ALICE, "AccessKeyId": "AKIANONE"}, "NoSuchEntity"),
+        ("iam.ListUserTags", ALICE, None),
+        ("iam.TagUser", {**ALICE, **TAG}, None),
+        ("iam.TagUser", {"UserName": "nobody", **TAG}, "NoSuchEntity"),
+        ("iam.UntagUser", {**ALICE, "TagKeys.member.1": "a"}, None),
+        ("iam.GetCredentialReport", {}, "ReportNotPresent"),
+        ("iam.GenerateCredentialReport", {}, None),
+        ("iam.SimulatePrincipalPolicy", {}, "InvalidAction"),
+        ("iam.NoSuchAction", {}, "InvalidAction"),
+        ("sts.GetCallerIdentity", {}, None),
+        ("sts.AssumeRole", ASSUME, None),
+        ("sts.AssumeRole", {**ASSUME, "RoleArn": f"{ROLE}-none"}, "AccessDenied"),
+        ("sts.AssumeRole", {**ASSUME, "RoleSessionName": "x" * 65}, "ValidationError"),
+    ],
+)
+def test_every_answer_has_the_form_of_awss(
+    account: Account, action: str, params: dict[str, str], code: str | None
+) -> None:
+    account.add_user("alice", Key(1), Key(2))
+    account.add_user("bob")
+    account.add_role()
+    given = {name: account.key_id("alice", 2) if v == "KEY" else v for name, v in params.items()}
+    _, headers, body = raw(account.aws, action, **given)
+    check_form(action, headers, body, code)
+
+
+@pytest.mark.parametrize("error", ["Throttling", "AccessDenied", "ServiceFailure", "Code\nx=1"])
+@pytest.mark.parametrize("action", ["iam.GetUser", "sts.AssumeRole"])
+def test_injected_errors_have_the_form_of_awss(aws: EmbeddedAws, action: str, error: str) -> None:
+    aws.fail(action, error)
+    _, headers, body = raw(aws, action)
+    check_form(action, headers, body, error)
+
+
+def check_form(action: str, headers: Any, body: bytes, code: str | None) -> None:
+    service, name = action.split(".")
+    versions = {"iam": "2010-05-08", "sts": "2011-06-15"}
+    space = f"{{https://{service}.amazonaws.com/doc/{versions[service]}/}}"
+    root = ElementTree.fromstring(body)
+    if code is None:
+        assert root.tag == f"{space}{name}Response"
+        request_id = root.findtext(f"{space}ResponseMetadata/{space}RequestId")
+    else:
+        assert root.tag == f"{space}ErrorResponse"
+        assert root.findtext(f"{space}Error/{space}Code") == code
+        assert root.findtext(f"{space}Error/{space}Message")
+        request_id = root.findtext(f"{space}RequestId")
+    assert request_id
+    assert request_id == headers["x-amzn-requestid"]
+
+
+def test_a_hook_that_fails_is_an_error_of_awss_form(account: Account) -> None:
+    def mistake(_: Any) -> None:
+        raise KeyError("x")
+
+    account.aws.before("iam.ListUsers", mistake)
+    status, headers, body = raw(account.aws, "iam.ListUsers")
+    assert status == 500
+    check_form("iam.ListUsers", headers, body, "InternalFailure")
+    assert account.aws.errors == ["iam.ListUsers: KeyError('x')"]
+    account.aws.errors.clear()
+
+
+PAGES = [
+    ("HTML page", 200, b"<!DOCTYPE html>"),
+    ("XHTML page", 200, b"<?xml"),
+    ("<ok/>", 200, b"<ok/>"),
+    ("JSON", 200, b'{"status"'),
+    ("empty", 200, b""),
+    ("no content", 204, b""),
+    ("redirect", 302, b""),
+    ("gzip garbage", 200, b"\x1f\x8b"),
+    ("5 MB", 200, b"<!DOCTYPE html>"),
+]
+
+
+def test_the_table_of_foreign_answers_is_tested_whole() -> None:
+    assert {name for name, _, _ in PAGES} | {"cut", "torn"} == set(FOREIGN)
+
+
+@pytest.mark.parametrize("action", ["iam.UpdateAccessKey", "sts.GetCallerIdentity"])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(("name", "status", "start"), PAGES)
+def test_something_else_answers(
+    account: Account, action: str, late: bool, name: str, status: int, start: bytes
+) -> None:
+    """Without a header of AWS's; whether the call is carried out is as asked for."""
+    account.add_user("alice", Key(1))
+    rule = account.aws.answer(action, FOREIGN[name], times=1, late=late)
+    params = {**ALICE, "AccessKeyId": account.key_id("alice", 1), "Status": "Inactive"}
+    given, headers, body = raw(account.aws, action, **params)
+    assert given == status
+    assert body.startswith(start)
+    assert bool(body) is bool(start)
+    assert not [header for header in headers if header.lower().startswith("x-amz")]
+    assert rule.hits == 1
+    changed = late and action == "iam.UpdateAccessKey"
+    assert account.status("alice", 1) == ("Inactive" if changed else "Active")
+    assert raw(account.aws, action, **params)[0] == 200  # once is once
+
+
+def test_a_foreign_answer_can_have_another_status_and_headers(aws: EmbeddedAws) -> None:
+    aws.answer("iam.ListUsers", FOREIGN["HTML page"], status=407, headers={"Via": "1.1 proxy"})
+    aws.answer("sts.GetCallerIdentity", b"hello", 502)
+    status, headers, body = raw(aws, "iam.ListUsers")
+    assert (status, headers["Via"], headers["Content-Type"]) == (407, "1.1 proxy", None)
+    assert body == FOREIGN["HTML page"].body
+    assert raw(aws, "sts.GetCallerIdentity")[::2] == (502, b"hello")
+
+
+def test_a_foreign_answer_is_for_the_calls_meant(account: Account) -> None:
+    account.add_user("alice")
+    account.add_user("bob")
+    account.aws.answer("iam.GetUser", FOREIGN["<ok/>"], skip=1, times=2, user="bob", account=HUB)
+    names = ["bob", "alice", "bob", "bob", "bob"]
+    bodies = [raw(account.aws, "iam.GetUser", UserName=name)[2] for name in names]
+    assert [body == b"<ok/>" for body in bodies] == [False, False, True, True, False]
+
+
+def test_size_and_content_of_the_large_ones(aws: EmbeddedAws) -> None:
+    aws.answer("iam.ListUsers", FOREIGN["5 MB"])
+    assert 5_000_000 < len(raw(aws, "iam.ListUsers")[2]) < 5_500_000
+    aws.heal()
+    aws.answer("iam.ListUsers", FOREIGN["gzip garbage"])
+    assert raw(aws, "iam.ListUsers")[1]["Content-Encoding"] == "gzip"
+    aws.heal()
+    aws.answer("iam.ListUsers", FOREIGN["redirect"])
+    assert raw(aws, "iam.ListUsers")[1]["Location"].startswith("http://")
+    ElementTree.fromstring(FOREIGN["XHTML page"].body)  # a parser of XML takes it
+
+
+@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize(("at", "length"), [(0.5, 0.5), (0.0, 0.0), ("</UserName>", None)])
+def test_the_real_answer_is_cut(
+    account: Account, at: float | str, length: float | None, torn: bool
+) -> None:
+    account.add_user("alice", Key(1))
+    whole = raw(account.aws, "iam.ListAccessKeys", **ALICE)[2]
+    account.aws.answer("iam.ListAccessKeys", cut(at, torn))
+    status, headers, body = raw(account.aws, "iam.ListAccessKeys", **ALICE)
+    assert status == 200
+    assert headers["x-amzn-requestid"]
+    if length is None:
+        assert body.endswith(b"</UserName>")
+    else:
+        assert len(body) == int(len(whole) * length)
+    assert int(headers["Content-Length"]) == (len(whole) if torn else len(body))
+
+
+def test_a_cut_error_keeps_its_status(account: Account) -> None:
+    account.aws.answer("iam.GetUser", FOREIGN["cut"])
+    status, _, body = raw(account.aws, "iam.GetUser", UserName="nobody")
+    assert (status, body[:14]) == (404, b"<ErrorResponse")
+
+
+def test_secrets_stand_in_the_answer_that_is_cut_behind_them(account: Account) -> None:
+    account.add_role()
+    account.aws.answer("sts.AssumeRole", CUT_BEHIND_SECRETS)
+    body = raw(account.aws, "sts.AssumeRole", **ASSUME)[2].decode()
+    secrets = account.aws.secrets
+    assert len(secrets) == 2
+    assert all(secret in body for secret in secrets)
+    with pytest.raises(ElementTree.ParseError):
+        ElementTree.fromstring(body)
+
+
+def listed(account: Account, name: str = "alice") -> dict[str, str]:
+    """{key id: status}, as ListAccessKeys shows it."""
+    keys = client(account.aws, account=account.id).list_access_keys(UserName=name)
+    return {key["AccessKeyId"]: key["Status"] for key in keys["AccessKeyMetadata"]}
+
+
+def test_listings_lag_behind_each_write(account: Account, iam: Any, clock: Any) -> None:
+    account.add_user("alice", Key(10))
+    old = account.key_id("alice", 1)
+    account.aws.lag(5)
+    assert listed(account) == {old: "Active"}
+    iam.update_access_key(UserName="alice", AccessKeyId=old, Status="Inactive")
+    assert account.status("alice", 1) == "Inactive"
+    clock.return_value += 3
+    new = iam.create_access_key(UserName="alice")["AccessKey"]["AccessKeyId"]
+    assert listed(account) == {old: "Active"}
+    clock.return_value += 2  # 5 seconds after the first write
+    assert listed(account) == {old: "Inactive"}
+    iam.delete_access_key(UserName="alice", AccessKeyId=old)
+    clock.return_value += 3  # 5 seconds after the second
+    assert listed(account) == {old: "Inactive", new: "Active"}
+    clock.return_value += 2
+    assert listed(account) == {new: "Active"}
+    with pytest.raises(ClientError) as error:
+        iam.update_access_key(UserName="alice", AccessKeyId=old, Status="Active")
+    assert code(error) == "NoSuchEntity"  # a write knows at once
+
+
+def test_listings_lag_where_they_are_asked_to(aws: EmbeddedAws, clock: Any) -> None:
+    def deactivate(account: Account) -> dict[str, str]:
+        account.add_user("alice", Key(10))
+        key_id = account.key_id("alice", 1)
+        iam = client(aws, account=account.id)
+        iam.update_access_key(UserName="alice", AccessKeyId=key_id, Status="Inactive")
+        return listed(account)
+
+    aws.lag(5, account=MEMBER)
+    hub, member = aws.account(HUB), aws.account(MEMBER)
+    assert list(deactivate(hub).values()) == ["Inactive"]
+    assert list(deactivate(member).values()) == ["Active"]
+    aws.heal()
+    assert list(listed(member).values()) == ["Inactive"]
+    member.set_status("alice", 1, "Active")  # by no call: seen at once
+    aws.lag(5)
+    assert list(listed(member).values()) == ["Active"]
+
+
+def test_listings_lag_when_the_answer_of_the_write_is_lost(account: Account, clock: Any) -> None:
+    account.add_user("alice", Key(10))
+    account.aws.lag(5)
+    account.aws.answer("iam.UpdateAccessKey", FOREIGN["HTML page"], 502, late=True)
+    key_id = account.key_id("alice", 1)
+    raw(account.aws, "iam.UpdateAccessKey", **ALICE, AccessKeyId=key_id, Status="Inactive")
+    assert listed(account) == {key_id: "Active"}
+    clock.return_value += 5
+    assert listed(account) == {key_id: "Inactive"}
+
+
 @pytest.mark.parametrize("error", ["reset", "stall"])
 @pytest.mark.parametrize("late", [False, True])
 def test_connections_break(account: Account, iam: Any, error: str, late: bool) -> None:
@@ -314,6 +599,100 @@ def test_roles_are_held_to_their_policies(aws: EmbeddedAws) -> None:
     client(aws, "sts").assume_role(RoleArn=arn, RoleSessionName="test", ExternalId="right")
 
 
+def allowed(call: Any, **params: Any) -> bool:
+    """Whether AWS lets it through, whatever comes of it."""
+    try:
+        call(**params)
+    except ClientError as error:
+        return error.response["Error"]["Code"] not in ("AccessDenied", "AccessDeniedException")
+    return True
+
+
+def test_a_role_may_what_the_default_versions_of_its_attached_policies_allow(
+    account: Account, iam: Any
+) -> None:
+    def document(action: str) -> str:
+        statement = {"Effect": "Allow", "Action": action, "Resource": "*"}
+        return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+    account.add_role("r", {"Statement": []})
+    account.aws.enforce()
+    role = client(account.aws, role="r")
+    assert not allowed(role.list_users)
+    made = iam.create_policy(PolicyName="p", PolicyDocument=document("iam:ListUsers"))["Policy"]
+    assert not allowed(role.list_users)
+    iam.attach_role_policy(RoleName="r", PolicyArn=made["Arn"])
+    assert allowed(role.list_users)
+    iam.create_policy_version(
+        PolicyArn=made["Arn"], PolicyDocument=document("iam:ListRoles"), SetAsDefault=True
+    )
+    assert not allowed(role.list_users)
+    assert allowed(role.list_roles)
+
+
+STACK = {"OrganizationId": ORGANIZATION_ID, "FromAddress": "keys@example.com"}
+
+
+def test_roles_of_a_stack_are_held_to_its_policies(account: Account) -> None:
+    """Each may do its own work, and not that of the other."""
+    outputs = account.deploy("hub", DEPLOY / "hub.yml", **STACK)
+    assert outputs["QueueUrl"].endswith("/c7n-keyrot")
+    account.add_role("runner", {"Statement": []})
+    client(account.aws).attach_role_policy(RoleName="runner", PolicyArn=outputs["RunnerPolicyArn"])
+    client(account.aws, "ses").verify_domain_identity(Domain="example.com")
+    account.aws.enforce()
+    queue = {"QueueUrl": outputs["QueueUrl"]}
+
+    def may(role: str) -> set[str]:
+        sqs, ses = (client(account.aws, service, role=role) for service in ("sqs", "ses"))
+        mail = "To: ana@example.com\nSubject: s\n\ntext"
+        calls = {
+            "send": lambda: allowed(sqs.send_message, **queue, MessageBody="x"),
+            "receive": lambda: allowed(sqs.receive_message, **queue),
+            "mail": lambda: allowed(
+                ses.send_raw_email, RawMessage={"Data": f"From: keys@example.com\n{mail}"}
+            ),
+            "mail as another": lambda: allowed(
+                ses.send_raw_email, RawMessage={"Data": f"From: ceo@example.com\n{mail}"}
+            ),
+            "list users": lambda: allowed(client(account.aws, role=role).list_users),
+        }
+        return {name for name, call in calls.items() if call()}
+
+    assert may("runner") == {"send"}
+    assert may("c7n-keyrot-mailer") == {"receive", "mail"}
+
+
+def test_a_stack_is_updated_by_a_condition_of_its_template(account: Account) -> None:
+    account.add_user("alice", Key(1))
+    trusted = {"HubAccountId": HUB, "ExternalId": "right"}
+    account.deploy("member", DEPLOY / "member-role.yml", **trusted)
+    account.aws.enforce()
+    role = client(account.aws, role="c7n-keyrot")
+    key = {"UserName": "alice", "AccessKeyId": account.key_id("alice", 1), "Status": "Inactive"}
+    assert allowed(role.list_access_keys, UserName="alice")
+    assert not allowed(role.update_access_key, **key)
+    account.deploy("member", DEPLOY / "member-role.yml", **trusted, Mode="enforcing")
+    assert allowed(role.update_access_key, **key)
+    assert not allowed(role.tag_user, UserName="alice", Tags=[{"Key": "a", "Value": "b"}])
+
+
+@pytest.mark.parametrize("mode", ["read-only", "enforcing"])
+@pytest.mark.parametrize("example", ["none", "graceful-rollout", "superseded-first"])
+@pytest.mark.parametrize("path", ["", "/break-glass/"])
+def test_stacks_are_what_the_templates_say(
+    account: Account, mode: str, example: str, path: str
+) -> None:
+    """By moto's reading of them, and by that of the tests of deploy/."""
+    given = {"Example": example, "ProtectedPath": path}
+    more = {"HubAccountId": HUB, "ExternalId": "c7n-keyrot-2f6c1d", "Mode": mode}
+    account.deploy("member", DEPLOY / "member-role.yml", **given, **more)
+    (role,) = account.backend.roles.values()
+    wanted = member(HUB, HUB, mode, **given)
+    assert [json.loads(policy) for policy in role.policies.values()] == [wanted["policy"]]
+    assert json.loads(role.assume_role_policy_document) == wanted["trust"]
+
+
 @pytest.mark.parametrize("organization", [False, True])
 def test_a_queue_takes_from_other_accounts_as_its_policy_says(
     aws: EmbeddedAws, organization: bool
@@ -355,7 +734,7 @@ def test_the_people_are_what_the_table_says(account: Account) -> None:
 
 
 def test_the_benchmark_has_so_many_to_find(account: Account) -> None:
-    find = world.seed_bench(account, 500, 40)
+    find = seed_bench(account, 500, 40)
     assert len(find) == 40
     assert find == account.expected()
     dates = [key.created for key in account.live_keys()]

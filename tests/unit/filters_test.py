@@ -196,8 +196,9 @@ def test_unknown_ones_are_warned_of_and_never_selected(
     iam.rows["u"][7] = active
     iam.rows["u"][8] = iam.rows["u"][8] if date is None else date
     assert custodian.run([data], ["disable-access-key"] if data == stale() else []) == []
-    warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+    warned = [record for record in caplog.records if record.name == "custodian.keyrot"]
     assert len(warned) == 1
+    assert warned[0].levelno == logging.WARNING
     assert "'u': key 2 is unknown" in warned[0].getMessage()
     assert iam.changed == []
 
@@ -210,7 +211,7 @@ def test_a_name_that_stands_twice_is_warned_of_and_the_run_goes_on(
     iam.rows["again"] = iam.rows["twin"]
     custodian.run([stale()], ["disable-access-key"])
     assert iam.changed == [("ana", "ana-2", "Inactive")]
-    (warned,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    (warned,) = [record for record in caplog.records if record.name == "custodian.keyrot"]
     assert "'twin' stands twice" in warned.getMessage()
 
 

@@ -92,7 +92,7 @@ def test_every_event_is_one_line_and_every_name_stays_what_it_is(
     lines = said()
     assert all(one_line(line) for line in lines)
     for name in IN_REPORTS:
-        assert len([line for line in lines if line.startswith(f"user {name!r}: key AKIA")]) == 1
+        assert len([line for line in lines if f": user {name!r}: key AKIA" in line]) == 1
         assert [line for line in lines if repr(name) in line and "is no date" in line]
     written = lines_of(custodian.outcomes)
     assert sorted(line["user"] for line in written) == sorted(IN_REPORTS)
@@ -192,8 +192,8 @@ def test_reactivate_prints_one_line_for_each_key(
             user=name,
             slot=2,
             access_key_id=key,
-            outcome="failed" if number % 3 == 0 else "disabled",
-            reason=f"{outcomes.UNKNOWN} (ReadTimeoutError)",
+            outcome="unknown" if number % 3 == 0 else "disabled",
+            reason="(ReadTimeoutError)",
         )
         outcomes.append(tmp_path / outcomes.FILE, line)
     # Two have got another name, and two fail.

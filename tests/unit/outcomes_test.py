@@ -18,7 +18,7 @@ from c7n.resources.aws import S3Output
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c7n_keyrot import outcomes
+from c7n_keyrot import outcomes, output_folder
 from c7n_keyrot.outcomes import Outcome
 
 LINE = Outcome(
@@ -178,14 +178,14 @@ def context(output: Any) -> Any:
 
 def test_the_file_is_in_the_policys_output_folder(mocker: Any) -> None:
     output = mocker.Mock(spec=DirectoryOutput, root_dir="out/p")
-    assert outcomes.path_of(context(output)) == Path("out/p/keyrot-outcomes.jsonl")
-    intents = outcomes.path_of(context(output), outcomes.INTENTS_FILE)
+    assert output_folder.path_of(context(output)) == Path("out/p/keyrot-outcomes.jsonl")
+    intents = output_folder.path_of(context(output), outcomes.INTENTS_FILE)
     assert intents == Path("out/p/keyrot-intents.jsonl")
 
 
 def test_in_a_bucket_each_run_has_a_file_of_its_own(mocker: Any) -> None:
     """It is uploaded at the end; one name would put a later run's over an earlier one's."""
     output = mocker.Mock(spec=S3Output, root_dir="tmp")
-    assert outcomes.path_of(context(output)) == Path("tmp/keyrot-outcomes-run-1.jsonl")
-    intents = outcomes.path_of(context(output), outcomes.INTENTS_FILE)
+    assert output_folder.path_of(context(output)) == Path("tmp/keyrot-outcomes-run-1.jsonl")
+    intents = output_folder.path_of(context(output), outcomes.INTENTS_FILE)
     assert intents == Path("tmp/keyrot-intents-run-1.jsonl")

@@ -17,7 +17,7 @@ from c7n.resources import load_resources
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.source import CredentialReportSource
-from demo.aws import EmbeddedAws, Key
+from embedded_aws import EmbeddedAws, Key
 
 NEW, OLD, OLDER = 10, 200, 300
 STALE = {"type": "stale-access-key"}

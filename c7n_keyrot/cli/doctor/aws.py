@@ -15,7 +15,7 @@ from botocore.exceptions import ConnectionError as NotConnected
 
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.doctor.checks import FAIL, FALLBACK_REGION, NOT_CHECKED, OK, Check, Checks
-from c7n_keyrot.credential_report import DENIED
+from c7n_keyrot.iam import DENIED
 
 # No user's name and no key's id: what they stand in only reads.
 NOBODY, NO_KEY = "c7n-keyrot-doctor", "AKIAIOSFODNN7EXAMPLE"

@@ -1,0 +1,67 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Where a policy's lines go: Custodian's output folder, on this machine or in a bucket."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from c7n.output import BlobOutput
+
+from c7n_keyrot import iam, outcomes
+
+
+def path_of(context: Any, name: str = outcomes.FILE) -> Path:
+    """Return the file of a policy's outcomes (or intents) on this machine."""
+    output = context.output
+    # A bucket is uploaded to after the run, over what an earlier run of the same hour left there.
+    if isinstance(output, BlobOutput):
+        name = name.replace(".", f"-{context.execution_id}.")
+    return Path(output.root_dir, name)
+
+
+def is_bucket(context: Any) -> bool:
+    """Tell whether Custodian keeps the output in a bucket (``-s s3://...``)."""
+    return isinstance(context.output, BlobOutput)
+
+
+def upload_intents(context: Any) -> None:
+    """Copy the intents to the bucket now, which Custodian does at the end of the run only.
+
+    Under the name that they have in the end, so the upload of the end takes their place.
+
+    :raises CallError: they can't be copied.
+    """
+    output, path = context.output, path_of(context, outcomes.INTENTS_FILE)
+    name = f"{path.name}.gz"
+    with tempfile.TemporaryDirectory() as folder, iam.gate("the upload to the bucket"):
+        packed = Path(folder, name)
+        with path.open("rb") as plain, gzip.open(packed, "wb") as file:
+            shutil.copyfileobj(plain, file)
+        output.upload_file(str(packed), "/".join(filter(None, (output.key_prefix, name))))
+
+
+def watch_upload(context: Any) -> None:
+    """Have the line logged that names the folder, should the upload at the end of the run fail."""
+    output = context.output
+    if "upload" in vars(output):
+        return  # an earlier action of the policy has done so
+    upload = output.upload
+
+    def watched() -> None:
+        try:
+            upload()
+        except Exception:
+            iam.log.error(
+                "the output can't be copied to %s: what was done to each key stands in %s; "
+                "keep that folder, copy it to the bucket, or give it to c7n-keyrot reactivate",
+                iam.one_line(f"{output.type}://{output.bucket}/{output.key_prefix}"),
+                output.root_dir,
+            )
+            raise
+
+    output.upload = watched

@@ -1,0 +1,213 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Whether IAM policies allow a call: with resources, principals and conditions, unlike moto's.
+
+Only what the pack's roles and queues need; a condition that isn't known here is an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from email import message_from_bytes
+from email.utils import parseaddr
+from typing import Any
+
+from moto.iam.models import iam_backends
+from moto.sqs.models import sqs_backends
+
+from embedded_aws.calls import Call
+from embedded_aws.constants import ORGANIZATION_ID, REGION
+
+
+def allows(
+    documents: Iterable[Mapping[str, Any]], action: str, resource: str, facts: Mapping[str, str]
+) -> bool:
+    """IAM's evaluation, as far as the pack's policies need it: an Allow and no Deny."""
+    allowed = False
+    for document in documents:
+        for statement in _list(document.get("Statement", [])):
+            if not _applies(statement, action, resource, facts):
+                continue
+            if statement["Effect"] == "Deny":
+                return False
+            allowed = True
+    return allowed
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _like(patterns: Any, value: str, fold: bool = False) -> bool:
+    """IAM's wildcards: * and ?, nothing else."""
+    for pattern in _list(patterns):
+        regex = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+        if re.fullmatch(regex, value, re.DOTALL | (re.IGNORECASE if fold else 0)):
+            return True
+    return False
+
+
+def _applies(
+    statement: Mapping[str, Any], action: str, resource: str, facts: Mapping[str, str]
+) -> bool:
+    if "NotAction" in statement:
+        if _like(statement["NotAction"], action, fold=True):
+            return False
+    elif not _like(statement["Action"], action, fold=True):
+        return False
+    if not _like(statement.get("Resource", "*"), resource):
+        return False
+    if "Principal" in statement and not _is_principal(statement["Principal"], facts):
+        return False
+    return all(
+        _holds(operator, key, values, facts)
+        for operator, keys in statement.get("Condition", {}).items()
+        for key, values in keys.items()
+    )
+
+
+def _is_principal(principal: Any, facts: Mapping[str, str]) -> bool:
+    names = ["*"] if principal == "*" else _list(principal.get("AWS", []))
+    account = facts["aws:PrincipalAccount"]
+    ours = {"*", account, f"arn:aws:iam::{account}:root", facts["principal"]}
+    return not ours.isdisjoint(names)
+
+
+def _holds(operator: str, key: str, values: Any, facts: Mapping[str, str]) -> bool:
+    value = facts.get(key)
+    if operator == "Null":
+        return (value is None) == (str(values).lower() == "true")
+    if operator == "ForAllValues:StringEquals":  # of tag keys: no comma can be in one
+        return value is None or set(value.split(",")) <= set(_list(values))
+    negated = "Not" in operator
+    if value is None:
+        return negated
+    if operator in ("StringEquals", "StringNotEquals"):
+        return (value in _list(values)) != negated
+    if operator in ("StringLike", "StringNotLike", "ArnLike", "ArnNotLike"):
+        return _like(values, value) != negated
+    if operator == "Bool":
+        return value == str(values).lower()
+    raise NotImplementedError(f"condition {operator} on {key}")
+
+
+def queue_of(call: Call) -> tuple[str, str] | None:
+    """(account id, name) of the queue that the call is about, by its URL."""
+    found = re.search(r"/(\d{12})/([^/]+)$", str(call.params.get("QueueUrl", "")))
+    return (found[1], found[2]) if found else None
+
+
+def _sender(call: Call) -> str:
+    """Return the address that a mail is from; "" for a call that sends none."""
+    if "Source" in call.params:
+        return parseaddr(call.params["Source"])[1]
+    raw = base64.b64decode(call.params.get("RawMessage.Data", ""))
+    return parseaddr(message_from_bytes(raw).get("From", ""))[1]
+
+
+class Permissions:
+    """Holds calls to policies: a queue's and, if `enforced`, those of roles."""
+
+    def __init__(self) -> None:
+        self.enforced = False
+
+    def denied(self, call: Call) -> str | None:
+        """AWS's sentence if the call isn't allowed."""
+        queue = queue_of(call)
+        resource = self._resource(call, queue)
+        wanted = call.action.replace(".", ":", 1)
+        sentence = f"User: {self._principal(call)} is not authorized to perform: {wanted}"
+        facts = self._facts(call)
+        found = sqs_backends[queue[0]][REGION].queues.get(queue[1]) if queue else None
+        of_queue = [json.loads(found.policy or "{}")] if found else []
+        foreign = queue is not None and queue[0] != call.account
+        if foreign and found and not allows(of_queue, wanted, resource, facts):
+            return (
+                f"{sentence} on resource: {resource} because no resource-based policy allows the"
+                f" {wanted} action"
+            )
+        if wanted == "sts:AssumeRole" and not self._trusted(call, resource):
+            return f"{sentence} on resource: {resource}"
+        role = self._role(call)
+        if not self.enforced or role is None or wanted == "sts:GetCallerIdentity":
+            return None
+        documents = [json.loads(document) for document in role.policies.values()]
+        documents += [
+            json.loads(version.document)
+            for policy in role.managed_policies.values()
+            for version in policy.versions
+            if version.is_default
+        ]
+        # In one account either side may allow, and either may deny.
+        if allows([*documents, *([] if foreign else of_queue)], wanted, resource, facts):
+            return None
+        return (
+            f"{sentence} on resource: {resource} because no identity-based policy allows the"
+            f" {wanted} action"
+        )
+
+    def _resource(self, call: Call, queue: tuple[str, str] | None) -> str:
+        if queue:
+            return f"arn:aws:sqs:{REGION}:{queue[0]}:{queue[1]}"
+        if "RoleArn" in call.params:
+            return str(call.params["RoleArn"])
+        if call.action.startswith("iam.") and call.user is not None:
+            user = iam_backends[call.account]["aws"].users.get(call.user)
+            return user.arn if user else f"arn:aws:iam::{call.account}:user/{call.user}"
+        return "*"
+
+    def _role(self, call: Call) -> Any:
+        backend = iam_backends[call.account]["aws"]
+        key = backend.access_keys.get(call.principal)
+        if key is None or key.role_arn is None:
+            return None
+        name = key.role_arn.split("/")[-1]
+        return next((role for role in backend.roles.values() if role.name == name), None)
+
+    def _principal(self, call: Call) -> str:
+        key = iam_backends[call.account]["aws"].access_keys.get(call.principal)
+        if key is None or key.role_arn is None:
+            return f"arn:aws:iam::{call.account}:user/administrator"
+        return f"arn:aws:sts::{call.account}:assumed-role/{key.role_arn.split('/')[-1]}/session"
+
+    def _facts(self, call: Call) -> dict[str, str]:
+        """What conditions and principals of policies are compared with."""
+        role = self._role(call)
+        facts = {
+            "principal": role.arn if role else self._principal(call),
+            "aws:PrincipalAccount": call.account,
+            "aws:PrincipalArn": role.arn if role else self._principal(call),
+            "aws:PrincipalOrgID": ORGANIZATION_ID,
+            "aws:ResourceOrgID": ORGANIZATION_ID,  # all accounts here are of one organization
+            "aws:RequestedRegion": REGION,
+            "aws:SecureTransport": "true",  # as far as policies are concerned
+        }
+        if sender := _sender(call):
+            facts["ses:FromAddress"] = sender
+        if "ExternalId" in call.params:
+            facts["sts:ExternalId"] = call.params["ExternalId"]
+        tag = re.compile(r"Tags\.member\.\d+\.Key|TagKeys\.member\.\d+")
+        if tag_keys := [value for name, value in call.params.items() if tag.fullmatch(name)]:
+            facts["aws:TagKeys"] = ",".join(tag_keys)
+        backend = iam_backends[call.account]["aws"]
+        if call.user is not None and call.user in backend.users:
+            tags = backend.tagger.get_tag_dict_for_resource(backend.users[call.user].arn)
+            for key, value in tags.items():
+                facts[f"aws:ResourceTag/{key}"] = facts[f"iam:ResourceTag/{key}"] = value
+        return facts
+
+    def _trusted(self, call: Call, arn: str) -> bool:
+        found = re.fullmatch(r"arn:aws[a-z-]*:iam::(\d{12}):role/(?:.*/)?([^/]+)", arn)
+        if not found:
+            return False
+        roles = iam_backends[found[1]]["aws"].roles.values()
+        role = next((role for role in roles if role.name == found[2]), None)
+        if role is None:
+            return False
+        if not self.enforced:
+            return True
+        document = json.loads(role.assume_role_policy_document)
+        return allows([document], "sts:AssumeRole", arn, self._facts(call))

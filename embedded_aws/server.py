@@ -1,0 +1,348 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The server: AWS's side of the wire, and the side that tests use. Its state is moto's."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import time
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, nullcontext, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from botocore.model import OperationNotFoundError
+from moto.core.base_backend import BackendDict
+from moto.iam.models import get_account_id_from, iam_backends
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from moto.sqs.models import sqs_backends
+from moto.sts.models import sts_backends
+from werkzeug.serving import make_server
+
+from embedded_aws.account import Account
+from embedded_aws.calls import Answer, Call, error_answer
+from embedded_aws.constants import HUB, ORGANIZATION_ID, REGION
+from embedded_aws.faults import FaultInjection
+from embedded_aws.moto_patches import patched
+from embedded_aws.permissions import Permissions, queue_of
+
+_open = threading.Lock()
+
+
+class EmbeddedAws(FaultInjection):
+    """The server; a context manager.
+
+    latency: seconds that each call takes; report_seconds: how long a credential report takes;
+    report_valid_hours: from which age on GenerateCredentialReport makes a new one;
+    report_expires_hours: from which age on GetCredentialReport answers ReportExpired.
+    """
+
+    def __init__(
+        self,
+        latency: float = 0.0,
+        report_seconds: float = 0.0,
+        report_valid_hours: float = 4.0,
+        report_expires_hours: float = 4.0,
+        port: int = 0,
+    ):
+        super().__init__()
+        self.latency = latency
+        self.report_seconds = report_seconds
+        self.report_valid_hours = report_valid_hours
+        self.report_expires_hours = report_expires_hours
+        self.calls: Counter[str] = Counter()
+        self.log: deque[Call] = deque(maxlen=100_000)
+        self.errors: list[str] = []  # failures of the embedded AWS itself: a test's to look at
+        self.url = ""
+        self._port = port
+        self._accounts: dict[str, Account] = {}
+        self._permissions = Permissions()
+        self._stack = ExitStack()
+        self.control: Callable[[str, dict[str, str]], Any] | None = None
+
+    def __enter__(self) -> EmbeddedAws:
+        if not _open.acquire(blocking=False):
+            raise RuntimeError("an EmbeddedAws is open in this process already: close it first")
+        self._stack.callback(_open.release)
+        try:
+            BackendDict.reset()
+            self._stack.callback(BackendDict.reset)
+            self._stack.enter_context(patched(self.account, self._lag))
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._stack.close()
+
+    def _start(self) -> None:
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        server = make_server(
+            "127.0.0.1", self._port, self._serve, threaded=True, request_handler=_QuietHandler
+        )
+        self._stack.callback(server.server_close)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        self._stack.callback(thread.join)
+        self._stack.callback(server.shutdown)
+        self.url = f"http://127.0.0.1:{server.server_port}"
+
+    # Accounts and processes
+
+    def account(self, account_id: str = HUB) -> Account:
+        with self.lock:
+            return self._accounts.setdefault(account_id, Account(self, account_id))
+
+    @property
+    def accounts(self) -> list[Account]:
+        return list(self._accounts.values())
+
+    def credentials(self, account_id: str = HUB, role: str | None = None) -> dict[str, str]:
+        """Variables with credentials that land in the account: of its administrator, or of a role.
+
+        A role's are limited to its policies under enforce().
+        """
+        if role is None:
+            return {
+                "AWS_ACCESS_KEY_ID": f"AKIA0000{account_id}",
+                "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+            }
+        with self.lock:
+            iam_backends[account_id]["aws"].get_role(role)  # must be there
+            assumed = sts_backends[account_id]["aws"].assume_role(
+                region_name=REGION,
+                role_session_name="demo",
+                role_arn=f"arn:aws:iam::{account_id}:role/{role}",
+                policy="",
+                duration=3600,
+                external_id="",
+            )
+        return {
+            "AWS_ACCESS_KEY_ID": assumed.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": assumed.secret_access_key,
+            "AWS_SESSION_TOKEN": assumed.session_token,
+        }
+
+    def env(
+        self, account_id: str = HUB, home: str | Path = "/nonexistent", role: str | None = None
+    ) -> dict[str, str]:
+        """A process's whole environment: this AWS, this account, nothing else of the caller's."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            **self.credentials(account_id, role),
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
+        }
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every secret that AssumeRole has handed out: to be looked for where none may be."""
+        with self.lock:
+            roles = [role for b in sts_backends.values() for role in b["aws"].assumed_roles]
+        return [secret for r in roles for secret in (r.secret_access_key, r.session_token)]
+
+    # Calls
+
+    def reset_calls(self) -> None:
+        with self.lock:
+            self.calls.clear()
+            self.log.clear()
+
+    # Queues
+
+    def create_queue(
+        self,
+        name: str,
+        account_id: str = HUB,
+        policy: Mapping[str, Any] | None = None,
+        organization: bool = False,
+    ) -> str:
+        """Make a queue; its URL. Other accounts may send only as its policy says.
+
+        organization: a policy that lets every account of the organization send.
+        """
+        if organization:
+            statement = {
+                "Effect": "Allow",
+                "Principal": "*",
+                "Action": "sqs:SendMessage",
+                "Resource": f"arn:aws:sqs:{REGION}:{account_id}:{name}",
+                "Condition": {"StringEquals": {"aws:PrincipalOrgID": ORGANIZATION_ID}},
+            }
+            policy = {"Version": "2012-10-17", "Statement": [statement]}
+        with self.lock:
+            attributes = {"Policy": json.dumps(policy)} if policy else {}
+            sqs_backends[account_id][REGION].create_queue(name, **attributes)
+        return f"{self.url}/{account_id}/{name}"
+
+    def messages(self, name: str, account_id: str = HUB) -> list[Any]:
+        """The queue's messages, left where they are; notices decoded as c7n-mailer would."""
+        with self.lock:
+            queue = sqs_backends[account_id][REGION].queues[name]
+            return [_decode(message.body) for message in queue._messages]
+
+    # Time
+
+    def move_clock(self, days: float) -> None:
+        """Let `days` pass: all that is dated gets so much older (processes use the real clock).
+
+        That is users, keys, last uses, reports, and the dates in users' tags (by whole days).
+        """
+        with self.lock:
+            for account in self.accounts:
+                account.shift(timedelta(days=days))
+            self._lag.catch_up()
+
+    def enforce(self, on: bool = True) -> None:
+        """Hold roles to their policies, and AssumeRole to the role's trust (external id included).
+
+        Administrators (env() without a role) stay free. moto's own enforcement knows neither
+        resources nor external ids, so this is ours.
+        """
+        self._permissions.enforced = on
+
+    # The server's side
+
+    def _serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+        path = environ["PATH_INFO"]
+        if path.startswith("/__keyrot/"):
+            return self._serve_control(path, environ, start_response)
+        call = self._read(environ, body)
+        with self.lock:
+            self.calls[call.action] += 1
+            self.log.append(call)
+        if self.latency:
+            time.sleep(self.latency)
+        try:
+            status, headers, answer = self._answer(environ, call)
+        except ConnectionError:
+            _hang_up(environ)
+            raise
+        except Exception as error:  # one call's end (a hook's mistake, say), not the server's
+            self.errors.append(f"{call.action}: {error!r}")
+            status, headers, answer = error_answer(
+                environ, call, "InternalFailure", message=repr(error)
+            )
+        if not any(name.lower() == "content-length" for name, _ in headers):
+            headers = [*headers, ("Content-Length", str(len(answer)))]
+        start_response(status, headers)
+        return [answer]
+
+    def _read(self, environ: dict[str, Any], body: bytes) -> Call:
+        header = environ.get("HTTP_AUTHORIZATION", "")
+        scope = re.search(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/", header)
+        principal, service = (scope[1], scope[2]) if scope else ("", "unsigned")
+        target = environ.get("HTTP_X_AMZ_TARGET")
+        if target:
+            params = json.loads(body or b"{}")
+            action = target.split(".")[-1]
+        else:
+            params = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+            action = params.get("Action", f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+        ours = re.fullmatch(r"AKIA0000(\d{12})", principal)
+        account = ours[1] if ours else get_account_id_from(principal)
+        # moto would take keys that it doesn't know for the default account's.
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
+        user = params.get("UserName")
+        if user is None and service == "iam" and "AccessKeyId" in params:
+            key = iam_backends[account]["aws"].access_keys.get(params["AccessKeyId"])
+            user = key.user_name if key else None
+        return Call(time.time(), account, f"{service}.{action}", params, user, principal)
+
+    def _answer(self, environ: dict[str, Any], call: Call) -> Answer:
+        if self._over_limit(call):
+            return error_answer(environ, call, "Throttling")
+        fault = next((rule for rule in self._faults if rule.take(call)), None)
+        if fault and not fault.late:
+            return self._fault(environ, call, fault)
+        for hook in self._before:
+            if hook.take(call):
+                hook.act(call)  # type: ignore[operator]
+        denied = self._permissions.denied(call)
+        if denied:
+            answer = error_answer(environ, call, "AccessDenied", message=denied)
+        else:
+            answer = self._ask_moto(environ, call)
+            for hook in self._after:
+                if hook.take(call):
+                    hook.act(call)  # type: ignore[operator]
+        return self._fault(environ, call, fault, answer) if fault else answer
+
+    def _ask_moto(self, environ: dict[str, Any], call: Call) -> Answer:
+        started: list[Any] = []
+        if queue := queue_of(call):
+            # moto finds a queue by its name alone; in AWS the URL's account says whose it is.
+            environ["HTTP_X_MOTO_ACCOUNT_ID"] = queue[0]
+        try:
+            # A mailer that waits for messages must not keep all others waiting.
+            with nullcontext() if call.action == "sqs.ReceiveMessage" else self.lock:
+                self._lag.note(call)
+                parts = self._moto(environ, lambda *args: started.append(args))
+                body = b"".join(parts)
+        except (NotImplementedError, OperationNotFoundError):
+            return error_answer(environ, call, "InvalidAction", message=f"no {call.action} here")
+        status, headers = started[0][:2]
+        return status, [h for h in headers if h[0].lower() != "content-length"], body
+
+    # Control over HTTP, for benchmarks in another process
+
+    def _serve_control(
+        self, path: str, environ: dict[str, Any], start_response: Any
+    ) -> Iterable[bytes]:
+        query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
+        name = path.removeprefix("/__keyrot/")
+        answer: Any = None
+        with self.lock:
+            if name == "calls":
+                answer = dict(self.calls)
+            elif self.control:
+                answer = self.control(name, query)
+        status = "404 Not Found" if answer is None else "200 OK"
+        body = json.dumps(answer).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response(status, headers)
+        return [body]
+
+
+class _QuietHandler(MotoRequestHandler):
+    def log(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+def _hang_up(environ: Mapping[str, Any]) -> None:
+    connection = environ.get("werkzeug.socket")
+    if connection is not None:
+        with suppress(OSError):  # the client may have been faster
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def _decode(body: str) -> Any:
+    try:
+        return json.loads(zlib.decompress(base64.b64decode(body)))
+    except (ValueError, zlib.error):
+        return body

@@ -1,0 +1,168 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""CloudFormation, where moto's leaves something of the templates in deploy/ undone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import moto.cloudformation.models
+import moto.cloudformation.responses
+from moto.cloudformation.models import cloudformation_backends
+from moto.cloudformation.parsing import ResourceMap
+from moto.core.common_models import CloudFormationModel
+from moto.iam.models import Role, iam_backends
+from moto.sqs.models import sqs_backends
+from moto.utilities.utils import get_partition
+
+
+def make_stack(
+    account_id: str, region: str, name: str, template: Path, parameters: Mapping[str, str]
+) -> dict[str, str]:
+    """Make a stack, or update it; its outputs.
+
+    :raises RuntimeError: it couldn't be made.
+    """
+    backend = cloudformation_backends[account_id][region]
+    text = template.read_text("utf-8")
+    if name in [stack.name for stack in backend.stacks.values()]:
+        given = [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()]
+        stack = backend.update_stack(name, text, None, given, None)
+    else:
+        stack = backend.create_stack(name, text, dict(parameters))
+    if not stack.status.endswith("_COMPLETE") or "ROLLBACK" in stack.status:
+        raise RuntimeError(f"stack {name}: {stack.status}")
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.outputs or []}
+
+
+class QueuePolicy(CloudFormationModel):
+    """What moto doesn't know. That there is such a class is enough: moto looks for them."""
+
+    def __init__(self, name: str):
+        self.physical_resource_id = name
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return ""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::SQS::QueuePolicy"
+
+    @classmethod
+    def create_from_cloudformation_json(  # type: ignore[misc]
+        cls,
+        resource_name: str,
+        cloudformation_json: Any,
+        account_id: str,
+        region_name: str,
+        **_: Any,
+    ) -> QueuePolicy:
+        properties = cloudformation_json["Properties"]
+        policy = _text(properties["PolicyDocument"])
+        for url in properties["Queues"]:
+            name = url.split("/")[-1]
+            sqs_backends[account_id][region_name].set_queue_attributes(name, {"Policy": policy})
+        return cls(resource_name)
+
+    @classmethod
+    def update_from_cloudformation_json(  # type: ignore[misc]
+        cls,
+        original_resource: Any,
+        new_resource_name: str,
+        cloudformation_json: Any,
+        account_id: str,
+        region_name: str,
+    ) -> QueuePolicy:
+        return cls.create_from_cloudformation_json(
+            new_resource_name, cloudformation_json, account_id, region_name
+        )
+
+
+_create_role = Role.create_from_cloudformation_json.__func__
+
+
+def create_role(
+    cls: type[Role],
+    resource_name: str,
+    cloudformation_json: Any,
+    account_id: str,
+    region_name: str,
+    **kwargs: Any,
+) -> Role:
+    """As moto's, but policies are JSON text as everywhere else, and managed ones are attached."""
+    role = _create_role(cls, resource_name, cloudformation_json, account_id, region_name, **kwargs)
+    _set_policies(role, cloudformation_json["Properties"], account_id, region_name)
+    return role
+
+
+def update_role(
+    cls: type[Role],
+    original_resource: Role,
+    new_resource_name: str,
+    cloudformation_json: Any,
+    account_id: str,
+    region_name: str,
+) -> Role:
+    """Set trust and policies, of which moto updates none."""
+    properties = cloudformation_json["Properties"]
+    original_resource.assume_role_policy_document = _text(properties["AssumeRolePolicyDocument"])
+    _set_policies(original_resource, properties, account_id, region_name)
+    return original_resource
+
+
+def _set_policies(role: Role, properties: Any, account_id: str, region: str) -> None:
+    role.policies = {
+        policy["PolicyName"]: _text(policy["PolicyDocument"])
+        for policy in properties.get("Policies", [])
+    }
+    # AWS's own aren't there: a role has less here then, never more.
+    known = iam_backends[account_id][get_partition(region)].managed_policies
+    for arn in [*role.managed_policies]:
+        role.managed_policies[arn].detach_from(role)
+    for arn in properties.get("ManagedPolicyArns", []):
+        if arn in known:
+            known[arn].attach_to(role)
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    """A policy as JSON, without the statements that are AWS::NoValue: moto leaves null there."""
+    statements = [statement for statement in document["Statement"] if statement is not None]
+    return json.dumps({**document, "Statement": statements})
+
+
+_difference = ResourceMap.build_resource_diff
+
+
+def build_resource_diff(
+    resources: ResourceMap, other_template: dict[str, Any], parameters: Any = None
+) -> dict[str, Any]:
+    """As moto's, and with the resources that a parameter changes by way of a condition."""
+    found = _difference(resources, other_template, parameters)
+    if parameters and parameters != resources.input_parameters:
+        for name, resource in other_template["Resources"].items():
+            known = any(name in names for names in found.values())
+            if not known and "Fn::If" in json.dumps(resource, default=str):
+                found["Modify"].append(name)
+    return found
+
+
+_tag = moto.cloudformation.models.yaml_tag_constructor
+
+
+def yaml_tag(loader: Any, tag: str, node: Any) -> Any:
+    """As moto's, but a condition that another one names is known by "Condition" alone."""
+    return {"Condition": node.value} if tag == "!Condition" else _tag(loader, tag, node)
+
+
+# What moto_patches puts in the place of moto's own: (owner, name, value).
+STACK_PATCHES = (
+    (Role, "create_from_cloudformation_json", classmethod(create_role)),
+    (Role, "update_from_cloudformation_json", classmethod(update_role)),
+    (ResourceMap, "build_resource_diff", build_resource_diff),
+    (moto.cloudformation.models, "yaml_tag_constructor", yaml_tag),
+    (moto.cloudformation.responses, "yaml_tag_constructor", yaml_tag),
+)
