@@ -18,10 +18,11 @@ from c7n.exceptions import PolicyValidationError
 from c7n.filters import Filter
 from c7n.utils import type_schema
 
-from c7n_keyrot import rotation
+from c7n_keyrot import records, rotation
 from c7n_keyrot.credential_report import Row
 from c7n_keyrot.matched_keys import BLOCKS, MATCHED_KEYS, RECORDS, candidates, places
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
+from c7n_keyrot.records import KeyRecord
 from c7n_keyrot.rotation import Identified, Verdict, created
 
 HANDLER = "c7n_keyrot.handler.run"
@@ -197,29 +198,32 @@ class _SlotFilter(_Ours):
             reported.last_used_region,
         )
         days = self.option("days")
-        record = {
-            "filter": self.type,
-            "path": path,
-            "run": run.execution_id,
-            "verdict": self.judge(match.row).value,
-            "slot": slot,
-            "access_key_id": key and key["AccessKeyId"],
-            "status": key and key["Status"],
-            "identified": match.identified.value,
-            "drift": rotated != reported.last_rotated,
-            "last_rotated": rotated.isoformat(),
-            "age_days": round((run.now - rotated) / rotation.DAY, 1),
-            "days": days,
-            "deadline": _later(rotated, days),
-            "days_left": rotation.days_left(rotated, run.now, days),
-            "last_used_date": used_date and used_date.isoformat(),
-            "last_used_service": used_service,
-            "last_used_region": used_region,
-            "report_generated": generated.isoformat(),
-            "exemption": None,
-        }
-        user.setdefault(RECORDS, []).append(record)
+        tags = run.users.get(user["UserName"], {}).get("Tags", ())
         live = run.live.get(user["UserName"], ())
+        key_id = key["AccessKeyId"] if key else None
+        record = KeyRecord(
+            filter=self.type,
+            path=path,
+            run=run.execution_id,
+            verdict=self.judge(match.row),
+            slot=slot,
+            access_key_id=key_id,
+            status=key["Status"] if key else None,
+            identified=match.identified,
+            drift=rotated != reported.last_rotated,
+            last_rotated=rotated.isoformat(),
+            age_days=round((run.now - rotated) / rotation.DAY, 1),
+            days=days,
+            deadline=_later(rotated, days),
+            days_left=rotation.days_left(rotated, run.now, days),
+            last_used_date=used_date.isoformat() if used_date else None,
+            last_used_service=used_service,
+            last_used_region=used_region,
+            report_generated=generated.isoformat(),
+            description=records.description(tags, key_id),
+            other_key=records.other_key(match.row, slot, key_id, live, tags, run.now),
+        )
+        user.setdefault(RECORDS, []).append(record.annotation())
         # For stock filters behind this one; what counts is settled after all filters.
         user[MATCHED_KEYS] = candidates(user[RECORDS], live)
 

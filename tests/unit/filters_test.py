@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 
+from c7n_keyrot.records import KeyRecord
+
 NEW, OLD, OLDER = 10, 200, 300
 SECOND = 1 / 86400
 STALE, EXPIRING = "stale-access-key", "expiring-access-key"
@@ -568,7 +570,7 @@ def test_tags_that_cannot_be_read_are_no_permission(iam: Any, custodian: Any, or
 
 
 def test_the_record(iam: Any, custodian: Any, at: datetime) -> None:
-    iam.add("u", at - timedelta(days=NEW), at - timedelta(days=207.4))
+    iam.add("u", at - timedelta(days=NEW), at - timedelta(days=207.4), {"u-2": "build server"})
     iam.rows["u"][9:12] = ["2026-11-20T00:00:00+00:00", "eu-west-1", "s3"]
     (user,) = custodian.run([{"or": [stale(), stale(slot=1)]}])
     (record,) = user["c7n:keyrot"]
@@ -576,7 +578,9 @@ def test_the_record(iam: Any, custodian: Any, at: datetime) -> None:
     assert len(run) == 36
     assert datetime.fromisoformat(generated).utcoffset() == timedelta(0)
     made = iam.key("u-2")["CreateDate"]
+    other = iam.key("u-1")["CreateDate"]
     assert record == {
+        "version": 1,
         "filter": STALE,
         "path": "0.0",
         "verdict": "stale",
@@ -594,7 +598,20 @@ def test_the_record(iam: Any, custodian: Any, at: datetime) -> None:
         "last_used_service": "s3",
         "last_used_region": "eu-west-1",
         "exemption": None,
+        "description": "build server",
+        "other_key": {
+            "access_key_id": "u-1",
+            "status": "Active",
+            "created": other.isoformat(),
+            "age_days": float(NEW),
+            "in_report": True,
+            "last_used_date": None,
+            "last_used_service": None,
+            "last_used_region": None,
+            "description": None,
+        },
     }
+    assert KeyRecord.parse({**record, "run": run, "report_generated": generated})
 
 
 @pytest.mark.parametrize("days", [365_000, 100_000.5])
