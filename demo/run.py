@@ -45,9 +45,10 @@ WITHOUT_OWNER = "security@example.com"  # who gets the notices then, as the pack
 OUTCOMES = {
     "disabled": "DISABLED: active and stale; that key is inactive now, the owner has a notice",
     "reminded": "REMINDED: stale soon; the owner has a notice",
-    "skipped": "SKIPPED: stale, but the key can't be told for certain; the owner has a notice",
+    "skipped": "SKIPPED: stale, but the key can't be identified with certainty; no notice",
     "left": "LEFT ALONE: no notice, nothing done",
 }
+TOLD = ("reminded", "disabled")  # of what a notice goes out
 
 
 class Unexpected(Exception):
@@ -276,7 +277,8 @@ class MailServer(Controller):
         path = self.folder / f"{len(self.seen):02d}-{to.split('@')[0]}.eml"
         path.write_bytes(envelope.content)
         path.with_suffix(".html").write_text(text, "utf-8")
-        self.arrived.put(f"to {to}: {mail['subject']} ({', '.join(users)})")
+        self.arrived.put(f"to {to}, about {', '.join(users)}:")
+        self.arrived.put(f"   {mail['subject']}")
         self.arrived.put(f"   {path}")
         self.arrived.put(f"   {path.with_suffix('.html')}")
         return "250 OK"
@@ -294,10 +296,10 @@ class MailServer(Controller):
 def expected_mails(homes: dict[str, list[world.Person]]) -> Iterator[tuple[str, list[str]]]:
     """(recipient, users): one mail for each owner, policy and account."""
     for account_id in world.MEMBERS:
-        for outcomes in ("reminded",), ("disabled", "skipped"):
+        for outcome in TOLD:
             users: defaultdict[str, list[str]] = defaultdict(list)
             for person in homes[account_id]:
-                if person.outcome in outcomes:
+                if person.outcome == outcome:
                     users[person.tags.get(world.OWNER, WITHOUT_OWNER)].append(person.name)
             yield from ((to, sorted(names)) for to, names in users.items())
 
@@ -370,7 +372,7 @@ def show_people(
         for person in group:
             check(seen(person) == outcome, f"{person.name}: {seen(person)} instead of {outcome}")
             told = person.name in noticed
-            check(told == (outcome != "left"), f"{person.name}: {'a' if told else 'no'} notice")
+            check(told == (outcome in TOLD), f"{person.name}: {'a' if told else 'no'} notice")
             key = account.keys(person.name).get(2)
             now = key.status.lower() if key else "-"
             rows.append(
