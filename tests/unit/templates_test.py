@@ -195,7 +195,7 @@ UNDATED = dict.fromkeys(("last_rotated", "age_days", "deadline", "days_left"))
     ("changes", "reason"),
     [
         ({"identified": "ambiguous"}, "were created in the same second"),
-        ({"identified": "no"}, "no key of the user has the date"),
+        ({"identified": "no"}, "key of the user has the date that"),
         ({"identified": "unread"}, "keys couldn't be read in this run"),
         ({"identified": "no", "verdict": "unknown", **UNDATED}, "its date can't be read"),
         ({"identified": "date", "verdict": "unknown"}, "not whether it is active"),
