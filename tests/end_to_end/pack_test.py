@@ -63,8 +63,8 @@ def test_whole_run_tells_and_disables_exactly_the_stale_second_keys(
     assert sorted(user["UserName"] for user in told[EXPIRING]) == [
         p.name for p in people if p.outcome == "reminded"
     ]
-    named = {record["access_key_id"] for user in told[STALE] for record in user["c7n:keyrot"]}
-    assert named - {None} == wanted
+    named = {key["key"] for user in told[STALE] for key in user["c7n:keyrot-notice"]["keys"]}
+    assert named == wanted
 
     between = account.snapshot()
     again = run_custodian(PACK, out=acted.out)
