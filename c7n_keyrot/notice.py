@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 from c7n_keyrot import rotation
@@ -86,8 +86,12 @@ def user_option(word: str) -> str:
 
 def day(instant: datetime) -> str:
     """Return the UTC day in words, such as ``30 July 2026``."""
-    utc = instant.astimezone(timezone.utc)
-    return f"{utc.day} {MONTHS[utc.month - 1]} {utc.year}"
+    return date_words(instant.astimezone(timezone.utc).date())
+
+
+def date_words(at: date) -> str:
+    """Return a date in words."""
+    return f"{at.day} {MONTHS[at.month - 1]} {at.year}"
 
 
 def moment(instant: datetime | str | None) -> str:
@@ -250,10 +254,12 @@ def _age_and_use(record: KeyRecord) -> dict[str, Any]:
 def _left(deadline: str, now: datetime) -> str:
     """Say how far off a deadline is, by UTC days as its date is."""
     at = datetime.fromisoformat(deadline).astimezone(timezone.utc)
-    if at < now:
-        return "passed"
-    days = (at.date() - now.astimezone(timezone.utc).date()).days
-    return {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
+    return "passed" if at < now else _days_off(at.date(), now)
+
+
+def _days_off(at: date, now: datetime) -> str:
+    days = (at - now.astimezone(timezone.utc).date()).days
+    return "passed" if days < 0 else {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
 
 
 def _used_by(key: KeyRecord | OtherKey) -> str:
@@ -324,15 +330,12 @@ def _marked_day(plan: Plan, tags: Mapping[str, str]) -> datetime | None:
 def _exemption(plan: Plan, tags: Mapping[str, str], now: datetime) -> dict[str, Any]:
     entries = [{"Key": name, "Value": value} for name, value in tags.items()]
     found = rotation.exemption(entries, plan.exempt_tag, now) if plan.exempt_tag else None
-    value = clean(found.value.strip(), 41) if found else ""
-    try:
-        until = day(datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=timezone.utc))
-    except ValueError:
-        until = value
+    until = found.until if found else None
     owner = next((tags[tag] for tag in OWNER_TAGS if tags.get(tag, "").strip()), "")
     return filled(
-        due=value,
-        until=until,
+        due=until.isoformat() if until else "",
+        until=date_words(until) if until else clean(found.value.strip(), 41) if found else "",
+        left=_days_off(until, now) if until else "",
         reason=clean(tags.get(REASON_TAG, "").strip(), 120),
         owner=clean(owner.strip(), 120),
     )

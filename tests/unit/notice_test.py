@@ -147,20 +147,25 @@ def test_a_marked_users_deadline_is_the_marks_day(tag: str, deadline: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("value", "until"),
+    ("value", "until", "left"),
     [
-        ("2026-08-03", "3 August 2026"),
-        (" 2026-08-03 ", "3 August 2026"),
-        ("soon", "soon"),
-        ("x" * 256, "x" * 40 + "…"),
-        (None, ""),
+        ("2026-08-03", "3 August 2026", "in 15 days"),
+        (" 2026-08-03 ", "3 August 2026", "in 15 days"),
+        ("2026-08-03T23:00:00-02:00", "4 August 2026", "in 16 days"),
+        ("2026-07-20", "20 July 2026", "tomorrow"),
+        ("2026-07-19", "19 July 2026", "today"),
+        ("2026-07-18", "18 July 2026", "passed"),
+        ("9999-12-31", "31 December 9999", "in 2912243 days"),
+        ("soon", "soon", ""),
+        ("x" * 256, "x" * 40 + "…", ""),
+        (None, "", ""),
     ],
 )
-def test_an_exemptions_day_in_words(value: str | None, until: str) -> None:
+def test_an_exemptions_day_in_words(value: str | None, until: str, left: str) -> None:
     (made,) = exemptions(keyrot_exempt_until=value)
     found = about("exemptions", Plan(exempt_tag="keyrot-exempt-until"), made)
     assert found
-    assert found.get("until", "") == until
+    assert (found.get("until", ""), found.get("left", "")) == (until, left)
 
 
 @pytest.mark.parametrize(

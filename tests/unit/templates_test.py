@@ -745,6 +745,26 @@ def test_an_exemption_has_its_day_reason_and_owner(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["html", "txt"])
+@pytest.mark.parametrize(
+    ("options", "number", "said"),
+    [
+        ({"ends-within": 9}, 1, "This exemption ends within 9 days."),
+        ({"ends-within": 1}, 2, "These exemptions end within 1 day."),
+        ({"longer-than": 30}, 1, "This exemption lasts longer than 30 days."),
+        ({"longer-than": 30}, 2, "The last day may be 18 August 2026, at most."),
+        ({"longer-than": 7.5}, 2, "These exemptions last longer than 7.5 days."),
+    ],
+)
+def test_the_numbers_of_a_notice_are_the_policys_own(
+    form: str, options: dict[str, float], number: int, said: str
+) -> None:
+    filters = [{"type": "rotation-exempt", **options}]
+    text = shown("exemptions", form, exemptions(number), filters=filters)
+    assert said in " ".join(text.split())
+    assert ("1 August 2026, in 13 days" in text) or number == 1
+
+
+@pytest.mark.parametrize("form", ["html", "txt"])
 def test_what_an_exemption_lacks_is_said(form: str) -> None:
     lacking = exemptions(1, keyrot_exempt_until="soon", keyrot_exempt_reason=" ", OwnerContact=None)
     text = shown("exemptions", form, lacking)
