@@ -51,6 +51,7 @@ OUTCOMES = {
     "unclear": "IN DOUBT: nothing is done; the security team has a notice (on Mondays)",
     "left": "LEFT ALONE: no notice, nothing done",
 }
+TOLD = ("reminded", "disabled", "unclear")  # of what a notice goes out
 
 
 class Unexpected(Exception):
@@ -284,7 +285,8 @@ class MailServer(Controller):
         path = self.folder / f"{len(self.seen):02d}-{to.split('@')[0]}.eml"
         path.write_bytes(envelope.content)
         path.with_suffix(".html").write_text(text, "utf-8")
-        self.arrived.put(f"to {to}: {mail['subject']} ({', '.join(users)})")
+        self.arrived.put(f"to {to}, about {', '.join(users)}:")
+        self.arrived.put(f"   {mail['subject']}")
         self.arrived.put(f"   {path}")
         self.arrived.put(f"   {path.with_suffix('.html')}")
         return "250 OK"
@@ -302,7 +304,7 @@ class MailServer(Controller):
 def expected_mails(homes: dict[str, list[world.Person]]) -> Iterator[tuple[str, list[str]]]:
     """(recipient, users): one mail for each owner, policy and account."""
     for account_id in world.MEMBERS:
-        for outcome in "reminded", "disabled", "unclear":
+        for outcome in TOLD:
             users: defaultdict[str, list[str]] = defaultdict(list)
             for person in homes[account_id]:
                 if person.outcome == outcome:
@@ -379,7 +381,7 @@ def show_people(
         for person in group:
             check(seen(person) == outcome, f"{person.name}: {seen(person)} instead of {outcome}")
             told = person.name in noticed
-            check(told == (outcome != "left"), f"{person.name}: {'a' if told else 'no'} notice")
+            check(told == (outcome in TOLD), f"{person.name}: {'a' if told else 'no'} notice")
             key = account.keys(person.name).get(2)
             now = key.status.lower() if key else "-"
             rows.append(

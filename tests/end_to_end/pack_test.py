@@ -70,7 +70,7 @@ def test_whole_run_tells_and_disables_exactly_the_stale_second_keys(
         p.name for p in people if p.outcome == "reminded"
     ]
     # Nobody is told of what isn't done.
-    named = {record["access_key_id"] for user in told[STALE] for record in user["c7n:keyrot"]}
+    named = {key["key"] for user in told[STALE] for key in user["c7n:keyrot-notice"]["keys"]}
     assert named == wanted
 
     between = account.snapshot()
