@@ -146,6 +146,19 @@ def test_a_needed_column_that_is_missing_is_named(column: str) -> None:
         parse(text({}, names=names), NOW)
 
 
+@pytest.mark.parametrize("column", [*NAMES, "user_creation_time"])
+def test_a_column_that_is_read_and_appears_twice_is_named(column: str) -> None:
+    """Whichever of them were taken, the other one might be true."""
+    names = [*NAMES, "user_creation_time"]
+    for twice in ([column, *names], [*names, column]):
+        with pytest.raises(ReportError, match=f"'{column}' appears twice"):
+            parse(text({}, names=twice), NOW)
+
+
+def test_a_column_that_is_not_read_may_appear_twice() -> None:
+    assert "ana" in parse(text({}, names=["mfa_active", *NAMES, "mfa_active"]), NOW).rows
+
+
 @pytest.mark.parametrize("column", sorted(set(NAMES) - set(credential_report.NEEDED)))
 def test_columns_about_the_last_use_may_be_missing(column: str) -> None:
     names = [name for name in NAMES if name != column]
@@ -239,10 +252,24 @@ def test_every_user_is_either_a_row_or_a_duplicate(rows: list[dict[str, str]]) -
             assert slot.has_key or (slot.active is False and slot.last_rotated is None)
 
 
-def test_report_without_any_row_is_refused() -> None:
-    """Not even the root user: it was cut behind its header."""
+@pytest.mark.parametrize("account_id", [None, ""])
+def test_report_without_any_row_is_refused_where_nothing_tells_whose_it_is(
+    account_id: str | None,
+) -> None:
     with pytest.raises(ReportError, match="rows are missing"):
-        parse(text(), NOW)
+        parse(text(), NOW, account_id)
+
+
+def test_an_account_without_users_and_root_row_has_no_users() -> None:
+    """As seen in the China partition."""
+    report = parse(text(), NOW, "123456789012")
+    assert (report.account_id, report.rows, report.user_count) == ("123456789012", {}, 0)
+
+
+def test_the_rows_tell_whose_report_it_is_where_there_are_any() -> None:
+    assert parse(text({}), NOW, "222222222222").account_id == "123456789012"
+    root = {"user": "<root_account>", "arn": "arn:aws-cn:iam::111111111111:root"}
+    assert parse(text(root), NOW, "222222222222").account_id == "111111111111"
 
 
 # Fetching
