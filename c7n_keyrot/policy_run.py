@@ -39,11 +39,17 @@ REPORT_LIMIT = iam.setting("C7N_KEYROT_REPORT_LIMIT", 300)
 REPORT_REUSE = 15 * 60
 # Seconds that a wait in vain counts for the policies behind; less, since a report may come.
 FAILURE_REUSE = 5 * 60
-# Keys that a dry run names; the rest is counted.
+# Keys that a dry run, or an error, names; the rest is counted.
 MOST_NAMED = 20
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def shortened(names: list[str]) -> list[str]:
+    """Return the names that fit into a log, and how many are left out."""
+    left = len(names) - MOST_NAMED
+    return names if left <= 0 else [*names[:MOST_NAMED], f"{left} more"]
 
 
 @dataclass
@@ -412,9 +418,7 @@ class PolicyRun:
             for action in acting:
                 lines = list(action.planned(selected))
                 text += f", would {action.verb} {len(lines)}"
-                if len(lines) > MOST_NAMED:
-                    lines[MOST_NAMED:] = [f"{len(lines) - MOST_NAMED} more"]
-                for line in lines:
+                for line in shortened(lines):
                     self.log(f"would {action.verb}: {line}", logging.WARNING, summary_log)
         elif acting:
             always = [action.outcome for action in acting] + ["skipped", "denied", "failed"]

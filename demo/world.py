@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from embedded_aws import HUB, REGION, Account, EmbeddedAws, Key
+from embedded_aws import HUB, MEMBER_ROLE, PARTITIONS, Account, EmbeddedAws, Key
 
 MEMBERS = {"111111111111": "shop", "222222222222": "payments", "333333333333": "sandbox"}
 QUEUE = "c7n-keyrot"
@@ -219,15 +219,16 @@ def seed_organization(aws: EmbeddedAws) -> dict[str, list[Person]]:
     return homes
 
 
-def accounts_file(account_ids: Iterable[str] = MEMBERS) -> dict[str, Any]:
+def accounts_file(account_ids: Iterable[str] = MEMBERS, partition: str = "aws") -> dict[str, Any]:
     """What c7n-org's accounts.yml says of these members."""
+    where = PARTITIONS[partition]
     return {
         "accounts": [
             {
                 "account_id": account_id,
                 "name": MEMBERS.get(account_id, f"account-{account_id}"),
-                "role": f"arn:aws:iam::{account_id}:role/c7n-keyrot",
-                "regions": [REGION],
+                "role": where.arn("iam", account_id, f"role/{MEMBER_ROLE}"),
+                "regions": [where.region],
             }
             for account_id in account_ids
         ]

@@ -37,13 +37,14 @@ LOADER = create_loader()  # of all sessions
 logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Account:
     """An entry of accounts.yml, as c7n-org reads it.
 
     :ivar name: also the account's folder in the ``-s`` of c7n-org; "" if there is none.
     :ivar id: the account id, as text; in a file that c7n-org takes it has 12 digits.
     :ivar roles: ARNs, each taken with the credentials of the one before it.
+    :ivar short: whether ``role`` is a name alone, of which c7n-org makes an ``arn:aws:``.
     :ivar chain: whether ``role`` is a list: then all calls are the last role's, also those with
         ``assume_role: false``.
     :ivar profile: of the AWS configuration; counts only where there is no role.
@@ -55,6 +56,7 @@ class Account:
     name: str
     id: str
     roles: tuple[str, ...] = ()
+    short: bool = False
     chain: bool = False
     profile: str = ""
     external_id: str = ""
@@ -140,7 +142,8 @@ def load(path: Path) -> list[Account]:
 
 def _account(entry: dict[str, Any], shared: dict[str, Any]) -> Account:
     account_id, role = str(entry.get("account_id") or ""), entry.get("role")
-    if isinstance(role, str) and role and not role.startswith("arn"):
+    short = isinstance(role, str) and role != "" and not role.startswith("arn")
+    if short:
         # c7n-org's own, in every partition; it completes no short name in a list.
         role = f"arn:aws:iam::{account_id}:role/{role}"
     variables = {**shared, **_mapping(entry.get("vars"))}
@@ -149,6 +152,7 @@ def _account(entry: dict[str, Any], shared: dict[str, Any]) -> Account:
         name=_text(entry.get("name")),
         id=account_id,
         roles=(role,) if isinstance(role, str) and role else _texts(role),
+        short=short,
         chain=isinstance(role, list),
         profile=_text(entry.get("profile")),
         external_id=_text(entry.get("external_id")),

@@ -133,3 +133,11 @@ def as_file(policies: str | Path | Mapping[str, Any], folder: Path) -> Path:
     path = folder / f"policies-{len(list(folder.glob('policies-*')))}.yml"
     path.write_text(text, "utf-8")  # JSON is YAML
     return path
+
+
+def with_own_addresses(file: Path, folder: Path) -> Path:
+    """A copy of a shipped file, with addresses in place of its placeholders."""
+    folder.mkdir(exist_ok=True)
+    copy = folder / file.name
+    copy.write_text(file.read_text("utf-8").replace("@example.com", "@corp.test"), "utf-8")
+    return copy

@@ -176,9 +176,17 @@ def test_mailer_and_runner(resources: dict[str, Any]) -> None:
         "ses:SendRawEmail",
     }
     runner = resources["RunnerPolicy"]["PolicyDocument"]
-    assert actions(runner) == ["sts:AssumeRole", "sqs:SendMessage", "sqs:GetQueueUrl"]
+    assert set(actions(runner)) == {"sts:AssumeRole", "sqs:SendMessage", "sqs:GetQueueUrl"}
     ours = {"aws:ResourceOrgID": ORGANIZATION_ID}
     role = f"arn:aws:iam::{ACCOUNT}:role/"
     assert allows([runner], "sts:AssumeRole", f"{role}c7n-keyrot", ours)
     assert not allows([runner], "sts:AssumeRole", f"{role}admin", ours)
     assert not allows([runner], "sts:AssumeRole", f"{role}c7n-keyrot", {})
+    mailer_role = f"arn:aws:iam::{HUB}:role/c7n-keyrot-mailer"
+    assert allows([runner], "sts:AssumeRole", mailer_role, ours)
+    assert allows(
+        [resources["MailerRole"]["AssumeRolePolicyDocument"]],
+        "sts:AssumeRole",
+        "*",
+        {"aws:PrincipalAccount": HUB, "principal": f"arn:aws:iam::{HUB}:role/runner"},
+    )

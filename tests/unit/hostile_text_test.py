@@ -24,9 +24,10 @@ from c7n.exceptions import PolicyExecutionError
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError, accounts, reactivate
-from c7n_keyrot.cli.doctor.checks import Target
-from c7n_keyrot.cli.doctor.coverage import coverage
-from c7n_keyrot.cli.doctor.inputs import accounts_sanity
+from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.doctor import coverage, organization, recipients, runs
+from c7n_keyrot.cli.doctor.checks import lines
+from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 
 ACCOUNT = "123456789012"
 NAMES = [
@@ -282,18 +283,36 @@ def test_reactivate_refuses_an_unknown_name_in_one_line(
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "/" not in name and "\0" not in name])
 def test_doctor_says_each_check_in_one_line(tmp_path: Path, name: str) -> None:
-    """Names of accounts and folders, and what an error in a log says."""
+    """Names of accounts, folders, users and tags, and what an error in a log says."""
     entry = {"name": name, "account_id": f"1{name}", "role": name, "vars": {}}
-    checks = [str(check) for check in accounts_sanity([entry, entry, {**entry, "role": []}])]
+    file = tmp_path / "accounts.yml"
+    file.write_text(json.dumps({"accounts": [entry, entry, {**entry, "name": f"never{name}"}]}))
+    accounts = load(file)
     folder = tmp_path / name / "us-east-1" / "p"
     folder.mkdir(parents=True)
     (folder / "custodian-run.log").write_text(
         f"2026-05-01 10:00:00,000 - custodian.keyrot - ERROR - {name}\x1b[2J\u2028x\n", "utf-8"
     )
-    metadata = {"execution": {"start": 1.0}, "metrics": [{"MetricName": "PolicyException"}]}
+    told = {"name": "p", "actions": [{"type": "notify", "to": ["resource-owner", name]}]}
+    metadata = {
+        "execution": {"start": 1.0},
+        "metrics": [{"MetricName": "PolicyException"}],
+        "config": {"account_id": entry["account_id"], "region": "us-east-1"},
+        "policy": told,
+    }
     (folder / "metadata.json").write_text(json.dumps(metadata))
-    (tmp_path / f"never{name}").mkdir()
-    targets = [Target(name), Target(f"never{name}")]
-    checks += [str(check) for check in coverage(tmp_path, targets, ["p"])]
-    assert len(checks) >= 3
-    assert all(one_line(check) for check in checks)
+    users = [{"UserName": name, "Tags": [{"Key": "Owner", "Value": name}]}]
+    (folder / "resources.json").write_text(json.dumps(users))
+    context = Context(argparse.Namespace(accounts=file, mailer=file))
+    planned = [Planned("p", notices=tuple(told["actions"]), file=str(file))]  # type: ignore[arg-type]
+    context.targets = [Target(a, "us-east-1", a.id, planned) for a in accounts[1:]]
+    context.mailer, context.left = {"contact_tags": ["Owner"]}, runs.read(tmp_path)
+    checks = [
+        *organization.entries(accounts, "aws-cn"),
+        *coverage.covered(context, tmp_path, context.left),
+        *recipients.checks(context),
+    ]
+    shown = [line for _, line in lines(checks, 3)]
+    assert len(shown) >= 6
+    assert any("ended with an error" in line for line in shown)
+    assert all(one_line(line) for line in shown)

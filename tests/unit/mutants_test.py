@@ -658,7 +658,7 @@ def test_words_about_what_cannot_be_recorded(
         custodian.run([STALE], [DISABLE])
     start, why = f"{HERE}: user", "can't be written (No space left on device)"
     assert f"{start} 'ana': key ana-2: disabled, but keyrot-outcomes.jsonl {why}" in told()
-    assert f"{HERE}: not tried, since keyrot-outcomes.jsonl {why}: 'bob' bob-2" in told()
+    assert f"{HERE}: 1 keys not tried, since keyrot-outcomes.jsonl {why}: 'bob' bob-2" in told()
     assert iam.changed == [("ana", "ana-2", "Inactive")]
 
 
