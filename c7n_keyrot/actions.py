@@ -17,9 +17,10 @@ from c7n.actions import BaseAction
 from c7n.utils import type_schema
 
 from c7n_keyrot import iam, outcomes, output_folder
-from c7n_keyrot.filters import check_mode, invalid, stale_filters
+from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.iam import CallError
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS
+from c7n_keyrot.options import check_mode, invalid
 from c7n_keyrot.outcomes import Outcome
 from c7n_keyrot.policy_run import PolicyRun, shortened
 from c7n_keyrot.rotation import Identified

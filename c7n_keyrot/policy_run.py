@@ -241,7 +241,7 @@ class PolicyRun:
         key = {"account": account, "keyrot": "credential-report/1"}
         cached = self._from_cache(cache, key)
         if cached is not None and self._age(cached) <= max_age:
-            return credential_report.parse(cached.content, cached.generated)
+            return cached
         iam.renew(self.client)
 
         def enough(generated: datetime) -> bool:
@@ -254,7 +254,7 @@ class PolicyRun:
         except ReportError as error:
             reports[session] = _Shared(error, time.monotonic())
             raise
-        report = credential_report.parse(raw.content, raw.generated)
+        report = credential_report.parse(raw.content, raw.generated, account)
         if refusal is not None:
             self.say(
                 f"credential report: {refusal}; going on with the last report, which is "
@@ -267,15 +267,14 @@ class PolicyRun:
             self._pass_over_cache(error)
         return report
 
-    def _from_cache(self, cache: Any, key: dict[str, Any]) -> RawReport | None:
+    def _from_cache(self, cache: Any, key: dict[str, Any]) -> Report | None:
         try:
             with cache:
                 cached = cache.get(key)
             if cached is None:
                 return None
             raw = RawReport(**cached)
-            credential_report.parse(raw.content, raw.generated)
-            return raw
+            return credential_report.parse(raw.content, raw.generated, key["account"])
         except Exception as error:  # locked, no database, or what somebody else has put there
             self._pass_over_cache(error)
             return None

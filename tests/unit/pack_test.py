@@ -247,10 +247,10 @@ def test_the_rules_subject_and_its_look_alikes(iam: Any, custodian: Any, policie
 
 
 def test_owners_are_told_at_fourteen_seven_three_and_one_days(
-    iam: Any, custodian: Any, policies: Any
+    iam: Any, custodian: Any, policies: Any, at: datetime
 ) -> None:
     for left in range(16):
-        iam.add(f"left-{left:02}", None, 90 - left + 0.5)
+        iam.add(f"left-{left:02}", None, at - timedelta(days=90 - left))
     policy = {**policies[EXPIRING], "actions": []}
     found = run(custodian, {**policy, "actions": [None]})
     assert found == ["left-01", "left-03", "left-07", "left-14"]
