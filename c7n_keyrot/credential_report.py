@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ SLOT_COLUMNS = (
     "last_used_region",
     "last_used_service",
 )
+# Held against the text first: which other ways to write a time ``fromisoformat`` reads depends on
+# Python's version, and a verdict must not.
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 # Part of a report's normal life, two runs at once included; so they are waited for.
 NOT_YET = frozenset(("ReportNotPresent", "ReportInProgress", "ReportExpired"))
@@ -196,6 +200,8 @@ def parse(content: bytes | str, generated: datetime, account_id: str | None = No
 def _read(content: bytes | str) -> Iterator[Row]:
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        if "\0" in text:  # Python 3.10 refuses it as well; newer ones would read on
+            raise csv.Error("line contains NUL")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(reader, [])
         places = _places(header)
@@ -267,10 +273,11 @@ def instant(value: str | None) -> datetime | None:
 
     It is ISO 8601 with an offset: without one nobody knows which instant is meant.
     """
+    if value is None or not TIME.fullmatch(value):
+        return None
     try:
         # Python 3.10 doesn't know the letter Z.
-        read = datetime.fromisoformat((value or "").replace("Z", "+00:00"))
-        return _utc(read).replace(microsecond=0) if read.tzinfo else None
+        return _utc(datetime.fromisoformat(value.replace("Z", "+00:00"))).replace(microsecond=0)
     except (ValueError, OverflowError):
         return None
 

@@ -22,7 +22,7 @@ from c7n.cache import factory as cache_factory
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import dumps, local_session
 
-from c7n_keyrot import credential_report, iam
+from c7n_keyrot import credential_report, iam, notify
 from c7n_keyrot.credential_report import RawReport, Report, ReportError
 from c7n_keyrot.iam import CallError, log
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, settle, watching
@@ -241,7 +241,7 @@ class PolicyRun:
         key = {"account": account, "keyrot": "credential-report/1"}
         cached = self._from_cache(cache, key)
         if cached is not None and self._age(cached) <= max_age:
-            return credential_report.parse(cached.content, cached.generated, account)
+            return cached
         iam.renew(self.client)
 
         def enough(generated: datetime) -> bool:
@@ -267,15 +267,14 @@ class PolicyRun:
             self._pass_over_cache(error)
         return report
 
-    def _from_cache(self, cache: Any, key: dict[str, Any]) -> RawReport | None:
+    def _from_cache(self, cache: Any, key: dict[str, Any]) -> Report | None:
         try:
             with cache:
                 cached = cache.get(key)
             if cached is None:
                 return None
             raw = RawReport(**cached)
-            credential_report.parse(raw.content, raw.generated, self.manager.config.account_id)
-            return raw
+            return credential_report.parse(raw.content, raw.generated, key["account"])
         except Exception as error:  # locked, no database, or what somebody else has put there
             self._pass_over_cache(error)
             return None
@@ -388,6 +387,7 @@ class PolicyRun:
             settle(filters, user, self.live.get(name, ()), passed, name in self.unread)
             for record in user.get(RECORDS, ()):
                 record["exemption"] = self.ended_exemptions.get(name)
+        notify.attach(self, selected)
         if self.candidates is not None:
             self.log(
                 f"{self.population} users in the credential report, {self.candidates} candidates, "

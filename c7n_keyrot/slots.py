@@ -122,10 +122,11 @@ class SlotFilter(KeyrotFilter):
             )
             self.run.say(f"user {name!r}: key {slot} can't be identified ({why}): left alone")
             return True
-        self.run.say(
-            f"user {name!r}: key {slot} has changed since the credential report: left alone",
-            logging.INFO,
-        )
+        what = "has changed since the credential report"
+        if match.key is not None and created(match.key) == self.slot_of(match.row).last_rotated:
+            # Such as after a run of ours: no surprise.
+            what = f"is {match.key['Status'].lower()} now"
+        self.run.say(f"user {name!r}: key {slot} {what}: left alone", logging.INFO)
         return False
 
     def refine(self, matched: list[Match]) -> list[Match]:

@@ -99,6 +99,11 @@ def test_a_slot_says_what_the_report_says_and_guesses_nothing(
         ("2026-05-01T10:00:00.999999+00:00", datetime(2026, 5, 1, 10, tzinfo=timezone.utc)),
         ("2026-05-01T10:00:00", None),  # whose ten o'clock?
         ("2026-05-01", None),
+        # Python 3.11 would read these, 3.10 wouldn't.
+        ("20260501T100000+0000", None),
+        ("2026-W18-5T10:00:00+00:00", None),
+        ("2026-05-01T10:00:00.5+00:00", None),
+        ("2026-05-01T10+00", None),
         ("0001-01-01T00:00:00+14:00", None),
         ("9999-12-31T23:59:59-14:00", None),
         ("2026-02-30T10:00:00+00:00", None),
@@ -177,6 +182,7 @@ def test_columns_about_the_last_use_may_be_missing(column: str) -> None:
         (text({}).encode() + b'"bob', "not CSV|not as many fields"),
         (text({}).encode() + b"\xff\xfe", "not UTF-8"),
         (text({"arn": "a" * 200_000}).encode(), "not CSV"),
+        (text({}).replace("ana", "a\0b").encode(), "not CSV"),
     ],
 )
 def test_what_is_no_whole_report_is_one_clear_error(content: bytes, reason: str) -> None:
