@@ -22,7 +22,7 @@ from c7n.cache import factory as cache_factory
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import dumps, local_session
 
-from c7n_keyrot import credential_report, iam
+from c7n_keyrot import credential_report, iam, notify
 from c7n_keyrot.credential_report import RawReport, Report, ReportError
 from c7n_keyrot.iam import CallError, log
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, settle, watching
@@ -387,6 +387,7 @@ class PolicyRun:
             settle(filters, user, self.live.get(name, ()), passed, name in self.unread)
             for record in user.get(RECORDS, ()):
                 record["exemption"] = self.ended_exemptions.get(name)
+        notify.attach(self, selected)
         if self.candidates is not None:
             self.log(
                 f"{self.population} users in the credential report, {self.candidates} candidates, "
