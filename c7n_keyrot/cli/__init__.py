@@ -4,6 +4,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ class CommandError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (1: it failed; 2: wrong arguments)."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As Python has it for errors: no name may end a command half-way that is at work.
+        sys.stdout.reconfigure(errors="backslashreplace")
     command = argv[0] if argv and argv[0] in COMMANDS else ""
     try:
         parser = _parser(command)

@@ -146,7 +146,9 @@ def random_policy(random: Random) -> dict[str, Any]:
 
 def max_age(policy: dict[str, Any]) -> float:
     ages = [
-        one.get("report-max-age", 24) for one in leaves(policy["filters"]) if isinstance(one, dict)
+        one.get("report-max-age", 24)
+        for one in leaves(policy["filters"])
+        if isinstance(one, dict) and "type" in one
     ]
     return min(ages, default=24)
 
@@ -201,7 +203,8 @@ class World:
         # Of the run that is under way:
         self.room: int | None = None
         self.no_room = False
-        self.appends = self.touched_by_then = 0
+        self.appends = 0
+        self.touched_by_then: set[tuple[str, str]] = set()
         # The account after each event in the midst of it, and the keys that it had touched by then.
         self.meanwhile: list[tuple[dict[str, soak_oracle.LiveUser], set[str]]] = []
         self.tear_at: int | None = None
@@ -232,7 +235,7 @@ class World:
             world.appends += 1
             if world.room is not None and world.appends == world.room + 1:
                 # Room for a moment only: what comes after it could be written again.
-                world.no_room, world.touched_by_then = True, len(world.iam.touched)
+                world.no_room, world.touched_by_then = True, set(world.iam.touched)
                 raise OSError(28, "No space left on device")
             if world.appends == world.tear_at:
                 world.iam.killed = True
@@ -335,6 +338,9 @@ class World:
         self.meanwhile = []
         iam.begin()
         self.appends, self.no_room = 0, False
+        for known, shared in list(policy_run.reports.items()):
+            if isinstance(shared.report, credential_report.ReportError):
+                del policy_run.reports[known]  # a failure is remembered for a while only
         error, run_id, users = self.execute(policy, dryrun)
         report = self.report_of(policy, held, now)
         self.story.append(
@@ -505,7 +511,7 @@ class World:
         assert error is None or "\n" not in str(error)
         self.seen["failed runs" if fails else "good runs"] += 1
         if self.no_room:
-            assert len(iam.touched) == self.touched_by_then, "touched what can't be recorded"
+            assert set(iam.touched) == self.touched_by_then, "touched what can't be recorded"
             return
         assert touched <= named
         for user in users:
