@@ -51,6 +51,7 @@ OUTCOMES = {
     "unclear": "IN DOUBT: nothing is done; the security team has a notice (on Mondays)",
     "left": "LEFT ALONE: no notice, nothing done",
 }
+TOLD = ("reminded", "disabled", "unclear")  # of what a notice goes out
 
 
 class Unexpected(Exception):
@@ -303,7 +304,7 @@ class MailServer(Controller):
 def expected_mails(homes: dict[str, list[world.Person]]) -> Iterator[tuple[str, list[str]]]:
     """(recipient, users): one mail for each owner, policy and account."""
     for account_id in world.MEMBERS:
-        for outcome in "reminded", "disabled", "unclear":
+        for outcome in TOLD:
             users: defaultdict[str, list[str]] = defaultdict(list)
             for person in homes[account_id]:
                 if person.outcome == outcome:

@@ -143,31 +143,10 @@ def addressees(data: dict[str, Any]) -> set[str]:
     differing = ("template", "subject", "enforced", "violation_desc", "action_desc")
     return {
         str({key: value for key, value in sorted(notice.items()) if key not in differing})
-        for notice in notices(data)
-    }
-
-
-def notices(data: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        action
         for policy in data["policies"]
-        for action in policy["actions"]
-        if isinstance(action, dict) and action["type"] == "notify"
-    ]
-
-
-@pytest.mark.parametrize("path", [PACK, *(EXAMPLES / name for name in POLICY_FILES)], ids=str)
-def test_subjects_tell_the_accounts_of_an_organization_apart(path: Path) -> None:
-    """As c7n-mailer writes them: with the account's alias, or with its id where it has none."""
-    from c7n_mailer.utils import get_message_subject
-
-    for notice in notices(read(path)):
-        message = {"policy": {"name": "p"}, "action": notice, "account_id": "111111111111"}
-        assert get_message_subject(message).endswith(" (111111111111)")
-        named = get_message_subject({**message, "account": "example-shop"})
-        assert named.endswith(" (example-shop)")
-        # Where mails are cut, and SNS refuses more.
-        assert len(named) <= 100
+        for notice in policy["actions"]
+        if isinstance(notice, dict) and notice["type"] == "notify"
+    }
 
 
 @pytest.mark.parametrize("name", POLICY_FILES)

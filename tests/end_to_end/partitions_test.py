@@ -13,7 +13,7 @@ from pathlib import Path
 import boto3
 import pytest
 from cloudformation import DEPLOY
-from harness import PolicyRun
+from harness import Finished, PolicyRun, as_file, c7n_org, keyrot, with_own_addresses
 
 from demo import world
 from embedded_aws import HUB, MEMBER_ROLE, ORGANIZATION_ID, PARTITIONS, EmbeddedAws
@@ -116,6 +116,39 @@ def test_c7n_org_in_another_partition(
     notices = aws.messages(world.QUEUE)
     assert {notice["account_id"] for notice in notices} == set(members)
     assert len(notices) == 2 * len(members)
+
+
+@pytest.mark.parametrize("queue_is", ["url", "arn"])
+def test_doctor_in_another_partition(
+    aws: EmbeddedAws, run_in: Callable[..., Finished], tmp_path: Path, queue_is: str
+) -> None:
+    """All that a run there needs is ok; and what is of another partition is said so."""
+    arn, region, china = hub(aws), aws.partition.region, aws.partition.name == "aws-cn"
+    for account_id in (HUB, "111111111111"):
+        member(aws, account_id)
+    url = aws.partition.queue_url(HUB, "c7n-keyrot")
+    accounts = world.accounts_file(["111111111111"], aws.partition.name)
+    accounts["accounts"][0]["external_id"] = EXTERNAL_ID
+    accounts["vars"] = {"action": {"queue": url if queue_is == "url" else arn}}
+    file = as_file(accounts, tmp_path)
+    mailer = as_file({"queue_url": url, "region": region, "contact_tags": ["Owner"]}, tmp_path)
+    aws.enforce()
+    policies = with_own_addresses(PACK, tmp_path / "policies")
+    ran = run_in(c7n_org("run", "-c", file, "-s", "out", "-u", policies), role="runner")
+    assert ran.code == 0, ran.text
+    flags = ["--accounts", file, "--mailer", mailer, "--output-dir", "out"]
+    done = run_in(keyrot("doctor", *flags), role="runner")
+    assert not done.lines("FAIL"), done.text
+    assert done.lines("ok", "queue c7n-keyrot", region)
+    assert done.lines("ok", "role c7n-keyrot", "can be used")
+    assert done.lines("ok", "permissions of account", "iam:GetUser")
+    assert done.lines("ok", "coverage", STALE)
+    # The URL that Custodian makes of an ARN has no China ending.
+    assert bool(done.lines("not checked", "China's ending")) == (china and queue_is == "arn")
+    accounts["accounts"][0].update(role="c7n-keyrot", regions=["us-east-1"])
+    elsewhere = run_in(keyrot("doctor", "--accounts", as_file(accounts, tmp_path)), role="runner")
+    assert elsewhere.lines("FAIL", "111111111111", "arn:aws: of the short role")
+    assert elsewhere.lines("FAIL", "111111111111", "region us-east-1 isn't one of")
 
 
 def test_every_partition_of_the_embedded_aws_is_tried() -> None:
