@@ -82,6 +82,7 @@ NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
         ("Credentials.AccessKeyId", str),
         ("Credentials.SecretAccessKey", str),
         ("Credentials.SessionToken", str),
+        ("Credentials.Expiration", datetime),
     ),
     "GetQueueUrl": (("QueueUrl", str),),
 }

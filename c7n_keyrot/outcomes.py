@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import json
 import os
+import re
 import stat
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import BinaryIO, cast
 
 try:
     import fcntl
@@ -33,6 +38,21 @@ SKIPPED = "skipped"
 # The call may have taken effect, and AWS couldn't be asked.
 UNKNOWN = "unknown"
 INTENDED = "intended"
+OUTCOMES = frozenset(
+    (DISABLED, DELETED, REACTIVATED, GONE, DENIED, FAILED, SKIPPED, UNKNOWN, INTENDED)
+)
+ACTIONS = frozenset(("disable-access-key", "delete-access-key", "reactivate"))
+
+# What an AWS id can be; in a command line neither needs a quote.
+ACCOUNT_ID = re.compile("[0-9]{12}")
+KEY_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+# Bounds for files that others may have written. A line of ours has some 400 bytes.
+LONGEST_LINE = 64 * 1024
+MOST_SHOWN = 4096
+MOST_DAMAGED = 1000  # lines
+MOST_DECOMPRESSED = 256 * 1024 * 1024
+KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
 
 
 @dataclass(frozen=True)
@@ -82,15 +102,78 @@ def append(path: Path, outcome: Outcome) -> None:
 
 
 def read(path: Path) -> Iterator[Outcome]:
-    """Read the outcomes of a file in the order in which they happened; torn lines are skipped."""
-    with path.open("rb") as lines:
-        for line in lines:
-            with contextlib.suppress(ValueError):
-                yield parse(line)
+    """Read the outcomes of a file in the order in which they happened; damaged lines are skipped.
+
+    :raises OSError: it can't be opened or read.
+    :raises DamagedFileError: as ``lines()`` does.
+    """
+    return (line for line in lines(path) if isinstance(line, Outcome))
+
+
+class DamagedFileError(Exception):
+    """A file that can't be read, or not to its end; the text says why."""
+
+
+def lines(path: Path) -> Iterator[Outcome | bytes]:
+    """Read a file, or a bucket's compressed copy of one, whoever has written it.
+
+    :returns: its outcomes in their order, and the beginning of each line that isn't one.
+    :raises OSError: it can't be opened or read.
+    :raises DamagedFileError: it isn't a regular file; or its end, after what is returned, can't be
+        read.
+    """
+    with _regular(path) as plain:
+        compressed = path.suffix == ".gz"
+        file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if compressed else plain
+        damaged = 0
+        for text in _bounded(file, MOST_DECOMPRESSED if compressed else float("inf")):
+            try:
+                yield parse(text)
+            except ValueError:
+                if not text.strip():
+                    continue
+                damaged += 1
+                if damaged > MOST_DAMAGED:
+                    what = f"more than {MOST_DAMAGED} of its lines can't be read"
+                    raise DamagedFileError(f"{what}, so the rest isn't") from None
+                yield text[:MOST_SHOWN]
+
+
+def _bounded(file: BinaryIO, left: float) -> Iterator[bytes]:
+    """Yield each line of a file; of one longer than any outcome something that is none.
+
+    :param left: bytes that are read at most.
+    """
+    begins = True
+    try:
+        while text := file.readline(LONGEST_LINE):
+            ends = text.endswith(b"\n")
+            if begins:
+                yield text if ends or len(text) < LONGEST_LINE else b"too long: " + text
+            begins = ends
+            left -= len(text)
+            if left < 0:
+                what = f"it is longer than {MOST_DECOMPRESSED >> 20} MB"
+                raise DamagedFileError(f"{what}, so the rest isn't read")
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise DamagedFileError("it can't be decompressed to its end") from None
+
+
+def _regular(path: Path) -> BinaryIO:
+    """Open a regular file; a FIFO would keep its reader waiting."""
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        mode = os.fstat(descriptor).st_mode  # another one may have got the name meanwhile
+        if stat.S_ISREG(mode):
+            return os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+    kind = next((word for test, word in KINDS if test(mode)), "a device")
+    raise DamagedFileError(f"it is {kind}, not a regular file")
 
 
 def parse(line: bytes) -> Outcome:
-    """Read one line.
+    """Read one line, and check each of its fields: anybody may have written it.
 
     :raises ValueError: it is torn, or not one of ours.
     """
@@ -102,4 +185,26 @@ def parse(line: bytes) -> Outcome:
         kinds = {"slot": (int, type(None)), "access_key_id": (str, type(None))}.get(name, (str,))
         if type(value) not in kinds:
             raise ValueError(f"no outcome: {name} is {value!r}")
+        if isinstance(value, str):
+            value.encode()  # half a surrogate pair is no text that AWS or a terminal takes
+    if not ACCOUNT_ID.fullmatch(outcome.account_id):
+        raise ValueError("no outcome: account_id is not an account's")
+    if outcome.access_key_id is not None and not KEY_ID.fullmatch(outcome.access_key_id):
+        raise ValueError("no outcome: access_key_id is not a key's")
+    if outcome.action not in ACTIONS or outcome.outcome not in OUTCOMES:
+        raise ValueError("no outcome: there is no such action, or outcome")
+    if outcome.slot not in (None, 1, 2):
+        raise ValueError("no outcome: there is no such slot")
+    instant(outcome)
     return outcome
+
+
+def instant(outcome: Outcome) -> datetime:
+    """Return when it happened, in UTC.
+
+    :raises ValueError: its time can't be read, has no zone, or lies where nothing can be added.
+    """
+    time = datetime.fromisoformat(outcome.time)
+    if time.tzinfo is None or not 1970 < time.year < 9998:
+        raise ValueError("no outcome: its time has no zone, or is out of range")
+    return time.astimezone(timezone.utc)

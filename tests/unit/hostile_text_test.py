@@ -10,7 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from datetime import timedelta
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +23,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from c7n.exceptions import PolicyExecutionError
 
 from c7n_keyrot import outcomes
-from c7n_keyrot.cli import reactivate
+from c7n_keyrot.cli import CommandError, accounts, reactivate
 from c7n_keyrot.cli.doctor.checks import Target
 from c7n_keyrot.cli.doctor.coverage import coverage
 from c7n_keyrot.cli.doctor.inputs import accounts_sanity
@@ -154,56 +157,76 @@ class Client:
 
     def __init__(self, keys: dict[str, str], errors: dict[str, str]) -> None:
         self.keys, self.errors = keys, errors
-        self.exceptions = SimpleNamespace(NoSuchEntityException=KeyError)
 
     def list_access_keys(self, UserName: str) -> dict[str, Any]:
         return {
             "AccessKeyMetadata": [
-                {"AccessKeyId": key, "Status": "Inactive"}
+                {"AccessKeyId": key, "Status": "Inactive", "CreateDate": datetime.now(timezone.utc)}
                 for key, user in self.keys.items()
                 if user == UserName
             ]
         }
 
     def get_access_key_last_used(self, AccessKeyId: str) -> dict[str, Any]:
-        return {"UserName": f"{self.keys[AccessKeyId]}"}
+        return {"UserName": self.keys[AccessKeyId], "AccessKeyLastUsed": {}}
 
-    def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> None:
+    def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> dict[str, Any]:
         if AccessKeyId in self.errors:
             error = {"Error": {"Code": self.errors[AccessKeyId], "Message": "x"}}
             raise ClientError(error, "UpdateAccessKey")
+        return {}
+
+
+@pytest.fixture
+def reactivated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run reactivate on these lines and this IAM: (exit code, output, error output)."""
+
+    def run(
+        lines: list[outcomes.Outcome], client: Client, key: list[str], folder: Path = tmp_path
+    ) -> tuple[int, str, str]:
+        for line in lines:
+            outcomes.append(folder / outcomes.INTENTS_FILE, replace(line, outcome="intended"))
+            outcomes.append(folder / outcomes.FILE, line)
+        access = SimpleNamespace(
+            account_id=ACCOUNT, partition="aws", region="us-east-1", client=lambda *_: client
+        )
+        monkeypatch.setattr(accounts, "own", lambda profile: access)
+        args = {"dir": str(folder), "user": [], "yes": True, "profile": None, "accounts": None}
+        code = reactivate.run(argparse.Namespace(**args, key=key))
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def disabled(number: int, name: str) -> outcomes.Outcome:
+    return outcomes.Outcome(
+        time="2026-05-01T10:00:00.000+00:00",
+        account_id=ACCOUNT,
+        policy=f"policy\n\x1b[31m{name}",
+        run=f"r{name}",
+        action="disable-access-key",
+        user=name,
+        slot=2,
+        access_key_id=f"AKIA{number}",
+        outcome=outcomes.DISABLED,
+        reason="",
+    )
 
 
 def test_reactivate_prints_one_line_for_each_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, reactivated: Callable[..., tuple[int, str, str]]
 ) -> None:
     """What stands in a file of outcomes may be anybody's; and users have new names."""
-    keys = {f"AKIA{number}\x1b[1m\n": name for number, name in enumerate(NAMES)}
-    for number, (key, name) in enumerate(keys.items()):
-        line = outcomes.Outcome(
-            time="2026-05-01T10:00:00.000+00:00",
-            account_id=ACCOUNT,
-            policy=f"policy\n\x1b[31m{name}",
-            run="r",
-            action="disable-access-key",
-            user=name,
-            slot=2,
-            access_key_id=key,
-            outcome="unknown" if number % 3 == 0 else "disabled",
-            reason="(ReadTimeoutError)",
-        )
-        outcomes.append(tmp_path / outcomes.FILE, line)
+    lines = [disabled(number, name) for number, name in enumerate(NAMES)]
+    ids = [str(line.access_key_id) for line in lines]
     # Two have got another name, and two fail.
-    ids = list(keys)
-    now = {**keys, ids[0]: f"new\n{NAMES[7]}", ids[1]: f"new\r{NAMES[9]}"}
+    now = dict(zip(ids, NAMES, strict=True))
+    now |= {ids[0]: f"new\n{NAMES[7]}", ids[1]: f"new\r{NAMES[9]}"}
     client = Client(now, {ids[2]: "AccessDenied", ids[3]: "Slow\n\x1b[2J"})
-    session = SimpleNamespace(region_name=None, client=lambda *args, **kwargs: client)
-    monkeypatch.setattr(reactivate, "_credentials", lambda profile: (session, ACCOUNT))
-    args = argparse.Namespace(
-        dir=str(tmp_path), user=[], key=[], yes=True, profile=None, accounts=None
-    )
-    assert reactivate.run(args) == 1
-    out, err = capsys.readouterr()
+    code, out, err = reactivated(lines, client, [])
+    assert code == 1
     assert "\r" not in out + err
     assert all(one_line(line) for line in (out + err).split("\n"))
     table = out.split("\n")
@@ -216,6 +239,35 @@ def test_reactivate_prints_one_line_for_each_key(
     assert len(written) == 2 * len(NAMES)
 
 
+def test_reactivate_tells_of_doubts_in_lines_that_can_be_copied(
+    tmp_path: Path, reactivated: Callable[..., tuple[int, str, str]]
+) -> None:
+    """A key a line, with its reason, and a command; then the command that takes them all."""
+    folder = tmp_path / "out $(id) 'x'"
+    folder.mkdir()
+    lines = [
+        replace(disabled(number, name), outcome=outcomes.UNKNOWN, reason=f"{name}\x1b[1m\nx")
+        for number, name in enumerate(sorted(NAMES))
+    ]
+    ids = [str(line.access_key_id) for line in lines]
+    client = Client(dict(zip(ids, sorted(NAMES), strict=True)), {})
+    code, out, err = reactivated(lines, client, [], folder)
+    assert code == 1
+    assert all(one_line(line) for line in (out + err).split("\n"))
+    told = err.splitlines()
+    for first, second, key in zip(told[0::2], told[1::2], ids, strict=False):
+        assert first.startswith(f"account {ACCOUNT}: user ")
+        assert f"key {key}: left in doubt: " in first
+        assert shlex.split(second)[:3] == ["aws", "cloudtrail", "lookup-events"]
+        assert f"AttributeKey=ResourceName,AttributeValue={key}" in shlex.split(second)
+    command = shlex.split(told[-1])
+    assert command == [
+        *("c7n-keyrot", "reactivate", str(folder)),
+        *(part for key in ids for part in ("--key", key)),
+    ]
+    assert reactivated([], client, command[4::2], folder)[0] == 0
+
+
 @pytest.mark.parametrize("option", ["user", "key"])
 @pytest.mark.parametrize("name", NAMES)
 def test_reactivate_refuses_an_unknown_name_in_one_line(
@@ -223,7 +275,7 @@ def test_reactivate_refuses_an_unknown_name_in_one_line(
 ) -> None:
     (tmp_path / outcomes.FILE).write_text("")
     args = {"user": [], "key": [], option: [name]}
-    with pytest.raises(reactivate.CommandError) as raised:
+    with pytest.raises(CommandError) as raised:
         reactivate.run(argparse.Namespace(dir=str(tmp_path), **args))
     assert one_line(str(raised.value))
 

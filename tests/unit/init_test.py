@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import cli
+from c7n_keyrot import cli, outcomes
 from c7n_keyrot.cli import init
 
 Done = subprocess.CompletedProcess[str]
@@ -199,6 +199,20 @@ class TestMain:
         assert [name for name, what in cli.COMMANDS.items() if f"{name} {what}" not in text] == []
 
 
+DISABLED = outcomes.Outcome(
+    time="2026-05-01T10:00:00+00:00",
+    account_id="123456789012",
+    policy="p",
+    run="r",
+    action="disable-access-key",
+    user="ana",
+    slot=2,
+    access_key_id="AKIA1",
+    outcome=outcomes.DISABLED,
+    reason="",
+)
+
+
 class TestAwsConfigurationThatCannotBeRead:
     """In processes, since Custodian makes a session when it is imported."""
 
@@ -224,7 +238,10 @@ class TestAwsConfigurationThatCannotBeRead:
         assert (done.returncode, done.stderr) == (0, "")
 
     @pytest.mark.parametrize("args", [["doctor"], ["reactivate", "."]])
-    def test_is_one_line_of_the_others(self, cli_of: Callable[..., Done], args: list[str]) -> None:
+    def test_is_one_line_of_the_others(
+        self, cli_of: Callable[..., Done], args: list[str], tmp_path: Path
+    ) -> None:
+        outcomes.append(tmp_path / outcomes.FILE, DISABLED)  # for reactivate
         done = cli_of(*args)
         assert (done.returncode, done.stdout) == (2, "")
         (line,) = done.stderr.splitlines()

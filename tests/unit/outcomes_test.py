@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -55,7 +56,10 @@ def test_a_line_is_one_flat_object_with_all_fields_in_order(tmp_path: Path) -> N
 
 
 @given(
-    user=st.text(), reason=st.text(), slot=st.none() | st.integers(1, 2), key=st.none() | st.text()
+    user=st.text(),
+    reason=st.text(),
+    slot=st.none() | st.integers(1, 2),
+    key=st.none() | st.from_regex(outcomes.KEY_ID, fullmatch=True),
 )
 def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory,
@@ -108,21 +112,59 @@ def test_a_torn_line_costs_itself_and_no_other(tmp_path: Path, before: bytes, ke
 def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: Any) -> None:
     path = tmp_path / outcomes.FILE
     path.write_text(json.dumps({**asdict(LINE), field: value}) + "\n")
-    right: tuple[type, ...] = (str,)
-    if field in ("slot", "access_key_id"):
-        right = (int if field == "slot" else str, type(None))
-    assert len(list(outcomes.read(path))) == (type(value) in right)
+    free = field in ("policy", "run", "user", "reason", "access_key_id")
+    may_be_none = field in ("slot", "access_key_id")
+    right = value is None if value is None and may_be_none else type(value) is str and free
+    assert len(list(outcomes.read(path))) == right
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("time", ["now", "2026-11-24T08:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59Z"]),
+        ("account_id", ["", "12345678901", "1234567890123", "12345678901x", "12345678901\u0660"]),
+        ("access_key_id", ["", "-x", "--yes", "a b", "a\n", "a;b", "a" * 129, "\u0660"]),
+        ("action", ["", "notify", "Disable-access-key"]),
+        ("outcome", ["", "off", "DISABLED"]),
+        ("slot", [0, 3, -1, 10**30]),
+        ("user", ["\ud800", "a\udfff"]),
+        ("policy", ["\ud800"]),
+        ("reason", ["\ud800"]),
+    ],
+)
+def test_a_value_that_a_field_cannot_have_is_damage(
+    tmp_path: Path, field: str, values: list[Any]
+) -> None:
+    path = tmp_path / outcomes.FILE
+    texts = [json.dumps({**asdict(LINE), field: value}) for value in values]
+    path.write_text("\n".join([*texts, json.dumps(asdict(LINE))]))
+    assert list(outcomes.read(path)) == [LINE]
+    read = list(outcomes.lines(path))
+    assert read[:-1] == [text.encode() + b"\n" for text in texts]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_line_longer_than_any_outcome_is_damage(tmp_path: Path, ending: str, end: bytes) -> None:
+    """Also one that begins as an outcome does; the next one is read."""
+    path = tmp_path / f"{outcomes.FILE}{ending}"
+    long = WHOLE + b" " * 300_000
+    content = b"\n".join([WHOLE, long, WHOLE, long]) + end
+    path.write_bytes(gzip.compress(content) if ending else content)
+    assert list(outcomes.read(path)) == [LINE, LINE]
+    kept = [len(line) for line in outcomes.lines(path) if isinstance(line, bytes)]
+    assert kept == [outcomes.MOST_SHOWN] * 2
 
 
 WRITER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from c7n_keyrot.outcomes import Outcome, append
+from c7n_keyrot.outcomes import append, parse
 path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-sys.stdin.readline()
+line = parse(sys.stdin.readline().encode())
 for number in range(count):
-    append(path, Outcome("t", "1", "p", "r", "a", name, number, "AKIA" * 50, "disabled", "x" * 900))
+    append(path, replace(line, user=name, policy=str(number), reason="x" * 900))
 """
 
 
@@ -138,12 +180,13 @@ def test_two_processes_may_write_one_file(tmp_path: Path) -> None:
     ]
     for writer in writers:
         assert writer.stdin is not None
-        writer.stdin.write("\n")
+        writer.stdin.write(WHOLE.decode() + "\n")
         writer.stdin.flush()
     assert [writer.wait(30) for writer in writers] == [0, 0]
     found = list(outcomes.read(path))
     for name in ("one", "two"):
-        assert [line.slot for line in found if line.user == name] == list(range(count))
+        written = [int(line.policy) for line in found if line.user == name]
+        assert written == list(range(count))
     assert path.read_bytes().count(b"\n") == 2 * count
 
 

@@ -6,18 +6,28 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import random
+import resource
+import shlex
+import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from time import sleep
 from types import SimpleNamespace
 
+import jmespath
 import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 
-from c7n_keyrot import cli
-from c7n_keyrot.cli import CommandError, reactivate
+from c7n_keyrot import cli, iam, outcomes
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.reactivate import files, screen, work
+from c7n_keyrot.cli.reactivate.history import Key, history
+from c7n_keyrot.cli.reactivate.live_keys import Finding, look_at_user
 from c7n_keyrot.outcomes import Outcome
 
 DISABLE, DELETE, REACTIVATE = "disable-access-key", "delete-access-key", "reactivate"
@@ -29,7 +39,7 @@ def line(minute: int = 0, outcome: str = "disabled", action: str = DISABLE, **mo
         "time": f"2026-05-01T10:{minute:02}:00.000+00:00",
         "account_id": "123456789012",
         "policy": "p",
-        "run": "r",
+        "run": f"r{minute}",
         "action": action,
         "user": "ana",
         "slot": 2,
@@ -48,106 +58,192 @@ def write(path: Path, *lines: Outcome | str) -> Path:
     return path
 
 
-def history(folder: Path) -> list[reactivate.Key]:
-    return reactivate.history(reactivate.read(reactivate.files(str(folder))))
+def keys_of(folder: Path) -> list[Key]:
+    return history(files.read(files.find(str(folder))))
 
 
-def ours(*lines: Outcome | str, folder: Path) -> list[str]:
+def intents_of(*lines: Outcome | str) -> list[Outcome]:
+    """The intents that a run of the pack writes before it disables these."""
+    return [
+        replace(one, outcome="intended")
+        for one in lines
+        if isinstance(one, Outcome) and (one.action, one.outcome) == (DISABLE, "disabled")
+    ]
+
+
+def standing(*lines: Outcome | str, folder: Path, intents: list[Outcome] | None = None) -> str:
+    """Whose work it is by these lines that the key is inactive: "ours", "in doubt", "not ours"."""
     write(folder / "keyrot-outcomes.jsonl", *lines)
-    keys = history(folder)
-    return [key.id for key in keys if reactivate.is_ours(key.last)]
+    intents = intents_of(*lines) if intents is None else intents
+    if intents:
+        write(folder / "keyrot-intents.jsonl", *intents)
+    (key,) = (key for key in keys_of(folder) if key.place == ("123456789012", KEY))
+    assert not (key.ours and key.doubt)
+    return "ours" if key.ours else "in doubt" if key.doubt else "not ours"
 
 
-@pytest.mark.parametrize(
-    ("after", "is_ours"),
-    [
-        # (what comes after the key was disabled, is its being inactive still the pack's work?)
-        ([], True),
-        ([line(1, "reactivated", REACTIVATE)], False),
-        ([line(1, "reactivated", REACTIVATE), line(2)], True),
-        ([line(1, "skipped", REACTIVATE)], False),  # somebody else had switched it on
-        ([line(1, "denied", REACTIVATE)], True),
-        ([line(1, "failed", REACTIVATE)], True),
-        ([line(1, "intended", REACTIVATE)], False),  # perhaps switched on, and off on purpose
-        ([line(1, "unknown", REACTIVATE)], False),
-        ([line(1, "unknown", REACTIVATE), line(2)], True),
-        ([line(1, "gone", REACTIVATE)], True),  # perhaps only out of sight
-        ([line(1, "deleted", DELETE)], False),
-        ([line(1, "denied", DELETE)], True),
-        ([line(1, "failed", DELETE)], True),
-        ([line(1, "skipped", DELETE)], False),  # it was active then
-        ([line(1, "intended", DELETE)], True),
-        ([line(1, "skipped")], True),  # it was inactive then
-        ([line(1, "denied")], False),  # it was active then
-        ([line(1, "failed", reason="Throttling")], False),
-        ([line(1, "unknown")], True),
-        ([line(1, "reactivated", REACTIVATE, access_key_id="AKIAOTHER")], True),
-        ([line(1, "reactivated", REACTIVATE, account_id="111111111111")], True),
-    ],
-)
+def client_error(code: str, status: int) -> ClientError:
+    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, "UpdateAccessKey")
+
+
+LOST = client_error("InternalFailure", 500)
+DENIED = client_error("AccessDenied", 403)
+GONE = client_error("NoSuchEntity", 404)
+
+# What comes after the key was disabled at minute 0, and whose work its being inactive is then.
+AFTER = [
+    ([], "ours"),
+    ([line(10, "reactivated", REACTIVATE)], "not ours"),
+    ([line(10, "reactivated", REACTIVATE), line(20)], "ours"),
+    ([line(10, "denied", REACTIVATE)], "ours"),
+    ([line(10, "failed", REACTIVATE)], "ours"),
+    ([line(10, "gone", REACTIVATE)], "ours"),  # perhaps only out of sight
+    ([line(10, "intended", REACTIVATE)], "in doubt"),  # perhaps switched on, and off on purpose
+    ([line(10, "unknown", REACTIVATE)], "in doubt"),
+    ([line(10, "unknown", REACTIVATE), line(20)], "ours"),
+    ([line(10, "unknown", REACTIVATE), line(20, "denied", REACTIVATE)], "in doubt"),
+    ([line(10, "deleted", DELETE)], "not ours"),
+    ([line(10, "denied", DELETE)], "ours"),
+    ([line(10, "failed", DELETE)], "ours"),
+    ([line(10, "unknown", DELETE)], "ours"),  # if it is there
+    ([line(10, "intended", DELETE)], "ours"),
+    ([line(10, "skipped")], "ours"),  # it was inactive then
+    ([line(10, "unknown")], "in doubt"),
+    ([line(10, "intended")], "in doubt"),
+    ([line(10, "gone")], "not ours"),
+    ([line(10, "reactivated", REACTIVATE, access_key_id="AKIAOTHER")], "ours"),
+    ([line(10, "reactivated", REACTIVATE, account_id="111111111111")], "ours"),
+]
+# These have seen the key Active, if it wasn't IAM's lag.
+SAW_IT_ACTIVE = [
+    line(minute, outcome, action)
+    for minute in (4, 5)
+    for outcome, action in (
+        ("denied", DISABLE),
+        ("failed", DISABLE),
+        ("skipped", DELETE),
+        ("skipped", REACTIVATE),
+    )
+]
+
+
+@pytest.mark.parametrize(("after", "expected"), AFTER)
 @pytest.mark.parametrize("forwards", [True, False])
-def test_last_line_decides(tmp_path, after, is_ours, forwards):
+def test_last_line_decides(tmp_path, after, expected, forwards):
     """It is the last of its file, whatever the clocks said that wrote it."""
     lines = [line(), *after]
     times = [one.time for one in lines][:: 1 if forwards else -1]
     lines = [replace(one, time=time) for one, time in zip(lines, times, strict=True)]
-    assert ours(*lines, folder=tmp_path) == ([KEY] if is_ours else [])
+    assert standing(*lines, folder=tmp_path) == expected
+
+
+@pytest.mark.parametrize("line_", SAW_IT_ACTIVE)
+def test_seen_active_within_five_minutes_may_be_the_lag_of_a_listing(tmp_path, line_):
+    expected = "in doubt" if line_.time < line(5).time else "not ours"
+    assert standing(line(), line_, folder=tmp_path) == expected
+    assert standing(line(), replace(line_, time=line(30).time), folder=tmp_path) == "not ours"
+    # Nor is what was no work of ours before.
+    on = line(1, "reactivated", REACTIVATE)
+    assert standing(line(), on, line_, folder=tmp_path) == "not ours"
+
+
+@pytest.mark.parametrize("outcome", ["skipped", "denied", "failed"])
+@pytest.mark.parametrize(
+    "reason",
+    ["unknown whether it took effect (ReadTimeoutError)", "the key is Active already", "disabled"],
+)
+def test_reason_decides_nothing(tmp_path, outcome, reason):
+    after = line(30, outcome)
+    without = standing(line(), after, folder=tmp_path)
+    assert standing(line(), replace(after, reason=reason), folder=tmp_path) == without
+
+
+@pytest.mark.parametrize(
+    ("intent", "expected"),
+    [
+        ({}, "ours"),
+        ({"time": line(50).time}, "ours"),  # it is of the same run; clocks differ
+        ({"user": "anna"}, "ours"),
+        ({"run": "another"}, "in doubt"),
+        ({"action": DELETE}, "in doubt"),
+        ({"account_id": "111111111111"}, "in doubt"),
+        ({"access_key_id": "AKIAOTHER"}, "in doubt"),
+        ({"outcome": "disabled"}, "in doubt"),
+    ],
+)
+def test_disabled_line_counts_with_an_intent_of_its_run_only(tmp_path, intent, expected):
+    made = line(0, **{"outcome": "intended", **intent})
+    write(tmp_path / "keyrot-outcomes.jsonl", line())
+    write(tmp_path / "b/keyrot-intents-1f.jsonl.gz", made)
+    (key,) = (key for key in keys_of(tmp_path) if key.place == ("123456789012", KEY))
+    assert key.ours == (expected == "ours")
+    assert bool(key.doubt) == (expected == "in doubt")
+    assert standing(line(), folder=tmp_path, intents=[made]) == expected
+
+
+def test_disabled_line_alone_is_in_doubt(tmp_path):
+    assert standing(line(), folder=tmp_path, intents=[]) == "in doubt"
 
 
 @pytest.mark.parametrize("names", [("-1", "-2"), ("-2", "-1")])
 def test_last_file_by_time_decides(tmp_path, names):
     """A bucket has a file for each run."""
-    write(tmp_path / f"keyrot-outcomes{names[0]}.jsonl", line(1), line(0, access_key_id="AKIA2"))
+    before = [line(1), line(0, access_key_id="AKIA2")]
+    write(tmp_path / f"keyrot-outcomes{names[0]}.jsonl", *before)
+    write(tmp_path / f"keyrot-intents{names[0]}.jsonl", *intents_of(*before))
     write(tmp_path / f"keyrot-outcomes{names[1]}.jsonl", line(2, "reactivated", REACTIVATE))
-    found = [key.id for key in history(tmp_path) if reactivate.is_ours(key.last)]
-    assert found == ["AKIA2"]
+    assert [key.id for key in keys_of(tmp_path) if key.ours] == ["AKIA2"]
 
 
 def test_order_of_intents_though_a_clock_is_behind(tmp_path):
     """A reactivate whose machine is five minutes behind is killed: that is later all the same."""
-    write(
-        tmp_path / "keyrot-intents.jsonl",
-        line(8, "intended"),
-        line(4, "intended", REACTIVATE, run="r2"),
-    )
-    assert ours(line(9), folder=tmp_path) == []
-    (key,) = history(tmp_path)
-    assert reactivate.in_doubt(key.last)
+    intents = [line(9, "intended"), line(4, "intended", REACTIVATE)]
+    assert standing(line(9), folder=tmp_path, intents=intents) == "in doubt"
+    intents.append(line(2, "intended"))
+    lines = [line(9), line(4, "reactivated", REACTIVATE), line(2)]
+    assert standing(*lines, folder=tmp_path, intents=intents) == "ours"
+
+
+def test_order_of_outcomes_though_a_clock_is_behind(tmp_path):
+    """A killed run's intent is followed by another run's, whose machine is behind."""
+    intents = [line(30, "intended"), line(4, "intended", REACTIVATE)]
+    lines = [line(4, "reactivated", REACTIVATE)]
+    assert standing(*lines, folder=tmp_path, intents=intents) == "not ours"
 
 
 @pytest.mark.parametrize(
-    ("outcome", "is_ours"), [("denied", True), ("failed", True), ("reactivated", False)]
+    ("outcome", "expected"), [("denied", "ours"), ("failed", "ours"), ("reactivated", "not ours")]
 )
-def test_intent_that_has_its_outcome_is_no_doubt(tmp_path, outcome, is_ours):
-    write(
-        tmp_path / "keyrot-intents.jsonl",
-        line(0, "intended"),
-        line(2, "intended", REACTIVATE, run="r2"),
-    )
-    after = line(2, outcome, REACTIVATE, run="r2")
-    assert ours(line(), after, folder=tmp_path) == ([KEY] if is_ours else [])
+def test_intent_that_has_its_outcome_is_no_doubt(tmp_path, outcome, expected):
+    intents = [line(0, "intended"), line(20, "intended", REACTIVATE)]
+    after = line(20, outcome, REACTIVATE)
+    assert standing(line(), after, folder=tmp_path, intents=intents) == expected
 
 
 def test_open_intent_stays_where_a_later_deed_came_to_nothing(tmp_path):
     """The run that disabled it was killed; a reactivate after it was denied."""
-    write(
-        tmp_path / "keyrot-intents.jsonl",
-        line(0, "intended"),
-        line(2, "intended", REACTIVATE, run="r2"),
-    )
-    assert ours(line(2, "denied", REACTIVATE, run="r2"), folder=tmp_path) == [KEY]
+    intents = [line(0, "intended"), line(20, "intended", REACTIVATE)]
+    after = line(20, "denied", REACTIVATE)
+    assert standing(after, folder=tmp_path, intents=intents) == "in doubt"
 
 
 @pytest.mark.parametrize("outcome", ["disabled", "denied", "gone", "failed"])
 def test_intent_and_outcome_of_one_time(tmp_path, outcome):
-    write(tmp_path / "keyrot-intents.jsonl", line(1, "intended"))
-    found = ours(line(1, outcome), folder=tmp_path)
-    assert found == ([KEY] if outcome == "disabled" else [])
+    expected = "ours" if outcome == "disabled" else "not ours"
+    intents = [line(1, "intended")]
+    assert standing(line(1, outcome), folder=tmp_path, intents=intents) == expected
 
 
 def test_intent_without_an_outcome_is_a_run_that_was_cut_short(tmp_path):
-    write(tmp_path / "keyrot-intents.jsonl", line(5, "intended"))
-    assert ours(line(1, "reactivated", REACTIVATE), folder=tmp_path) == [KEY]
+    """Whether it was at this key, nobody knows: in a bucket they are all there from the start."""
+    before = line(1, "reactivated", REACTIVATE)
+    assert standing(before, folder=tmp_path, intents=[line(5, "intended")]) == "in doubt"
+    (key,) = keys_of(tmp_path)
+    assert "was cut short" in key.doubt
+
+
+# -- what can't be read
 
 
 @pytest.mark.parametrize(
@@ -155,19 +251,113 @@ def test_intent_without_an_outcome_is_a_run_that_was_cut_short(tmp_path):
     [
         '{"time": "2026-05-01T10:0',
         "[]",
+        "[" * 5000,
+        '{"a":' * 5000,
+        "9" * 5000,
+        "NaN",
+        json.dumps(asdict(line(9, "reactivated"))).replace('"slot": 2', '"slot": NaN'),
+        json.dumps(asdict(line(9, "reactivated"))).replace('"slot": 2', f'"slot": {"2" * 5000}'),
         line(9, "reactivated", time="yesterday"),
         line(9, "reactivated", time="2026-05-01T10:09:00"),
         line(9, "reactivated", time=5),
-        line(9, "reactivated", access_key_id=None),
+        line(9, "reactivated", time="0001-01-01T00:00:00+23:00"),
+        line(9, "reactivated", time="9999-12-31T23:59:59.999+00:00"),
+        line(9, "reactivated", time="9999-12-31T23:59:59-23:00"),
         line(9, "reactivated", user=["ana"]),
+        line(9, "reactivated", user="a\ud800"),
+        line(9, "reactivated", reason="\udfff"),
         line(9, "reactivated", account_id=None),
+        line(9, "reactivated", account_id="12345678901\u0662"),
+        line(9, "reactivated", access_key_id="--yes"),
+        line(9, "reactivated", access_key_id="A; rm -rf /"),
+        line(9, "reactivated", slot=3),
+        line(9, "reactivated", slot=2**70),
+        line(9, "reactivated", slot=True),
+        line(9, "reactivated", slot=2.0),
+        line(9, "switched on"),
+        line(9, "reactivated", "switch-on"),
+        line(9, "skipped", reason="a" * 70_000),
         line(9, "failed", reason=None),
         line(9, "failed", reason=5),
-        line(9, "reactivated", time="0001-01-01T00:00:00+23:00"),
     ],
 )
-def test_damaged_lines_are_skipped(tmp_path, damaged):
-    assert ours(line(), damaged, folder=tmp_path) == [KEY]
+def test_line_that_cannot_be_read_is_told_of_and_costs_no_other(tmp_path, damaged):
+    """The key is ours by the line before; another one is by the line after."""
+    other = line(1, access_key_id="AKIAOTHER")
+    assert standing(line(), damaged, other, folder=tmp_path) == "ours"
+    assert [key.ours for key in keys_of(tmp_path)] == [True, True]
+    (told,) = files.damage(files.read(files.find(str(tmp_path))))
+    assert "1 line can't be read (the first is line 2)" in told
+
+
+def test_line_about_no_key_that_could_be_named_is_no_damage(tmp_path):
+    assert standing(line(), line(9, "skipped", access_key_id=None), folder=tmp_path) == "ours"
+    assert files.damage(files.read(files.find(str(tmp_path)))) == []
+
+
+def test_line_of_gigabytes_is_read_on_without_holding_it(tmp_path):
+    path = write(tmp_path / "keyrot-outcomes.jsonl", line(access_key_id="AKIA1"))
+    write(tmp_path / "keyrot-intents.jsonl", line(0, "intended", access_key_id="AKIA1"))
+    with path.open("ab") as file:
+        file.truncate(1_000_000_000)  # all zeros, and no place on the disk
+        file.seek(0, 2)
+        file.write(b"\n" + json.dumps(asdict(line(1, access_key_id="AKIA2"))).encode() + b"\n")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (_, read) = files.read(files.find(str(tmp_path)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
+    assert [isinstance(one, Outcome) for one in read.lines] == [True, False, True]
+
+
+def gzip_bomb(path: Path) -> None:
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(json.dumps(asdict(line())).encode() + b"\n")
+        for _ in range(400):
+            file.write(bytes(1 << 20))
+
+
+def cut_short(path: Path) -> None:
+    """Random reasons, so that it doesn't shrink to one block."""
+    lines = [line(n, reason=random.Random(n).randbytes(999).hex()) for n in range(50)]
+    path.write_bytes(write(path, *lines).read_bytes()[:-400])
+
+
+def not_gzip(path: Path) -> None:
+    write(path.with_suffix(""), line()).rename(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "told"),
+    [
+        ("keyrot-outcomes.jsonl.gz", gzip_bomb, "it is longer than 256 MB"),
+        ("keyrot-outcomes.jsonl.gz", cut_short, "it can't be decompressed to its end"),
+        ("keyrot-outcomes.jsonl.gz", not_gzip, "it can't be decompressed to its end"),
+        ("keyrot-outcomes.jsonl", lambda path: path.write_text("x\n" * 5000), "more than 1000 of"),
+        ("keyrot-outcomes.jsonl", os.mkfifo, "it is a FIFO, not a regular file"),
+        ("keyrot-outcomes.jsonl.gz", os.mkfifo, "it is a FIFO, not a regular file"),
+        ("keyrot-outcomes.jsonl", Path.mkdir, "it is a folder, not a regular file"),
+        ("keyrot-outcomes.jsonl", lambda p: p.symlink_to("/dev/zero"), "it is a device, not a"),
+        ("keyrot-intents.jsonl", os.mkfifo, "it is a FIFO, not a regular file"),
+    ],
+)
+def test_file_that_cannot_be_read_costs_no_other(tmp_path, capsys, name, make, told):
+    """What it tells of, as far as it could be read, is in doubt: its end may say otherwise."""
+    (tmp_path / "a").mkdir()
+    make(tmp_path / "a" / name)
+    write(tmp_path / "b/keyrot-outcomes.jsonl", line(access_key_id="AKIAOTHER"))
+    write(tmp_path / "b/keyrot-intents.jsonl", line(0, "intended", access_key_id="AKIAOTHER"))
+    write(tmp_path / "c/keyrot-intents.jsonl", *[line(n, "intended") for n in range(50)])
+    read = files.read(files.find(str(tmp_path)))
+    (text,) = [text for text in files.damage(read) if told in text]
+    assert text.startswith(f"{tmp_path / 'a' / name}: {told}")
+    assert [key.id for key in history(read) if key.ours] == ["AKIAOTHER"]
+
+
+def test_socket_is_no_file_of_outcomes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind("keyrot-outcomes.jsonl")
+        (text,) = files.damage(files.read(files.find(".")))
+    assert "it is a socket, not a regular file" in text
 
 
 def cut(one: Outcome, part: float = 0.6) -> str:
@@ -205,7 +395,7 @@ def test_what_cannot_be_read_is_said_unless_a_killed_run_left_it(
     write(tmp_path / "keyrot-outcomes.jsonl", *outcome_lines)
     if intent_lines:
         write(tmp_path / "keyrot-intents.jsonl", *intent_lines)
-    found = reactivate.damage(reactivate.read(reactivate.files(str(tmp_path))))
+    found = files.damage(files.read(files.find(str(tmp_path))))
     assert len(found) == bool(told)
     assert all(word in found[0] for word in told)
 
@@ -230,8 +420,8 @@ def test_files_of_whole_trees_and_copies_of_buckets(tmp_path):
     ]
     write(tmp_path / "p/custodian-run.log.gz", "nothing")
     write(tmp_path / "p/keyrot-outcomes.jsonl.bak", line())
-    assert reactivate.files(str(tmp_path)) == sorted(wanted)
-    assert {key.id for key in reactivate.history(reactivate.read(wanted))} == {"AKIA1", "A2", KEY}
+    assert files.find(str(tmp_path)) == sorted(wanted)
+    assert {key.id for key in history(files.read(wanted))} == {"AKIA1", "A2", KEY}
 
 
 @pytest.mark.parametrize(
@@ -246,10 +436,9 @@ def test_files_of_whole_trees_and_copies_of_buckets(tmp_path):
 )
 def test_where_it_is_recorded(tmp_path, file, record):
     write(tmp_path / file, line())
-    (key,) = history(tmp_path)
-    assert reactivate._record_file(key) == tmp_path / record
-    intents = tmp_path / record.replace("outcomes", "intents")
-    assert reactivate._intents_file(key) == intents
+    (key,) = keys_of(tmp_path)
+    assert work.record_file(key) == tmp_path / record
+    assert work.intents_file(key) == tmp_path / record.replace("outcomes", "intents")
 
 
 def test_folders_that_are_links_are_read_once(tmp_path):
@@ -259,20 +448,12 @@ def test_folders_that_are_links_are_read_once(tmp_path):
     write(folder / "p/keyrot-outcomes.jsonl", line())
     for name, target in (("a", elsewhere), ("b", elsewhere), ("p/up", folder), ("p/me", ".")):
         (folder / name).symlink_to(target)
-    found = reactivate.files(str(folder))
+    found = files.find(str(folder))
     assert len(found) == 2
-    assert [key.last.outcome for key in history(folder)] == ["reactivated"]
+    assert [key.last.outcome for key in keys_of(folder)] == ["reactivated"]
     (folder / "lost").symlink_to(tmp_path / "nowhere")
     with pytest.raises(CommandError, match="lost: it links to nothing"):
-        reactivate.files(str(folder))
-
-
-def test_cut_off_copy_is_refused(tmp_path):
-    """What it has lost may be that the key was reactivated."""
-    path = write(tmp_path / "keyrot-outcomes.jsonl.gz", *[line(n) for n in range(50)])
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(CommandError, match=r"can't read .*jsonl\.gz"):
-        reactivate.read([path])
+        files.find(str(folder))
 
 
 def problems(capsys, *args):
@@ -290,16 +471,7 @@ def test_one_line_for_a_folder_that_is_none(tmp_path, capsys):
     assert "aws s3 sync s3://bucket/out DIR" in problems(capsys, "s3://bucket/out")
 
 
-def test_signs_that_change_what_a_terminal_shows():
-    assert reactivate._clean("a\x1b[2Jb\r\n\u202e") == "a?[2Jb???"
-
-
-@pytest.mark.parametrize("text", ["", "[]", "accounts: 5", "accounts: [{name: a}]", "a: [", "- x"])
-def test_accounts_file_that_is_none(tmp_path, text):
-    path = tmp_path / "accounts.yml"
-    path.write_text(text)
-    with pytest.raises(CommandError, match=r"is no accounts\.yml of c7n-org"):
-        reactivate._accounts(path)
+# -- what is done
 
 
 class FakeIam:
@@ -307,31 +479,40 @@ class FakeIam:
 
     def __init__(self) -> None:
         self.active: list[str] = []
-        self.exceptions = SimpleNamespace(NoSuchEntityException=KeyError)
 
     def list_access_keys(self, UserName: str) -> dict:
         assert UserName == "ana"
         return {
             "AccessKeyMetadata": [
-                {"AccessKeyId": key, "Status": "Active" if key in self.active else "Inactive"}
+                {
+                    "AccessKeyId": key,
+                    "Status": "Active" if key in self.active else "Inactive",
+                    "CreateDate": datetime(2026, 1, 1, tzinfo=timezone.utc),
+                }
                 for key in NAMES
             ]
         }
 
-    def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> None:
+    def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> dict:
         assert Status == "Active"
         self.active.append(AccessKeyId)
+        return {}
 
 
 NAMES = [f"K{n}" for n in "1234"]
 
 
-def carry_out(folder: Path, iam: FakeIam) -> list[reactivate.Finding]:
-    file = write(folder / "keyrot-outcomes.jsonl", *[line(access_key_id=key) for key in NAMES])
-    keys = reactivate.history(reactivate.read([file]))
-    return reactivate._carry_out(
-        [reactivate.Finding(key, iam, "ana", "reactivated") for key in keys], keys
-    )
+def access(iam_client: FakeIam | None) -> SimpleNamespace:
+    return SimpleNamespace(client=lambda *_: iam_client, partition="aws", region="us-east-1")
+
+
+def carry_out(folder: Path, iam_client: FakeIam, tell=screen.say) -> list[Finding]:
+    lines = [line(access_key_id=key) for key in NAMES]
+    write(folder / "keyrot-outcomes.jsonl", *lines)
+    write(folder / "keyrot-intents.jsonl", *intents_of(*lines))
+    keys = keys_of(folder)
+    findings = [Finding(key, access(iam_client), "ana", "reactivated") for key in keys]
+    return work.carry_out(findings, keys, tell)
 
 
 @pytest.mark.parametrize(
@@ -343,12 +524,12 @@ def carry_out(folder: Path, iam: FakeIam) -> list[reactivate.Finding]:
 )
 def test_disk_that_is_full_stops_it(tmp_path, mocker, capsys, written, active, told):
     """What isn't recorded would be undone again later, when it may be somebody's decision."""
-    mocker.patch.object(reactivate, "WORKERS", 1)
+    mocker.patch.object(iam, "WORKERS", 1)
     effects = [None] * written + [OSError(28, "No space left")] * 9
-    mocker.patch.object(reactivate.outcomes, "append", side_effect=effects)
-    iam = FakeIam()
-    assert carry_out(tmp_path, iam) == []
-    assert iam.active == active
+    mocker.patch.object(outcomes, "append", side_effect=effects)
+    client = FakeIam()
+    assert carry_out(tmp_path, client) == []
+    assert client.active == active
     text = capsys.readouterr().err
     assert told.format(tmp_path) in text
     assert "(No space left): no further key is touched" in text
@@ -356,8 +537,7 @@ def test_disk_that_is_full_stops_it(tmp_path, mocker, capsys, written, active, t
 
 def test_after_ctrl_c_no_further_key_is_touched(tmp_path, mocker):
     """The call under way ends; what it did is recorded."""
-    mocker.patch.object(reactivate, "WORKERS", 1)
-    mocker.patch.object(reactivate, "_say", side_effect=KeyboardInterrupt)
+    mocker.patch.object(iam, "WORKERS", 1)
     ends = threading.Event()
 
     class Pool(ThreadPoolExecutor):
@@ -370,25 +550,189 @@ def test_after_ctrl_c_no_further_key_is_touched(tmp_path, mocker):
         def update_access_key(self, **call):
             super().update_access_key(**call)
             assert self.active == ["K1"] or ends.wait(60)
+            return {}
 
-    mocker.patch.object(reactivate, "ThreadPoolExecutor", Pool)
-    iam = SlowIam()
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    mocker.patch.object(work, "ThreadPoolExecutor", Pool)
+    client = SlowIam()
     with pytest.raises(KeyboardInterrupt):
-        carry_out(tmp_path, iam)
-    assert iam.active in (["K1"], ["K1", "K2"])
-    recorded = [key.id for key in history(tmp_path) if key.last.outcome == "reactivated"]
-    assert recorded == iam.active
+        carry_out(tmp_path, client, interrupted)
+    assert client.active in (["K1"], ["K1", "K2"])
+    recorded = [key.id for key in keys_of(tmp_path) if key.last.outcome == "reactivated"]
+    assert recorded == client.active
+
+
+def test_fault_of_our_own_at_one_key_takes_away_no_other_outcome(tmp_path, mocker, capsys):
+    look = work.look_at_user
+
+    def look_at_user(way, user, keys):
+        if keys[0].id == "K2":
+            raise RuntimeError("wJalrXUtnFEMI")
+        return look(way, user, keys)
+
+    def find_out(finding, lost):
+        raise RuntimeError("wJalrXUtnFEMI")
+
+    class LosesAnAnswer(FakeIam):
+        def update_access_key(self, **call):
+            if call["AccessKeyId"] == "K3":
+                raise LOST
+            return super().update_access_key(**call)
+
+    mocker.patch.object(work, "look_at_user", look_at_user)
+    mocker.patch.object(work, "_find_out", find_out)
+    done = carry_out(tmp_path, LosesAnAnswer())
+    assert {one.key.id: one.outcome for one in done} == {
+        "K1": "reactivated",
+        "K2": "failed",
+        "K3": "unknown",
+        "K4": "reactivated",
+    }
+    recorded = {key.id: key.last.outcome for key in keys_of(tmp_path)}
+    assert recorded == {
+        "K1": "reactivated",
+        "K2": "disabled",
+        "K3": "unknown",
+        "K4": "reactivated",
+    }
+    out, err = capsys.readouterr()
+    assert err.count("a fault of its own: report it") == 2
+    assert "wJalrXUtnFEMI" not in out + err
+
+
+OFF, ON, NO_KEY = "Inactive", "Active", None
+
+
+@pytest.mark.parametrize(
+    ("updates", "listings", "outcome", "reason"),
+    [
+        # (what UpdateAccessKey answers, then ListAccessKeys (the last for ever), what is recorded)
+        ([{}], [], "reactivated", ""),
+        ([DENIED], [], "denied", "iam:UpdateAccessKey is denied (AccessDenied)"),
+        ([GONE], [], "gone", "no such key"),
+        ([client_error("Throttling", 400)], [], "failed", "Throttling"),
+        ([LOST, {}], [], "reactivated", "the answer was lost (InternalFailure)"),
+        ([LOST, LOST], [ON], "reactivated", "the answer was lost (InternalFailure)"),
+        ([LOST, LOST], [OFF, OFF, ON], "reactivated", "the answer was lost (InternalFailure)"),
+        ([LOST, LOST], [OFF], "unknown", "it may have taken effect (InternalFailure)"),
+        ([LOST, LOST], [NO_KEY], "gone", "no such key"),
+        ([LOST, LOST], [OFF, DENIED], "unknown", "it may have taken effect (AccessDenied)"),
+        ([LOST, DENIED], [ON], "reactivated", "the answer was lost (InternalFailure)"),
+        ([LOST, DENIED], [OFF], "unknown", "it may have taken effect (AccessDenied)"),
+        ([LOST, GONE], [], "gone", "no such key"),
+        ([ConnectionClosedError(endpoint_url="x"), {}], [], "reactivated", "the answer was lost"),
+        ([ValueError("wJalrXUtnFEMI"), {}], [], "reactivated", "the answer was lost"),
+        ([EndpointConnectionError(endpoint_url="x")], [], "failed", "no connection"),
+    ],
+)
+def test_write_whose_answer_is_lost_is_made_again_before_anything_is_concluded(
+    tmp_path, mocker, updates, listings, outcome, reason
+):
+    """A listing proves the new status only; the old one may be IAM's lag."""
+    mocker.patch.object(iam, "LAG", 0.01)
+    updates, listings = list(updates), [OFF, *listings]  # the first is the look before
+
+    class Faulty(FakeIam):
+        def update_access_key(self, **call):
+            answer = updates.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        def list_access_keys(self, UserName):
+            status = listings.pop(0) if len(listings) > 1 else listings[0]
+            if isinstance(status, Exception):
+                raise status
+            key = {"AccessKeyId": "K1", "Status": status, "CreateDate": datetime.now(timezone.utc)}
+            return {"AccessKeyMetadata": [key] if status else []}
+
+    write(tmp_path / "keyrot-outcomes.jsonl", line(access_key_id="K1"))
+    keys = keys_of(tmp_path)
+    findings = [Finding(key, access(Faulty()), "ana", "reactivated") for key in keys]
+    (done,) = work.carry_out(findings, keys, lambda _: None)
+    assert done.outcome == outcome
+    assert reason in done.reason
+    assert "wJalrXUtnFEMI" not in done.reason
+    assert updates == []
+    (key,) = keys_of(tmp_path)
+    assert (key.last.outcome, bool(key.doubt)) == {
+        # What says nothing of whose work it is leaves it as it was: without an intent.
+        "reactivated": ("reactivated", False),
+        "unknown": ("unknown", True),
+    }.get(outcome, ("disabled", True))
+
+
+def look_at(keys: list[Key], *listings: str) -> tuple[list[Finding], int]:
+    """Look at K1 where IAM lists it so (the last for ever); the findings, and how many looks."""
+    looks = []
+
+    class Lagging(FakeIam):
+        def list_access_keys(self, UserName):
+            status = listings[min(len(looks), len(listings) - 1)]
+            looks.append(status)
+            return {
+                "AccessKeyMetadata": [
+                    {
+                        "AccessKeyId": "K1",
+                        "Status": status,
+                        "CreateDate": datetime.now(timezone.utc),
+                    }
+                ]
+            }
+
+    return look_at_user(access(Lagging()), "ana", keys), len(looks)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "listings", "outcome", "looks"),
+    [
+        (5, [OFF], "reactivated", 1),
+        (5, [ON, ON, OFF], "reactivated", 3),
+        (5, [ON], "not settled", 6),
+        (290, [ON], "not settled", 6),
+        (310, [ON], "skipped", 1),
+        (-600, [ON], "not settled", 6),  # the clock that wrote it is ahead
+        (-600, [OFF], "reactivated", 1),
+    ],
+)
+@pytest.mark.parametrize("last", ["disabled", "unknown", "intended"])
+def test_listing_soon_after_a_run_may_be_behind(
+    tmp_path, mocker, seconds, listings, outcome, looks, last
+):
+    mocker.patch.object(iam, "LAG", 0.01)
+    time = (datetime.now(timezone.utc) - timedelta(seconds=seconds)).isoformat()
+    name = "intents" if last == "intended" else "outcomes"
+    write(tmp_path / f"keyrot-{name}.jsonl", line(0, last, time=time, access_key_id="K1"))
+    (found,), looked = look_at(keys_of(tmp_path), *listings)
+    assert (found.outcome, looked) == (outcome, looks)
+    if outcome == "not settled":
+        assert "listings lag behind: run this again in some minutes" in found.reason
+        assert found.bad
+        assert work.carry_out([found], keys_of(tmp_path), lambda _: None) == [found]
+        assert not (tmp_path / "keyrot-intents.jsonl").exists() or last == "intended"
+
+
+def test_lag_counts_from_the_deactivation_not_from_a_later_line(tmp_path, mocker):
+    """An earlier reactivate's lost call, a moment ago, may have switched it on."""
+    now = datetime.now(timezone.utc).isoformat()
+    lines = [line(), line(9, "unknown", REACTIVATE, time=now)]
+    lines = [replace(one, access_key_id="K1") for one in lines]
+    write(tmp_path / "keyrot-outcomes.jsonl", *lines)
+    (found,), looked = look_at(keys_of(tmp_path), ON)
+    assert (found.outcome, looked) == ("skipped", 1)
 
 
 def test_what_answers_a_line_is_not_older_than_it(tmp_path):
     """The files of a bucket are put in order by their times; this machine's clock may be behind."""
     late = "2999-01-01T00:00:00.000+00:00"
     write(tmp_path / "keyrot-outcomes-1f.jsonl.gz", line(time=late, access_key_id="K1"))
-    keys = history(tmp_path)
-    findings = [reactivate.Finding(key, FakeIam(), "ana", "reactivated") for key in keys]
-    (done,) = reactivate._carry_out(findings, keys)
+    keys = keys_of(tmp_path)
+    findings = [Finding(key, access(FakeIam()), "ana", "reactivated") for key in keys]
+    (done,) = work.carry_out(findings, keys, screen.say)
     assert done.outcome == "reactivated"
-    (key,) = history(tmp_path)
+    (key,) = keys_of(tmp_path)
     assert (key.last.outcome, key.last.time) == ("reactivated", late.replace(".000", ".001"))
 
 
@@ -401,34 +745,62 @@ def test_look_is_recorded_with_its_own_time(tmp_path):
             sleep(0.01)
             return super().list_access_keys(**call)
 
-    iam = OnAlready()
-    iam.active = NAMES
+    client = OnAlready()
+    client.active = NAMES
     write(tmp_path / "keyrot-outcomes.jsonl", line(access_key_id="K1"))
-    keys = history(tmp_path)
-    found = reactivate._look_at_user(iam, "ana", keys)
-    assert [one.outcome for one in reactivate._carry_out(found, keys)] == ["skipped"]
-    (key,) = history(tmp_path)
+    keys = keys_of(tmp_path)
+    found = look_at_user(access(client), "ana", keys)
+    assert [one.outcome for one in work.carry_out(found, keys, screen.say)] == ["skipped"]
+    (key,) = keys_of(tmp_path)
     assert key.last.outcome == "skipped"
     assert looks[0] < key.time <= looks[1]
 
 
-def test_progress_is_told_every_two_seconds(mocker, capsys):
-    mocker.patch.object(reactivate, "wait", lambda futures, timeout: wait(futures, timeout / 20))
-    free = threading.Event()
-    threading.Timer(0.5, free.set).start()
-    assert reactivate._each("users looked at", lambda item: free.wait(60) and item, [1, 2]) == [
-        1,
-        2,
-    ]
-    assert "users looked at: 0 of 2" in capsys.readouterr().err.splitlines()
-
-
 def test_folder_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path, mocker):
-    file = write(tmp_path / "keyrot-outcomes.jsonl", line())
+    write(tmp_path / "keyrot-outcomes.jsonl", line())
     mocker.patch("os.access", return_value=False)
-    findings = [
-        reactivate.Finding(key, None, "ana", "reactivated")
-        for key in reactivate.history(reactivate.read([file]))
-    ]
+    findings = [Finding(key, access(None), "ana", "reactivated") for key in keys_of(tmp_path)]
     with pytest.raises(CommandError, match="can't be written, and what is done must be recorded"):
-        reactivate._check_writable(findings)
+        work.check_writable(findings)
+
+
+@pytest.mark.parametrize(
+    ("partition", "region"),
+    [("aws", "us-east-1"), ("aws-cn", "cn-north-1"), ("aws-us-gov", "us-gov-west-1")],
+)
+def test_command_for_cloudtrail(tmp_path, partition, region):
+    """It is a line that a shell reads as it is meant, and a query that the AWS CLI can read."""
+    write(tmp_path / "keyrot-outcomes.jsonl", line())
+    way = SimpleNamespace(partition=partition, region="eu-west-1")
+    (found,) = (Finding(key, way, "ana", "left in doubt") for key in keys_of(tmp_path))
+    parts = shlex.split(screen.trail(found))
+    assert parts[:3] == ["aws", "cloudtrail", "lookup-events"]
+    options = dict(zip(parts[3::2], parts[4::2], strict=True))
+    assert options["--region"] == region
+    assert options["--lookup-attributes"] == f"AttributeKey=ResourceName,AttributeValue={KEY}"
+    events = {"Events": [{"EventName": n, "CloudTrailEvent": n} for n in ("UpdateAccessKey", "x")]}
+    assert jmespath.search(options["--query"], events) == ["UpdateAccessKey"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "agreed", "told"),
+    [
+        ("yes", True, ""),
+        ("YES", True, ""),
+        ("y", True, ""),
+        (" Y ", True, ""),
+        ("no", False, "Nothing done.\n"),
+        ("N", False, "Nothing done.\n"),
+        ("", False, "Nothing done.\n"),
+        ("yep", False, "Nothing done: 'yep' is neither yes nor no.\n"),
+        ("a\x1b[2J", False, "Nothing done: 'a [2J' is neither yes nor no.\n"),
+        (EOFError(), False, "\nNothing done.\n"),
+        (KeyboardInterrupt(), False, "\nNothing done.\n"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, ""), False, "is neither yes nor no"),
+    ],
+)
+def test_answer(mocker, capsys, answer, agreed, told):
+    mocker.patch("sys.stdin.isatty", return_value=True, create=True)
+    mocker.patch("builtins.input", side_effect=[answer])
+    assert screen.confirmed(1, yes=False) is agreed
+    assert told in capsys.readouterr().out

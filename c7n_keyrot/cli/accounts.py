@@ -1,0 +1,305 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""c7n-org's accounts.yml as c7n-org reads it, and the way into an account as c7n-org takes it.
+
+The source is c7n_org/cli.py: ``accounts_iterator``, ``filter_accounts``, ``resolve_regions``,
+``run_account`` and ``get_session``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.session
+import yaml
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import BotoCoreError
+from botocore.loaders import create_loader
+
+from c7n_keyrot import iam
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.text import one_line
+
+FALLBACK_REGION = "us-east-1"  # Custodian's own
+# c7n-org's own, where neither -r nor the account names a region.
+FALLBACK_REGIONS = ("us-east-1", "us-west-2")
+SESSION_NAME = "c7n-keyrot"
+
+LOADER = create_loader()  # of all sessions
+# A role that can't be taken again says so in an error of the call; botocore would log a traceback.
+logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class Account:
+    """An entry of accounts.yml, as c7n-org reads it.
+
+    :ivar name: also the account's folder in the ``-s`` of c7n-org; "" if there is none.
+    :ivar id: the account id, as text; in a file that c7n-org takes it has 12 digits.
+    :ivar roles: ARNs, each taken with the credentials of the one before it.
+    :ivar chain: whether ``role`` is a list: then all calls are the last role's, also those with
+        ``assume_role: false``.
+    :ivar profile: of the AWS configuration; counts only where there is no role.
+    :ivar regions: those of the entry; () if none is given.
+    :ivar vars: variables of the account, and those of the whole file that it doesn't set itself.
+    :ivar entry: what a policy's conditions see as ``account``.
+    """
+
+    name: str
+    id: str
+    roles: tuple[str, ...] = ()
+    chain: bool = False
+    profile: str = ""
+    external_id: str = ""
+    regions: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    vars: dict[str, Any] = field(default_factory=dict)
+    entry: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return one_line(f"account {self.name} ({self.id})" if self.name else f"account {self.id}")
+
+    @property
+    def partition(self) -> str:
+        """Of the role, else of the region: ``aws``, ``aws-cn``, ``aws-us-gov``."""
+        if self.roles and self.roles[-1].startswith("arn:"):
+            return self.roles[-1].split(":")[1]
+        return partition_of(self.regions[0] if self.regions else FALLBACK_REGION)
+
+    def runs_in(self, given: Iterable[str] = ()) -> tuple[str, ...]:
+        """Return the regions that ``c7n-org run`` runs the account in.
+
+        :param given: the values of c7n-org's ``-r``.
+        :returns: at least one; ``all`` stays as it is, since only EC2 knows which those are.
+        """
+        return split(given) or split(self.regions) or FALLBACK_REGIONS
+
+
+def partition_of(region: str) -> str:
+    """Return the partition of a region, as botocore knows it; ``aws`` for one that it doesn't."""
+    found: str
+    try:
+        found = botocore.session.get_session().get_partition_for_region(region)
+    except BotoCoreError:
+        found = "aws"
+    return found
+
+
+def split(values: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the values of an option of c7n-org, each of which may be several with commas."""
+    parts = [part.strip() for value in values or () for part in value.split(",")]
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the content of a YAML file that is a mapping.
+
+    :raises CommandError: it isn't, or can't be read; the text names the file.
+    """
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise CommandError(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"{path} can't be read: it isn't UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        # Only what is wrong: the error's whole text quotes the file, and so perhaps a password.
+        what = getattr(error, "problem", None) or type(error).__name__
+        raise CommandError(f"{path} isn't YAML: {one_line(what)}{line}") from None
+    except (ValueError, RecursionError) as error:  # such as a date that there is none of
+        raise CommandError(f"{path} isn't YAML that can be read ({type(error).__name__})") from None
+    if not isinstance(data, dict):
+        raise CommandError(f"{path} isn't a mapping")
+    return data
+
+
+def load(path: Path) -> list[Account]:
+    """Return the accounts of a file as c7n-org reads them, in their order.
+
+    What c7n-org would refuse in an entry is taken for missing: see ``entry`` for it.
+
+    :raises CommandError: it isn't an accounts.yml; the text names the file.
+    """
+    data = read_yaml(path)
+    entries = data.get("accounts")
+    if not isinstance(entries, list) or not entries:
+        raise CommandError(f"{path} isn't an accounts.yml of c7n-org: it has no list of accounts")
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise CommandError(f"{path} has an account that isn't a mapping")
+    return [_account(entry, _mapping(data.get("vars"))) for entry in entries]
+
+
+def _account(entry: dict[str, Any], shared: dict[str, Any]) -> Account:
+    account_id, role = str(entry.get("account_id") or ""), entry.get("role")
+    if isinstance(role, str) and role and not role.startswith("arn"):
+        # c7n-org's own, in every partition; it completes no short name in a list.
+        role = f"arn:aws:iam::{account_id}:role/{role}"
+    variables = {**shared, **_mapping(entry.get("vars"))}
+    changes = {"role": role} if "role" in entry else {}
+    return Account(
+        name=_text(entry.get("name")),
+        id=account_id,
+        roles=(role,) if isinstance(role, str) and role else _texts(role),
+        chain=isinstance(role, list),
+        profile=_text(entry.get("profile")),
+        external_id=_text(entry.get("external_id")),
+        regions=_texts(entry.get("regions")),
+        tags=_texts(entry.get("tags")),
+        vars=variables,
+        entry={**entry, **changes, "vars": variables, "provider": "aws"},
+    )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
+
+
+def select(
+    accounts: Sequence[Account],
+    names: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    not_names: Iterable[str] = (),
+) -> list[Account]:
+    """Return the accounts that c7n-org's ``-a``, ``-t`` and ``--not-accounts`` choose.
+
+    :param names: whole names or ids, with commas or repeated; none means all.
+    :param tags: whole tags, all of which the account must have.
+    """
+    names, tags, not_names = split(names), split(tags), split(not_names)
+    return [
+        account
+        for account in accounts
+        if not {account.name, account.id}.intersection(not_names)
+        and (not names or {account.name, account.id}.intersection(names))
+        and set(tags).issubset(account.tags)
+    ]
+
+
+# -- the way into an account
+
+
+class Access:
+    """Credentials of AWS, and whose they are; threads may share it.
+
+    :ivar session: a boto3 session. It isn't made for threads: see ``client()``.
+    :ivar arn: what GetCallerIdentity says, or the role that was taken.
+    :ivar region: of its clients, unless another one is asked for.
+    """
+
+    def __init__(
+        self, session: Any, region: str, config: Config | None = None, arn: str = ""
+    ) -> None:
+        # Else each session reads the models of its services anew, which takes longer than its
+        # calls.
+        session._session.register_component("data_loader", LOADER)
+        self.session, self.region, self.config = session, region, config
+        self._lock, self._clients = threading.Lock(), dict[tuple[str, str], Any]()
+        self.arn: str = arn or iam.call(self.client("sts"), "get_caller_identity")["Arn"]
+
+    @property
+    def partition(self) -> str:
+        return part_of(self.arn, 1)
+
+    @property
+    def account_id(self) -> str:
+        return part_of(self.arn, 4)
+
+    def client(self, service: str = "iam", region: str | None = None) -> Any:
+        """Return the client of a service, for ``iam.call``.
+
+        :raises CallError: it can't be made.
+        """
+        place = service, region or self.region
+        with self._lock:
+            if place not in self._clients:
+                self._clients[place] = iam.client(
+                    self.session, service, region=place[1], config=self.config
+                )
+            return self._clients[place]
+
+
+def part_of(arn: str, number: int) -> str:
+    """Return a part of an ARN, such as 4, the account; "" where it is too short to have it."""
+    return ([*arn.split(":", 5), *[""] * 6])[number]
+
+
+def own(profile: str | None = None, config: Config | None = None) -> Access:
+    """Return the credentials that the command was started with.
+
+    :param profile: of the AWS configuration; None for the usual ones.
+    :param config: timeouts and retries of its clients, and of those that ``take()`` returns.
+    :raises CallError: GetCallerIdentity failed, or there are no credentials.
+    :raises BotoCoreError: no session can be made, such as for a profile that isn't there.
+    """
+    session = boto3.Session(profile_name=profile)
+    return Access(session, session.region_name or FALLBACK_REGION, config)
+
+
+def take(access: Access, account: Account) -> Access:
+    """Return credentials in the account, by its role (or chain of roles), else by its profile.
+
+    Where ``role`` is an empty list, c7n-org works with what it was started with. The credentials
+    of a role renew themselves.
+
+    :param access: the credentials that the command was started with.
+    :raises CommandError: the role or profile can't be used, or leads to another account. Its
+        ``__cause__`` is a CallError where a call failed.
+    """
+    region = account.regions[0] if account.regions else access.region
+    taken, way = access, account.profile and f"profile {account.profile}"
+    try:
+        for way in account.roles:
+            taken = _assume(taken, way, account.external_id, region)
+        if not account.roles and account.profile:
+            session = boto3.Session(profile_name=account.profile, region_name=region)
+            taken = Access(session, region, access.config)
+    except iam.CallError as error:
+        raise CommandError(f"{one_line(way)} can't be used: {error}") from error
+    except BotoCoreError as error:  # of a profile
+        raise CommandError(f"{one_line(way)} can't be used: {one_line(error)}") from None
+    if taken.account_id != account.id:
+        found = one_line(taken.account_id) or "nowhere"
+        raise CommandError(f"its entry in accounts.yml leads to account {found}")
+    return taken
+
+
+def _assume(access: Access, role: str, external_id: str, region: str) -> Access:
+    sts = access.client("sts")
+    asked: dict[str, Any] = {"RoleArn": role, "RoleSessionName": SESSION_NAME}
+    if external_id:
+        asked["ExternalId"] = external_id
+
+    def credentials() -> dict[str, str]:
+        # For an hour, STS's default, and the most that a role taken with a role may ask for.
+        found = iam.call(sts, "assume_role", **asked)["Credentials"]
+        return {
+            "access_key": found["AccessKeyId"],
+            "secret_key": found["SecretAccessKey"],
+            "token": found["SessionToken"],
+            "expiry_time": found["Expiration"].isoformat(),
+        }
+
+    core: Any = botocore.session.get_session()
+    # As Custodian does; botocore has no public way to a role by credentials at hand.
+    core._credentials = RefreshableCredentials.create_from_metadata(
+        credentials(), credentials, "sts-assume-role"
+    )
+    core.set_config_variable("region", region)
+    return Access(boto3.Session(botocore_session=core), region, access.config, role)

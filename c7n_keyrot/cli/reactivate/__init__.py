@@ -1,0 +1,149 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`c7n-keyrot reactivate OUTPUT_DIR`: switches on again what the pack switched off.
+
+What the pack did last to a key is read out of the outcomes on disk; whether the key is still there
+and inactive is asked of AWS. Both must say yes, and so must the user; and both are asked again once
+the user has answered, which can be hours later. Of a key in doubt only the user can know, who must
+name it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from c7n_keyrot import outcomes
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.reactivate import files, screen, work
+from c7n_keyrot.cli.reactivate.history import Key, history
+from c7n_keyrot.cli.reactivate.live_keys import IN_DOUBT, Finding, look
+from c7n_keyrot.cli.text import one_line, utc
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "reactivate",
+        description="Switches on again the keys that disable-access-key switched off last, by the "
+        "outcomes in OUTPUT_DIR. It shows them, and asks, before it does anything.",
+        epilog="The next run disables a stale key again, unless its user is exempt.",
+    )
+    parser.add_argument(
+        "dir",
+        metavar="OUTPUT_DIR",
+        help="the -s of custodian run or c7n-org run, or a folder in it",
+    )
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only this user's keys (can be repeated)",
+    )
+    parser.add_argument(
+        "--key",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="only this key, even if it is in doubt whether the pack switched it off "
+        "(can be repeated)",
+    )
+    parser.add_argument("--yes", action="store_true", help="don't ask")
+    parser.add_argument("--profile", help="a profile of your AWS configuration (or AWS_PROFILE)")
+    parser.add_argument(
+        "--accounts",
+        metavar="FILE",
+        type=Path,
+        help="c7n-org's accounts.yml: take each account's role, for the outcomes of many accounts",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns its exit code: 1 if anything isn't done, or isn't known."""
+    found = files.read(files.find(args.dir))
+    lost = files.damage(found)
+    for text in lost:
+        print(one_line(text, 5000), file=sys.stderr)
+    wanted = []
+    for key in _chosen(history(found), args):
+        if key.ours or key.doubt:
+            wanted.append(key)
+        elif args.user or args.key:
+            why = key.last.reason and f" ({key.last.reason})"
+            text = f"{key}: {key.last.outcome} at {utc(key.time)}{why}: nothing to undo"
+            print(one_line(text, 1000))
+    if not wanted:
+        print(f"Nothing to reactivate by the outcomes in {args.dir}.")
+        return 1 if lost else 0
+    findings, left_out = look(wanted, args.profile, args.accounts)
+    findings = [_unless_in_doubt(finding, args.key) for finding in findings]
+    todo = [finding for finding in findings if finding.to_do]
+    in_doubt = [finding for finding in findings if finding.outcome == IN_DOUBT]
+    for finding in findings:
+        if not finding.to_do and finding.outcome != IN_DOUBT:
+            screen.say(finding)
+    if in_doubt:
+        screen.say_doubts(in_doubt, args)
+    if todo:
+        print(screen.table(todo), flush=True)
+    work.check_writable(findings)
+    incomplete = bool(left_out or lost)
+    if not screen.confirmed(len(todo), args.yes):
+        return 1 if todo or incomplete or any(finding.bad for finding in findings) else 0
+    done = work.carry_out(findings, history(files.read(files.find(args.dir))), screen.say)
+    counts = Counter(finding.outcome for finding in done)
+    result = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing done"
+    print(f"Result: {result}.", flush=True)
+    if counts[outcomes.REACTIVATED]:
+        print(
+            "A later run of the policy disables them again, unless their users are exempt:\n"
+            "  aws iam tag-user --user-name USER --tags Key=keyrot-exempt-until,Value=YYYY-MM-DD "
+            "Key=keyrot-exempt-reason,Value=REASON"
+        )
+    copies = [f for f in found if f.path.name not in (outcomes.FILE, outcomes.INTENTS_FILE)]
+    if copies and any(finding.recorded for finding in done):
+        print(
+            "The outcomes are a bucket's copy; so that others know what was done, copy them back: "
+            f"aws s3 sync {args.dir} s3://BUCKET/PREFIX"
+        )
+    failed = any(finding.bad for finding in done) or len(done) < len(findings)
+    return 1 if incomplete or failed else 0
+
+
+def _unless_in_doubt(finding: Finding, named: Sequence[str]) -> Finding:
+    """Leave a key that is in doubt, unless --key names it."""
+    key = finding.key
+    if not finding.to_do or not key.doubt or key.id in named:
+        return finding
+    return replace(finding, outcome=IN_DOUBT, reason=f"{key.doubt}; only --key takes it")
+
+
+def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:
+    """Yield the keys that are asked for; a name that fits none stops everything: it may be a slip.
+
+    :raises CommandError: so.
+    """
+    for option, wanted, known in (
+        ("--user", args.user, {key.last.user for key in keys}),
+        ("--key", args.key, {key.id for key in keys}),
+    ):
+        for value in wanted:
+            if value not in known:
+                raise CommandError(
+                    f"{option} {one_line(value)}: no outcome in {args.dir} tells of it; "
+                    "nothing done"
+                )
+    found = [
+        key
+        for key in keys
+        if (not args.user or key.last.user in args.user) and (not args.key or key.id in args.key)
+    ]
+    if keys and not found:
+        raise CommandError("none of the keys of --key is one of the users of --user; nothing done")
+    yield from found

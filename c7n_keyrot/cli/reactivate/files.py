@@ -1,0 +1,140 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The files of outcomes in a folder: where they are, what they hold, and what of it is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from c7n_keyrot import outcomes
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.text import counted
+from c7n_keyrot.outcomes import Outcome
+
+# Beside a plain file a bucket's copies: one file a run, compressed.
+NAMES = tuple(name.removesuffix(".jsonl") for name in (outcomes.FILE, outcomes.INTENTS_FILE))
+ENDINGS = (".jsonl", ".jsonl.gz")
+# A line that was cut off: what follows its time, and its run.
+TORN = re.compile(rb'\{"time": "[^"]*", ("account_id": .*"run": "([^"]*)".*)', re.DOTALL)
+LOST = "restore the file or fetch it again, else ask CloudTrail before a key of it is switched on"
+
+
+@dataclass
+class OutcomeFile:
+    """A file's lines in their order; what can't be read stays bytes.
+
+    :ivar problem: why the file, or its end, isn't read; "" if it is.
+    """
+
+    path: Path
+    lines: list[Outcome | bytes] = field(default_factory=list)
+    problem: str = ""
+
+
+def find(folder: str) -> list[Path]:
+    """Return whatever is named like a file of outcomes or intents anywhere below the folder.
+
+    :raises CommandError: there is none, or a folder can't be looked into: what it hides may say
+        that a key is no longer ours.
+    """
+    if "://" in folder:
+        raise CommandError(
+            f"{folder} isn't on this machine; copy it first, with aws s3 sync {folder} DIR"
+        )
+    if not Path(folder).is_dir():
+        what = "is a file; name its folder" if Path(folder).exists() else "is not there"
+        raise CommandError(f"{folder} {what}; OUTPUT_DIR is the -s of custodian run or c7n-org run")
+
+    def stop(error: OSError) -> None:
+        raise CommandError(f"can't look into {error.filename}: {error.strerror}")
+
+    found, seen = [], {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        for path in (Path(parent, name) for name in (*names, *folders)):
+            if path.is_symlink() and not path.exists():
+                raise CommandError(
+                    f"can't look into {path}: it links to nothing; correct or remove it"
+                )
+            if path.name.startswith(NAMES) and path.name.endswith(ENDINGS):
+                found.append(path)
+        # Links can lead around in a circle, and two of them to one folder.
+        for name in list(folders):
+            place = os.path.realpath(Path(parent, name))
+            if place in seen:
+                folders.remove(name)
+            seen.add(place)
+    if not found:
+        raise CommandError(
+            f"no {outcomes.FILE} anywhere below {folder}: no policy with disable-access-key has "
+            "acted there; name the -s of the run"
+        )
+    return sorted(found)
+
+
+def read(paths: Iterable[Path]) -> list[OutcomeFile]:
+    """Read the files as far as they can be.
+
+    :raises CommandError: one may not be read.
+    """
+    files = []
+    for path in paths:
+        file = OutcomeFile(path)
+        files.append(file)
+        try:
+            for line in outcomes.lines(path):
+                file.lines.append(line)  # what was read is kept where the next can't be
+        except outcomes.DamagedFileError as error:
+            file.problem = str(error)
+        except OSError as error:
+            raise CommandError(f"can't read {path}: {error.strerror}; correct that") from None
+    return files
+
+
+def damage(files: Sequence[OutcomeFile]) -> list[str]:
+    """Say of each file whether something in it is lost."""
+    intents = [
+        json.dumps(asdict(line)).encode()
+        for file in files
+        for line in file.lines
+        if isinstance(line, Outcome) and line.outcome == outcomes.INTENDED
+    ]
+    found = []
+    for file in files:
+        if file.problem:
+            found.append(f"{file.path}: {file.problem}: what it told there is lost; {LOST}")
+        elif not file.lines:
+            found.append(f"{file.path}: it is empty: what it told is lost; {LOST}")
+        bad = [
+            number
+            for number, line in enumerate(file.lines)
+            if isinstance(line, bytes)
+            and not _left_by_a_kill(file.path, line, file.lines[number + 1 :], intents)
+        ]
+        if bad:
+            found.append(
+                f"{file.path}: {counted(len(bad), 'line')} can't be read (the first is line "
+                f"{bad[0] + 1}): what was told there is lost; {LOST}"
+            )
+    return found
+
+
+def _left_by_a_kill(
+    path: Path, line: bytes, later: Sequence[Outcome | bytes], intents: Sequence[bytes]
+) -> bool:
+    """Tell whether this is half a line of a run that was killed, by which nothing is lost.
+
+    Half an intent was followed by no call; half an outcome has its intent.
+    """
+    torn = TORN.fullmatch(line.rstrip(b"\n"))
+    if not torn or torn[0].endswith(b"}"):
+        return False
+    if path.name.startswith(NAMES[1]):
+        run = torn[2].decode(errors="replace")
+        return not any(isinstance(one, Outcome) and one.run == run for one in later)
+    known = torn[1].partition(b'"outcome"')[0]
+    return any(intent.partition(b", ")[2].startswith(known) for intent in intents)

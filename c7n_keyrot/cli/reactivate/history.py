@@ -1,0 +1,185 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the outcomes say of each key: whose work it is that the key is inactive, where it is.
+
+Only actions, outcomes, intents and times decide; the reason in a line is for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from pathlib import Path
+
+from c7n_keyrot import outcomes
+from c7n_keyrot.cli.reactivate.files import OutcomeFile
+from c7n_keyrot.cli.text import one_line, utc
+from c7n_keyrot.outcomes import Outcome
+
+DISABLE, DELETE, REACTIVATE = "disable-access-key", "delete-access-key", "reactivate"
+# For so long after a write a listing of IAM that shows the state of before may be behind it.
+LAG = timedelta(minutes=5)
+
+
+class Says(Enum):
+    """What a line says of whose work it is that the key is inactive, where it is."""
+
+    OURS = "the pack switched it off last"
+    IN_DOUBT = "the pack may have switched it off last, or somebody else"
+    NOT_OURS = "the pack didn't switch it off last"
+    WAS_ACTIVE = "not ours, unless the listing that showed the key Active was behind"
+
+
+# Every other line says nothing, such as that of a delete-access-key that was denied.
+SAYS = {
+    (DISABLE, outcomes.DISABLED): Says.OURS,
+    (DISABLE, outcomes.UNKNOWN): Says.IN_DOUBT,
+    (DISABLE, outcomes.INTENDED): Says.IN_DOUBT,
+    (DISABLE, outcomes.DENIED): Says.WAS_ACTIVE,
+    (DISABLE, outcomes.FAILED): Says.WAS_ACTIVE,
+    (DISABLE, outcomes.GONE): Says.NOT_OURS,
+    (DELETE, outcomes.DELETED): Says.NOT_OURS,
+    (DELETE, outcomes.GONE): Says.NOT_OURS,
+    (DELETE, outcomes.SKIPPED): Says.WAS_ACTIVE,
+    (REACTIVATE, outcomes.REACTIVATED): Says.NOT_OURS,
+    (REACTIVATE, outcomes.SKIPPED): Says.WAS_ACTIVE,
+    # What an earlier reactivate of ours may have switched on, somebody may have switched off since.
+    (REACTIVATE, outcomes.UNKNOWN): Says.IN_DOUBT,
+    (REACTIVATE, outcomes.INTENDED): Says.IN_DOUBT,
+    # Its "gone" says nothing: a renamed user's key looks so where its user may not be asked for.
+}
+
+Place = tuple[str, str | None]
+Operation = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key, and what the outcomes say of it by the last line that says anything.
+
+    :ivar time: of that line, in UTC.
+    :ivar file: that line's.
+    :ivar disabled: when the pack switched it off last, or may have; None if no line says so.
+    :ivar doubt: why it is in doubt; "" if it isn't.
+    """
+
+    last: Outcome
+    time: datetime
+    file: Path
+    ours: bool
+    doubt: str = ""
+    disabled: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        return str(self.last.access_key_id)
+
+    @property
+    def place(self) -> Place:
+        return self.last.account_id, self.id
+
+    def __str__(self) -> str:
+        return one_line(f"account {self.last.account_id}: user {self.last.user}: key {self.id}")
+
+    def may_lag(self, now: datetime) -> bool:
+        """Tell whether a listing that shows the key Active may be behind its deactivation."""
+        return self.disabled is not None and now - self.disabled < LAG
+
+
+def history(files: Sequence[OutcomeFile]) -> list[Key]:
+    """Return every key that the files tell of.
+
+    Each line is appended when it happens, so within a file their order counts: clocks differ. Only
+    files among each other are put in order by the times in them.
+    """
+    intended, ended = set(), {}
+    for line in _outcomes(files):
+        if line.outcome == outcomes.INTENDED:
+            intended.add(_operation(line))
+        else:
+            ended[_operation(line)] = line
+    keys: dict[Place, Key] = {}
+    for _, line, file in sorted(_events(files, ended), key=lambda event: event[0]):
+        place = line.account_id, line.access_key_id
+        keys[place] = _after(keys.get(place), line, file, _operation(line) in intended)
+    return sorted(keys.values(), key=lambda key: (key.last.account_id, key.last.user, key.id))
+
+
+def _outcomes(files: Sequence[OutcomeFile]) -> Iterator[Outcome]:
+    """Yield the lines about keys that could be named."""
+    for file in files:
+        for line in file.lines:
+            if isinstance(line, Outcome) and line.access_key_id is not None:
+                yield line
+
+
+def _operation(line: Outcome) -> Operation:
+    return line.run, line.action, line.account_id, line.access_key_id
+
+
+Event = tuple[tuple[datetime, bool], Outcome, OutcomeFile]
+
+
+def _events(files: Sequence[OutcomeFile], ended: dict[Operation, Outcome]) -> Iterator[Event]:
+    """Yield each line that says something, with what puts those of one key in order.
+
+    An intent that has its outcome is no event of its own. But its file may know better than the
+    clocks what came before and after it.
+    """
+    step = timedelta(microseconds=1)
+    known: dict[Operation, datetime] = {}
+    for last_time in (False, True):
+        for file in files:
+            latest: dict[Place, datetime] = {}
+            for line in _outcomes([file]):
+                operation, place = _operation(line), (line.account_id, line.access_key_id)
+                closed = line.outcome == outcomes.INTENDED and operation in ended
+                told = ended[operation] if closed else line
+                if (told.action, told.outcome) not in SAYS:
+                    continue
+                time = outcomes.instant(told)
+                if place in latest:
+                    time = max(time, latest[place] + step)
+                if not closed and line.outcome != outcomes.INTENDED:
+                    time = max(time, known.get(operation, time))
+                latest[place] = time
+                if closed:
+                    known[operation] = time
+                elif last_time:
+                    # Of one time, what was intended came after the other's end.
+                    yield (time, line.outcome == outcomes.INTENDED), line, file
+
+
+def _after(before: Key | None, line: Outcome, file: OutcomeFile, intended: bool) -> Key:
+    """Return what is known of a key after one more line."""
+    says, time = SAYS[line.action, line.outcome], outcomes.instant(line)
+    disabled = before.disabled if before else None
+    doubt = ""
+    if (
+        says is Says.WAS_ACTIVE
+        and before
+        and before.may_lag(time)
+        and (before.ours or before.doubt)
+    ):
+        doubt = f"a {_who(line)} at {utc(time)} saw it Active, and IAM's listings lag behind"
+    elif says is Says.IN_DOUBT:
+        what = "was cut short" if line.outcome == outcomes.INTENDED else "heard no answer"
+        reason = line.reason and f" ({one_line(line.reason)})"
+        doubt = f"the {_who(line)} at {utc(time)} {what}{reason}"
+        if line.action == REACTIVATE:
+            doubt += "; if it switched the key on, somebody has switched it off since"
+        else:
+            doubt += "; if it didn't switch the key off, somebody else has"
+    elif says is Says.OURS and not intended:
+        doubt = "no intent of that run tells of it, so the line may not be the pack's"
+    elif says is Says.OURS and file.problem:
+        doubt = f"the end of {one_line(file.path)}, which tells of it, can't be read"
+    if line.action == DISABLE and says in (Says.OURS, Says.IN_DOUBT):
+        disabled = time
+    return Key(line, time, file.path, says is Says.OURS and not doubt, doubt, disabled)
+
+
+def _who(line: Outcome) -> str:
+    return REACTIVATE if line.action == REACTIVATE else "run"

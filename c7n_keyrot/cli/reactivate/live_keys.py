@@ -1,0 +1,213 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What AWS says of the keys, each asked for with credentials of its own account."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import cast
+
+from c7n_keyrot import iam, outcomes
+from c7n_keyrot.cli import CommandError, accounts
+from c7n_keyrot.cli.accounts import Access, Account
+from c7n_keyrot.cli.reactivate.history import Key
+from c7n_keyrot.cli.text import listed, one_line
+from c7n_keyrot.iam import CallError
+
+# Outcomes that are no line of a file: what was found doesn't allow to do, or to record, anything.
+LEFT, IN_DOUBT, UNSETTLED = "left alone", "left in doubt", "not settled"
+NOT_FOUND = "no such key of this user; if the user got another name, allow iam:GetAccessKeyLastUsed"
+LAGS = "IAM still shows it Active; its listings lag behind: run this again in some minutes"
+LOOKS = 5  # in the seconds of iam.LAG
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a look at AWS says: ``outcome`` is ``reactivated`` where that is to be done."""
+
+    key: Key
+    access: Access
+    user: str
+    outcome: str
+    reason: str = ""
+
+    @property
+    def bad(self) -> bool:
+        """The command has not done what it is there for."""
+        failed = self.outcome in (outcomes.DENIED, outcomes.FAILED, outcomes.UNKNOWN)
+        return failed or not self.recorded
+
+    @property
+    def recorded(self) -> bool:
+        return self.outcome not in (LEFT, IN_DOUBT, UNSETTLED)
+
+    @property
+    def to_do(self) -> bool:
+        return self.outcome == outcomes.REACTIVATED
+
+
+def look(
+    keys: Sequence[Key], profile: str | None, accounts_file: Path | None
+) -> tuple[list[Finding], bool]:
+    """Return what is to be done about each key, and whether any account was left out.
+
+    :param profile: of the AWS configuration; None for the usual credentials.
+    :param accounts_file: c7n-org's accounts.yml, for the outcomes of several accounts.
+    :raises CommandError: there are no credentials, or none for any of the accounts.
+    """
+    by_account: dict[str, list[Key]] = {}
+    for key in keys:
+        by_account.setdefault(key.last.account_id, []).append(key)
+    ways = _connect(by_account, profile, accounts_file)
+    users: dict[tuple[str, str], list[Key]] = {}
+    for account, of_account in by_account.items():
+        way = ways[account]
+        if isinstance(way, CommandError):
+            are = "key is left as it is" if len(of_account) == 1 else "keys are left as they are"
+            print(f"account {account}: {len(of_account)} {are}: {way}", file=sys.stderr)
+            continue
+        for key in of_account:
+            users.setdefault((account, key.last.user), []).append(key)
+    found = []
+    for place, findings, error in iam.side_by_side(
+        lambda place: look_at_user(cast(Access, ways[place[0]]), place[1], users[place]),
+        users,
+        _progress("users looked at"),
+    ):
+        if error is None:
+            found += findings or []
+        else:  # a fault of ours; that of a call is a finding already
+            way = cast(Access, ways[place[0]])
+            found += [Finding(key, way, place[1], *failure(error)) for key in users[place]]
+    return found, any(isinstance(way, CommandError) for way in ways.values())
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    return lambda done, of: print(f"{what}: {done} of {of}", file=sys.stderr, flush=True)
+
+
+def _connect(
+    wanted: Iterable[str], profile: str | None, accounts_file: Path | None
+) -> dict[str, Access | CommandError]:
+    """Return the way into each account, or why there is none."""
+    wanted = list(wanted)
+    entries: dict[str, Account] = {}
+    if accounts_file:
+        entries = {account.id: account for account in accounts.load(accounts_file)}
+    try:
+        own = accounts.own(profile)
+    except CallError as error:
+        raise CommandError(
+            f"no AWS credentials that work: {error}; set AWS_PROFILE, or give --profile"
+        ) from None
+    current = own.account_id
+    if not accounts_file and current not in wanted:
+        named = listed(wanted)
+        raise CommandError(
+            f"the outcomes are of account {named}, but your credentials are for {current}; use "
+            f"credentials of {named} (AWS_PROFILE or --profile), or take its role with --accounts "
+            "accounts.yml"
+        )
+
+    def connect(account: str) -> Access | CommandError:
+        try:
+            if account in entries:
+                access = accounts.take(own, entries[account])
+            elif account == current:
+                access = own
+            elif accounts_file:
+                return CommandError(
+                    f"it isn't in {accounts_file}; add it there, or use credentials of {account} "
+                    "(AWS_PROFILE or --profile)"
+                )
+            else:
+                return CommandError(
+                    f"your credentials are for {current}; for these, use credentials of {account} "
+                    "(AWS_PROFILE or --profile), or take its role with --accounts accounts.yml"
+                )
+            access.client("iam")  # made here, so that it can be had later
+        except CommandError as error:
+            return error
+        return access
+
+    return {
+        account: way or CommandError(str(error))
+        for account, way, error in iam.side_by_side(connect, wanted, _progress("accounts"))
+    }
+
+
+def look_at_user(access: Access, user: str, keys: Sequence[Key]) -> list[Finding]:
+    """Look at a user's keys; again for some seconds where the listing may be behind."""
+    findings: list[Finding] = []
+    for _ in patiently():
+        try:
+            live = statuses(access, user)
+        except CallError as error:
+            return [Finding(key, access, user, *failure(error)) for key in keys]
+        findings = [_look_at_key(access, user, key, live.get(key.id)) for key in keys]
+        if not any(finding.outcome == UNSETTLED for finding in findings):
+            break
+    return findings
+
+
+def patiently() -> Iterator[None]:
+    """Yield at once, and then again and again for the seconds of ``iam.LAG``."""
+    yield
+    for _ in range(LOOKS):
+        time.sleep(iam.LAG / LOOKS)
+        yield
+
+
+def _look_at_key(access: Access, user: str, key: Key, status: str | None) -> Finding:
+    if status is None:
+        # Keys stay when a user gets another name, and the old name can be given away again.
+        try:
+            now = _user_of(access, key.id) or user
+            if now != user:
+                user, status = now, statuses(access, now).get(key.id)
+        except CallError as error:
+            return Finding(key, access, user, *failure(error))
+    if status is None:
+        return Finding(key, access, user, outcomes.GONE, NOT_FOUND)
+    if status == "Inactive":
+        return Finding(key, access, user, outcomes.REACTIVATED)
+    if key.may_lag(datetime.now(timezone.utc)):
+        return Finding(key, access, user, UNSETTLED, LAGS)
+    return Finding(key, access, user, outcomes.SKIPPED, f"the key is {one_line(status)} already")
+
+
+def statuses(access: Access, user: str) -> dict[str, str]:
+    """Return the status of each of a user's keys by its id; none if the user isn't there.
+
+    :raises CallError: so.
+    """
+    try:
+        live = iam.live_keys(access.client("iam"), user)
+    except CallError as error:
+        if error.gone:
+            return {}
+        raise
+    return {key["AccessKeyId"]: key["Status"] for key in live}
+
+
+def _user_of(access: Access, key_id: str) -> str | None:
+    try:
+        answer = iam.call(access.client("iam"), "get_access_key_last_used", AccessKeyId=key_id)
+    except CallError as error:
+        if error.denied or error.gone:  # IAM denies it for a key that isn't there
+            return None
+        raise
+    name: str | None = answer.get("UserName")
+    return name
+
+
+def failure(error: CallError) -> tuple[str, str]:
+    """Return the outcome and reason of a call that took no effect."""
+    if error.gone:
+        return outcomes.GONE, NOT_FOUND
+    return (outcomes.DENIED if error.denied else outcomes.FAILED), str(error)

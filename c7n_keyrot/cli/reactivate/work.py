@@ -1,0 +1,235 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Switches keys on, and records what became of each one as it is done."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from c7n_keyrot import iam, outcomes
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.reactivate.files import NAMES
+from c7n_keyrot.cli.reactivate.history import REACTIVATE, Key, Place
+from c7n_keyrot.cli.reactivate.live_keys import (
+    LEFT,
+    NOT_FOUND,
+    Finding,
+    failure,
+    look_at_user,
+    patiently,
+    statuses,
+)
+from c7n_keyrot.iam import CallError
+
+
+def check_writable(findings: Sequence[Finding]) -> None:
+    """Refuse to begin what couldn't be recorded: a later call would undo what isn't ours.
+
+    :raises CommandError: so.
+    """
+    for path in dict.fromkeys(
+        path
+        for finding in findings
+        if finding.recorded
+        for path in (record_file(finding.key), intents_file(finding.key))
+    ):
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise CommandError(
+                f"{path} can't be written, and what is done must be recorded there; "
+                "correct that, or copy the folder and name the copy"
+            )
+
+
+def record_file(key: Key) -> Path:
+    """Return the file for what is done to the key: the plain one beside what tells of it."""
+    if key.file.name.startswith(NAMES) and key.file.suffix == ".jsonl":
+        return key.file.with_name(key.file.name.replace(NAMES[1], NAMES[0]))
+    return key.file.with_name(outcomes.FILE)
+
+
+def intents_file(key: Key) -> Path:
+    """Return the file for what is about to be done to the key."""
+    record = record_file(key)
+    return record.with_name(record.name.replace(NAMES[0], NAMES[1]))
+
+
+def carry_out(
+    findings: Sequence[Finding], now: Sequence[Key], tell: Callable[[Finding], None]
+) -> list[Finding]:
+    """Do it, and record each key as it is done.
+
+    :param now: the history as it is after the user's answer.
+    :param tell: called with each finding that the user hasn't seen yet.
+    :returns: those that were recorded, or left.
+    """
+    work = _Work({key.place: key for key in now})
+    done: list[Finding] = []
+
+    def told(finding: Finding, result: Finding) -> None:
+        done.append(result)
+        if result.outcome != finding.outcome or result.to_do:
+            tell(result)  # the others were told before
+
+    _each(work.on, findings, told)
+    # After all others, so that a fault that stays keeps none of them waiting.
+    _each(work.settle, [finding for finding, _ in work.lost.values()], told)
+    for line in work.unwritable:
+        print(line, file=sys.stderr)
+    return done
+
+
+def _each(
+    function: Callable[[Finding], Finding | None],
+    findings: Sequence[Finding],
+    told: Callable[[Finding, Finding], None],
+) -> None:
+    """Call the function on all findings side by side; what isn't None is told, in their order."""
+    for finding in findings:
+        iam.renew(finding.access.client("iam"))
+    with ThreadPoolExecutor(iam.WORKERS) as pool:
+        try:
+            for finding, result in zip(findings, pool.map(function, findings), strict=True):
+                if result is not None:
+                    told(finding, result)
+        finally:  # at Ctrl-C what hasn't begun doesn't begin
+            pool.shutdown(cancel_futures=True)
+
+
+class _Work:
+    """One run of the command; its keys are worked on side by side."""
+
+    def __init__(self, history: dict[Place, Key]) -> None:
+        self.history, self.run = history, str(uuid.uuid4())
+        self.unwritable: list[str] = []  # once something is in it no further key is touched
+        # Keys at whose call the answer was lost.
+        self.lost: dict[Place, tuple[Finding, CallError]] = {}
+
+    def on(self, finding: Finding) -> Finding | None:
+        """Do what is to be done about a key; None where it isn't done, or couldn't be recorded."""
+        try:
+            return self._on(finding)
+        except Exception as error:  # it takes away no other key's outcome
+            return replace(finding, outcome=outcomes.FAILED, reason=_fault(error))
+
+    def _on(self, finding: Finding) -> Finding | None:
+        key = finding.key
+        if self.unwritable:
+            return None
+        if not finding.recorded:
+            return finding
+        if self.history.get(key.place) != key:
+            return replace(finding, outcome=LEFT, reason=_changed("another run was at it"))
+        time = _now()
+        if not finding.bad:
+            (again,) = look_at_user(finding.access, finding.user, [key])
+            if not again.recorded or (not again.bad and again != finding):
+                what = again.reason or "the key is Inactive"
+                return replace(finding, outcome=LEFT, reason=_changed(what))
+            finding = again
+        if finding.to_do:
+            intent = replace(finding, outcome=outcomes.INTENDED)
+            if not self._record(intents_file(key), time, intent):
+                return None
+            error = _switch_on(finding)
+            if error and error.lost:
+                self.lost[key.place] = finding, error
+                return None
+            if error:
+                outcome, reason = failure(error)
+                finding = replace(finding, outcome=outcome, reason=reason)
+            time = _now()
+        return finding if self._record(record_file(key), time, finding) else None
+
+    def settle(self, finding: Finding) -> Finding | None:
+        """Find out what became of a key at whose call the answer was lost, and record it."""
+        _, lost = self.lost[finding.key.place]
+        try:
+            outcome, reason = _find_out(finding, lost)
+        except Exception as error:  # it takes away no other key's outcome
+            outcome, reason = outcomes.UNKNOWN, _fault(error)
+        finding = replace(finding, outcome=outcome, reason=reason)
+        return finding if self._record(record_file(finding.key), _now(), finding) else None
+
+    def _record(self, path: Path, time: datetime, finding: Finding) -> bool:
+        key, what = finding.key, finding.outcome
+        # What answers a line comes after it, though the clock of this machine may be behind.
+        time = max(time, key.time + timedelta(milliseconds=1))
+        line = replace(
+            key.last,
+            time=time.isoformat(timespec="milliseconds"),
+            run=self.run,
+            action=REACTIVATE,
+            user=finding.user,
+            outcome=what,
+            reason=finding.reason,
+        )
+        try:
+            outcomes.append(path, line)
+        except OSError as error:
+            what = "not tried:" if what == outcomes.INTENDED else f"{what}, but"
+            self.unwritable.append(
+                f"{key}: {what} {path} can't be written ({error.strerror or error}): "
+                "no further key is touched; correct that, run it again"
+            )
+            return False
+        return True
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _changed(what: str) -> str:
+    return f"it isn't as it was shown ({what}); run it again"
+
+
+def _fault(error: Exception) -> str:
+    # Its text may quote anything.
+    return f"c7n-keyrot failed ({type(error).__name__}, a fault of its own: report it)"
+
+
+def _switch_on(finding: Finding, tries: int = 0) -> CallError | None:
+    """Make the call; returns what it ended with, if not with success."""
+    try:
+        iam.call(
+            finding.access.client("iam"),
+            "update_access_key",
+            tries=tries,
+            UserName=finding.user,
+            AccessKeyId=finding.key.id,
+            Status="Active",
+        )
+    except CallError as error:
+        return error
+    return None
+
+
+def _find_out(finding: Finding, lost: CallError) -> tuple[str, str]:
+    """Return outcome and reason of a call whose answer was lost.
+
+    It is made again, since switching on twice is switching on once; then the key is looked at. A
+    listing proves the new status only: the old one may be IAM's lag.
+    """
+    was_lost = f"the answer was lost ({lost.reason})"
+    error = _switch_on(finding, tries=3)
+    if error is None:
+        return outcomes.REACTIVATED, was_lost
+    if error.gone:
+        return failure(error)
+    try:
+        for _ in patiently():
+            status = statuses(finding.access, finding.user).get(finding.key.id)
+            if status is None:
+                return outcomes.GONE, NOT_FOUND
+            if status == "Active":
+                return outcomes.REACTIVATED, was_lost
+    except CallError as second:
+        error = second
+    return outcomes.UNKNOWN, f"it may have taken effect ({error.reason})"
