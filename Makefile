@@ -1,6 +1,7 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
 # `make test` and `make demo` set up everything they need, in .venv, with Python 3.10 or newer.
+# `make matrix` does so in .venv-3.10, .venv-3.11 and so on, for each Python that setup.cfg promises.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,7 +12,12 @@ PYTHON ?= python3
 WORKERS ?= 4
 TESTS ?= tests
 
-BIN := .venv/bin
+# The environment, and what is installed there besides the wheel.
+VENV ?= .venv
+EXTRAS ?= test,dev
+PROMISED := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)$$/\1/p' setup.cfg)
+
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The folders as well as the files: a folder's time tells that a file was removed from it.
 PACKAGED := $(shell find c7n_keyrot policies examples deploy -not -name '__pycache__' \
@@ -22,6 +28,7 @@ PACKAGED := $(shell find c7n_keyrot policies examples deploy -not -name '__pycac
 help:
 	@echo 'make demo    the pack at work on an embedded AWS: before, run, after'
 	@echo 'make test    all tests (TESTS=tests/unit for some of them, WORKERS=0 for one process)'
+	@echo 'make matrix  the same on each Python that is promised and found (make matrix-3.10: on one)'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make format  ruff, writing'
 	@echo 'make wheel   the wheel, in dist/'
@@ -33,23 +40,35 @@ help:
 	@echo 'make clean   removes what these made'
 
 .PHONY: test
-test: .venv/installed
+test: $(VENV)/installed
 	@echo '== Testing the installed wheel'
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
+# One after the other, without those in EXCEPT; `make -k matrix` goes on after a failure.
+.PHONY: matrix
+matrix: $(addprefix matrix-,$(filter-out $(EXCEPT),$(PROMISED)))
+
+matrix-3.%: dist/built
+	@if python=$$($(PYTHON) tests/end_to_end/pythons.py 3.$*); then \
+		echo "== Python 3.$*: $$python"; \
+		$(MAKE) --no-print-directory test VENV=.venv-3.$* EXTRAS=test PYTHON="$$python"; \
+	else \
+		echo '== Python 3.$* is not on this machine (PATH, pyenv): NOT TESTED'; \
+	fi
+
 .PHONY: demo
-demo: .venv/installed
+demo: $(VENV)/installed
 	@$(BIN)/python demo/run.py
 
 .PHONY: lint
-lint: .venv/tools
+lint: $(VENV)/tools
 	@echo '== Checking style and types'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict c7n_keyrot
 
 .PHONY: format
-format: .venv/tools
+format: $(VENV)/tools
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -58,29 +77,29 @@ wheel: dist/built
 
 # Of the commit's time, so that the same commit makes the same files.
 .PHONY: dist
-dist: .venv/tools
+dist: $(VENV)/tools
 	@echo '== Building sdist and wheel'
 	rm -rf build dist *.egg-info
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build
 	sha256sum dist/*
 
 .PHONY: bench
-bench: .venv/installed
+bench: $(VENV)/installed
 	@echo '== Measuring (half an hour; on an idle machine only)'
 	$(BIN)/python benchmarks/run.py
 
 .PHONY: soak
-soak: .venv/installed
+soak: $(VENV)/installed
 	@echo '== 100,000 random events and runs (some minutes)'
 	KEYROT_SOAK=100000 $(BIN)/pytest -n auto --dist worksteal tests/soak
 
 .PHONY: mutation
-mutation: .venv/installed
+mutation: $(VENV)/installed
 	@echo '== Changing the code that decides, a bit at a time: do the tests notice? (some minutes)'
 	tests/mutation/run.sh
 
 .PHONY: audit
-audit: .venv/installed
+audit: $(VENV)/installed
 	@echo '== Looking for known vulnerabilities in what is needed, and for unsafe code here'
 	$(PIP) install --quiet pip-audit bandit
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive c7n_keyrot
@@ -88,16 +107,17 @@ audit: .venv/installed
 
 .PHONY: clean
 clean:
-	rm -rf .venv build dist demo-output *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist demo-output *.egg-info .mypy_cache .pytest_cache .ruff_cache \
+		.hypothesis
 
-.venv/made:
-	@echo '== Making a clean environment in .venv'
-	rm -rf .venv
+$(VENV)/made:
+	@echo '== Making a clean environment in $(VENV)'
+	rm -rf $(VENV)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=...")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-dist/built: $(PACKAGED) | .venv/made
+dist/built: $(PACKAGED) | $(VENV)/made
 	@echo '== Building the wheel'
 	rm -rf build dist
 	$(PIP) wheel --no-deps --wheel-dir dist .
@@ -105,13 +125,13 @@ dist/built: $(PACKAGED) | .venv/made
 
 # What the tests need, and with it the wheel itself. Only again when the metadata changed. Most
 # of these files are never imported: those that are get compiled then.
-.venv/tools: setup.cfg pyproject.toml | dist/built
+$(VENV)/tools: setup.cfg pyproject.toml | dist/built
 	@echo '== Installing the wheel with everything the tests need (a minute or two)'
-	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[test,dev]"
+	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[$(EXTRAS)]"
 	@touch $@
 
 # The wheel, never the folder here: only an installed wheel has the startup file.
-.venv/installed: dist/built .venv/tools
+$(VENV)/installed: dist/built $(VENV)/tools
 	@echo '== Installing the wheel'
 	$(PIP) install --no-deps --force-reinstall dist/*.whl
 	@touch $@

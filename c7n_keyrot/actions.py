@@ -17,11 +17,12 @@ from c7n.actions import BaseAction
 from c7n.utils import type_schema
 
 from c7n_keyrot import iam, outcomes, output_folder
-from c7n_keyrot.filters import check_mode, invalid, stale_filters
+from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.iam import CallError
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS
+from c7n_keyrot.options import check_mode, invalid
 from c7n_keyrot.outcomes import Outcome
-from c7n_keyrot.policy_run import PolicyRun
+from c7n_keyrot.policy_run import PolicyRun, shortened
 from c7n_keyrot.rotation import Identified
 
 
@@ -94,8 +95,9 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             for line, error in task.lines:
                 self._log(line, error)
         if self.not_tried:
-            names = ", ".join(f"{line.user!r} {line.access_key_id}" for line in self.not_tried)
-            self.run.fail(f"not tried, since {self.run.unwritable}: {names}")
+            names = [f"{line.user!r} {line.access_key_id}" for line in self.not_tried]
+            named = ", ".join(shortened(names))
+            self.run.fail(f"{len(names)} keys not tried, since {self.run.unwritable}: {named}")
         return [vars(line) for task in tasks for line, _ in task.lines]
 
     def _log(self, line: Outcome, error: CallError | None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,18 @@ NEEDED = (
     "access_key_2_active",
     "access_key_2_last_rotated",
 )
+# Read where they are there.
+CREATED = "user_creation_time"
+SLOT_COLUMNS = (
+    "active",
+    "last_rotated",
+    "last_used_date",
+    "last_used_region",
+    "last_used_service",
+)
+# Held against the text first: which other ways to write a time ``fromisoformat`` reads depends on
+# Python's version, and a verdict must not.
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 # Part of a report's normal life, two runs at once included; so they are waited for.
 NOT_YET = frozenset(("ReportNotPresent", "ReportInProgress", "ReportExpired"))
@@ -78,7 +91,7 @@ class RawReport:
 class Report:
     """The parsed report: rows by user name, without the root row.
 
-    ``account_id`` is the account of the rows' ARNs. ``duplicates`` are names that stand more than
+    ``account_id`` is the account of the rows' ARNs. ``duplicates`` are names that appear more than
     once. No row of theirs is in ``rows``, since nothing tells which one is true.
     """
 
@@ -155,13 +168,15 @@ def fetch(
         pause = min(pause * 1.5, 10)
 
 
-def parse(content: bytes | str, generated: datetime) -> Report:
+def parse(content: bytes | str, generated: datetime, account_id: str | None = None) -> Report:
     """Parse the report's CSV by its header; columns that aren't needed are ignored.
 
     :param content: CSV as AWS returns it (UTF-8).
     :param generated: the instant of the report's making, UTC.
-    :raises ReportError: a needed column is missing, a row is cut, the rows are of more than one
-        account, or the text isn't UTF-8 CSV.
+    :param account_id: the account that was asked, where it is known. Without it a report without
+        rows is refused: in China there may be no root row, and then nothing tells whose it is.
+    :raises ReportError: a needed column is missing, a column that is read appears twice, a row is
+        cut, the rows are of more than one account, or the text isn't UTF-8 CSV.
     """
     rows: dict[str, Row] = {}
     duplicates, accounts = set(), set()
@@ -172,6 +187,8 @@ def parse(content: bytes | str, generated: datetime) -> Report:
         if row.user in rows:
             duplicates.add(row.user)
         rows[row.user] = row
+    if not accounts and account_id:
+        accounts.add(account_id)
     if len(accounts) != 1:
         what = f"of {len(accounts)} accounts" if accounts else "missing, even the root user's"
         raise ReportError(f"credential report: its rows are {what}; run again later")
@@ -183,14 +200,12 @@ def parse(content: bytes | str, generated: datetime) -> Report:
 def _read(content: bytes | str) -> Iterator[Row]:
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        if "\0" in text:  # Python 3.10 refuses it as well; newer ones would read on
+            raise csv.Error("line contains NUL")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(reader, [])
-        places = {name: place for place, name in enumerate(header)}
-        for column in NEEDED:
-            if column not in places:
-                raise ReportError(f"credential report: the column {column!r} is missing")
-        user, arn = places["user"], places["arn"]
-        created = places.get("user_creation_time", -1)
+        places = _places(header)
+        user, arn, created = places["user"], places["arn"], places.get(CREATED, -1)
         first, second = _columns(places, "access_key_1_"), _columns(places, "access_key_2_")
         for fields in reader:
             if not fields:
@@ -214,10 +229,22 @@ def _read(content: bytes | str) -> Iterator[Row]:
         raise ReportError(f"credential report: not CSV ({error})") from error
 
 
+def _places(header: list[str]) -> dict[str, int]:
+    """Return where each column stands; refuse a header in which one that is read can't be told."""
+    places = {name: place for place, name in enumerate(header)}
+    for column in NEEDED:
+        if column not in places:
+            raise ReportError(f"credential report: the column {column!r} is missing")
+    slots = (f"access_key_{slot}_{name}" for slot in (1, 2) for name in SLOT_COLUMNS)
+    for column in ("user", "arn", CREATED, *slots):
+        if header.count(column) > 1:
+            raise ReportError(f"credential report: the column {column!r} appears twice")
+    return places
+
+
 def _columns(places: dict[str, int], prefix: str) -> Callable[[list[str]], tuple[str, ...]]:
     """Return what picks a slot's columns out of a row; the last field for one that is missing."""
-    names = ("active", "last_rotated", "last_used_date", "last_used_region", "last_used_service")
-    return itemgetter(*(places.get(prefix + name, -1) for name in names))
+    return itemgetter(*(places.get(prefix + name, -1) for name in SLOT_COLUMNS))
 
 
 def _slot(active: str, rotated: str, used: str, region: str, service: str) -> Slot:
@@ -246,10 +273,11 @@ def instant(value: str | None) -> datetime | None:
 
     It is ISO 8601 with an offset: without one nobody knows which instant is meant.
     """
+    if value is None or not TIME.fullmatch(value):
+        return None
     try:
         # Python 3.10 doesn't know the letter Z.
-        read = datetime.fromisoformat((value or "").replace("Z", "+00:00"))
-        return _utc(read).replace(microsecond=0) if read.tzinfo else None
+        return _utc(datetime.fromisoformat(value.replace("Z", "+00:00"))).replace(microsecond=0)
     except (ValueError, OverflowError):
         return None
 

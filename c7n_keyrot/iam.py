@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
+from boto3.exceptions import Boto3Error
 from botocore import exceptions as aws
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -151,6 +152,7 @@ class OutageGuard:
 
     def renew(self) -> None:
         self.last_success, self.over = time.monotonic(), False
+        self.last_failure = ""
 
     def succeeded(self) -> None:
         self.last_success = time.monotonic()
@@ -158,7 +160,8 @@ class OutageGuard:
     def check(self, **_: Any) -> None:
         if self.over or time.monotonic() - self.last_success > PATIENCE:
             self.over = True
-            raise OutageError(f"AWS answered no call for {PATIENCE:.0f} s")
+            last = self.last_failure and f"; the last try: {self.last_failure}"
+            raise OutageError(f"AWS answered no call for {PATIENCE:.0f} s{last}")
 
 
 class _Current(threading.local):
@@ -202,13 +205,16 @@ class _Gate:
             code = self._code(answer)
         except Exception as error:
             _current.lost |= may_have_arrived(error)
+            self.guard.last_failure = explained("", error).reason
             if is_last:
                 raise _LastTryError(error) from None
             raise
         _current.lost |= answer.status_code >= 500 and code not in THROTTLED
         if answer.status_code < 500 and code not in THROTTLED:
             self.guard.succeeded()
-        elif is_last:
+            return answer
+        self.guard.last_failure = one_line(code, 64)
+        if is_last:
             raise _LastTryError(ClientError({"Error": {"Code": code}}, _current.operation))
         return answer
 
@@ -366,6 +372,8 @@ def gate(name: str, operation: str = "", tries: int = 0) -> Iterator[None]:
 
 def explained(name: str, error: Exception, lost: bool = False) -> CallError:
     """Say what an error means; see ``CallError``."""
+    if isinstance(error, Boto3Error) and isinstance(error.__context__, Exception):
+        error = error.__context__  # an upload's error quotes the one that it is about
     lost |= may_have_arrived(error)
     if isinstance(error, ClientError):
         code = one_line(_code_of(error) or "no code", 64)

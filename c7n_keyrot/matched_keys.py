@@ -73,7 +73,8 @@ def settle(
     records = user.get(RECORDS, [])
     if unread:
         for record in records:
-            record.update(access_key_id=None, status=None, identified=Identified.UNREAD.value)
+            record.update(dict.fromkeys(("access_key_id", "status", "description", "other_key")))
+            record["identified"] = Identified.UNREAD.value
     if records:
         ids = _ids(records)
         user[MATCHED_KEYS] = [

@@ -15,11 +15,13 @@ def register() -> None:
     from c7n.resources.iam import User
 
     from c7n_keyrot.actions import DeleteAccessKey, DisableAccessKey
-    from c7n_keyrot.filters import ExpiringAccessKey, RotationExempt, StaleAccessKey
+    from c7n_keyrot.exemptions import RotationExempt
+    from c7n_keyrot.filters import ExpiringAccessKey, StaleAccessKey, UnclearAccessKey
     from c7n_keyrot.source import NAME, CredentialReportSource, OtherResource
 
     User.filter_registry.register("stale-access-key", StaleAccessKey)
     User.filter_registry.register("expiring-access-key", ExpiringAccessKey)
+    User.filter_registry.register("unclear-access-key", UnclearAccessKey)
     User.filter_registry.register("rotation-exempt", RotationExempt)
     User.action_registry.register("disable-access-key", DisableAccessKey)
     User.action_registry.register("delete-access-key", DeleteAccessKey)

@@ -22,7 +22,7 @@ from c7n.cache import factory as cache_factory
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import dumps, local_session
 
-from c7n_keyrot import credential_report, iam
+from c7n_keyrot import credential_report, iam, notify
 from c7n_keyrot.credential_report import RawReport, Report, ReportError
 from c7n_keyrot.iam import CallError, log
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, settle, watching
@@ -39,11 +39,17 @@ REPORT_LIMIT = iam.setting("C7N_KEYROT_REPORT_LIMIT", 300)
 REPORT_REUSE = 15 * 60
 # Seconds that a wait in vain counts for the policies behind; less, since a report may come.
 FAILURE_REUSE = 5 * 60
-# Keys that a dry run names; the rest is counted.
+# Keys that a dry run, or an error, names; the rest is counted.
 MOST_NAMED = 20
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def shortened(names: list[str]) -> list[str]:
+    """Return the names that fit into a log, and how many are left out."""
+    left = len(names) - MOST_NAMED
+    return names if left <= 0 else [*names[:MOST_NAMED], f"{left} more"]
 
 
 @dataclass
@@ -235,7 +241,7 @@ class PolicyRun:
         key = {"account": account, "keyrot": "credential-report/1"}
         cached = self._from_cache(cache, key)
         if cached is not None and self._age(cached) <= max_age:
-            return credential_report.parse(cached.content, cached.generated)
+            return cached
         iam.renew(self.client)
 
         def enough(generated: datetime) -> bool:
@@ -248,7 +254,7 @@ class PolicyRun:
         except ReportError as error:
             reports[session] = _Shared(error, time.monotonic())
             raise
-        report = credential_report.parse(raw.content, raw.generated)
+        report = credential_report.parse(raw.content, raw.generated, account)
         if refusal is not None:
             self.say(
                 f"credential report: {refusal}; going on with the last report, which is "
@@ -261,15 +267,14 @@ class PolicyRun:
             self._pass_over_cache(error)
         return report
 
-    def _from_cache(self, cache: Any, key: dict[str, Any]) -> RawReport | None:
+    def _from_cache(self, cache: Any, key: dict[str, Any]) -> Report | None:
         try:
             with cache:
                 cached = cache.get(key)
             if cached is None:
                 return None
             raw = RawReport(**cached)
-            credential_report.parse(raw.content, raw.generated)
-            return raw
+            return credential_report.parse(raw.content, raw.generated, key["account"])
         except Exception as error:  # locked, no database, or what somebody else has put there
             self._pass_over_cache(error)
             return None
@@ -382,6 +387,7 @@ class PolicyRun:
             settle(filters, user, self.live.get(name, ()), passed, name in self.unread)
             for record in user.get(RECORDS, ()):
                 record["exemption"] = self.ended_exemptions.get(name)
+        notify.attach(self, selected)
         if self.candidates is not None:
             self.log(
                 f"{self.population} users in the credential report, {self.candidates} candidates, "
@@ -412,9 +418,7 @@ class PolicyRun:
             for action in acting:
                 lines = list(action.planned(selected))
                 text += f", would {action.verb} {len(lines)}"
-                if len(lines) > MOST_NAMED:
-                    lines[MOST_NAMED:] = [f"{len(lines) - MOST_NAMED} more"]
-                for line in lines:
+                for line in shortened(lines):
                     self.log(f"would {action.verb}: {line}", logging.WARNING, summary_log)
         elif acting:
             always = [action.outcome for action in acting] + ["skipped", "denied", "failed"]

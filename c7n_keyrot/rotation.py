@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 from c7n_keyrot.credential_report import Row, Slot
@@ -32,7 +33,7 @@ class Verdict(str, enum.Enum):
 
 
 class Identified(str, enum.Enum):
-    """How the slot's live key was told from the user's other key, or why it wasn't."""
+    """How the slot's live key was identified, or why it wasn't."""
 
     DATE = "date"
     ELIMINATION = "elimination"
@@ -42,13 +43,22 @@ class Identified(str, enum.Enum):
     UNREAD = "unread"
 
 
+class ExemptionState(str, enum.Enum):
+    """Whether an exemption exempts its user today."""
+
+    VALID = "valid"
+    EXPIRED = "expired"
+    UNREADABLE = "unreadable"
+
+
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """A user's exemption tag. ``state`` is ``valid``, ``expired`` or ``unreadable``."""
+    """A user's exemption tag; ``until`` is its last day (UTC), None where it can't be read."""
 
     tag: str
     value: str
-    state: str
+    state: ExemptionState
+    until: date | None
 
 
 def is_older(instant: datetime, now: datetime, days: float) -> bool:
@@ -56,18 +66,45 @@ def is_older(instant: datetime, now: datetime, days: float) -> bool:
     return now.replace(microsecond=0) - instant.replace(microsecond=0) > timedelta(days=days)
 
 
+def deadline(rotated: datetime, days: float) -> datetime:
+    """Return the last instant (UTC) at which a key rotated then isn't stale.
+
+    :returns: at most the last second of the year 9999.
+    """
+    try:
+        return rotated + timedelta(days=days)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=timezone.utc, microsecond=0)
+
+
 def days_left(rotated: datetime, now: datetime, days: float) -> int:
-    """Days until a key rotated then is stale, rounded up; 0 or less when that is over."""
+    """Return the days until a key rotated then is stale, rounded up; 0 or less from then on."""
     age = now.replace(microsecond=0) - rotated.replace(microsecond=0)
     return math.ceil((timedelta(days=days) - age) / DAY)
 
 
-def verdict(slot: Slot, now: datetime, days: float, notice: float = 0) -> Verdict:
+def utc_days_left(rotated: datetime, now: datetime, days: float) -> int:
+    """Return the UTC days between today and the day of a key's deadline; 0 on that day.
+
+    A daily run never starts exactly 24 hours after the last one. By days, not by the time left,
+    each of its runs has a number of its own, whenever it starts.
+    """
+    return (_utc_day(deadline(rotated, days)) - _utc_day(now)).days
+
+
+def _utc_day(instant: datetime) -> date:
+    return instant.astimezone(timezone.utc).date()
+
+
+def verdict(
+    slot: Slot, now: datetime, days: float, notice: float = 0, by_utc_day: bool = False
+) -> Verdict:
     """Judge one slot of a row of the credential report.
 
     :param now: the instant to judge at, UTC.
     :param days: days after which an active key is stale, fractions allowed.
     :param notice: days before that in which it counts as expiring; 0 for none.
+    :param by_utc_day: count the days of ``notice`` as ``utc_days_left`` does.
     """
     if not slot.has_key:
         return Verdict.ABSENT
@@ -77,15 +114,25 @@ def verdict(slot: Slot, now: datetime, days: float, notice: float = 0) -> Verdic
         return Verdict.UNKNOWN
     if is_older(slot.last_rotated, now, days):
         return Verdict.STALE
-    if is_expiring(slot.last_rotated, now, days, notice):
+    if is_expiring(slot.last_rotated, now, days, notice, by_utc_day):
         return Verdict.EXPIRING
     return Verdict.FRESH
 
 
-def is_expiring(rotated: datetime, now: datetime, days: float, notice: float) -> bool:
-    """Tell whether a key rotated then is not stale yet, but will be within ``notice`` days."""
+def is_expiring(
+    rotated: datetime, now: datetime, days: float, notice: float, by_utc_day: bool = False
+) -> bool:
+    """Tell whether a key rotated then is not stale yet, but will be within ``notice`` days.
+
+    :param by_utc_day: count them as ``utc_days_left`` does. Whether the key is stale is a matter
+        of seconds all the same.
+    """
+    if notice <= 0 or is_older(rotated, now, days):
+        return False
+    if by_utc_day:
+        return utc_days_left(rotated, now, days) <= notice
     age = now.replace(microsecond=0) - rotated.replace(microsecond=0)
-    return notice > 0 and timedelta(0) <= timedelta(days=days) - age <= timedelta(days=notice)
+    return timedelta(days=days) - age <= timedelta(days=notice)
 
 
 def identify(
@@ -129,8 +176,40 @@ def created(key: dict[str, Any]) -> datetime:
     return instant.astimezone(timezone.utc).replace(microsecond=0)
 
 
+# A date, or a date and a time with its zone: without one nobody knows which day is meant. Not
+# strptime and fromisoformat: each Python's own reads something else.
+LAST_DAY = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)"
+    r"(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?(?:Z|([+-])([01]\d|2[0-3]):([0-5]\d)))?",
+    re.ASCII,
+)
+
+
+def last_day(text: str) -> date | None:
+    """Read the last day of an exemption, in UTC; None for what is no date.
+
+    :param text: ``2027-03-31``, or a date-time of ISO 8601 such as ``2027-03-31T00:00:00Z``, which
+        means the UTC day that it lies in.
+    """
+    found = LAST_DAY.fullmatch(text.strip())
+    if found is None:
+        return None
+    *written, sign, hours, minutes = found.groups(default="0")
+    year, month, day, hour, minute, second = map(int, written)
+    try:
+        instant = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    except ValueError:
+        return None
+    ahead = timedelta(hours=int(hours), minutes=int(minutes))
+    try:
+        return (instant + ahead if sign == "-" else instant - ahead).date()
+    except OverflowError:
+        # The first or the last day that there is.
+        return instant.date()
+
+
 def exemption(tags: Sequence[dict[str, str]], tag: str, now: datetime) -> Exemption | None:
-    """Read a user's exemption: a tag with a date, YYYY-MM-DD, whose whole day counts, in UTC.
+    """Read a user's exemption: a tag with its last day, the whole of which counts, in UTC.
 
     :param tags: ``Tags`` of IAM's GetUser.
     :returns: None for a user without the tag.
@@ -139,10 +218,10 @@ def exemption(tags: Sequence[dict[str, str]], tag: str, now: datetime) -> Exempt
         # As in IAM, where two tags can't differ by case alone.
         if entry["Key"].lower() == tag.lower():
             value = entry["Value"]
-            try:
-                until = datetime.strptime(value.strip(), "%Y-%m-%d").date()
-            except ValueError:
-                return Exemption(tag, value, "unreadable")
-            valid = until >= now.astimezone(timezone.utc).date()
-            return Exemption(tag, value, "valid" if valid else "expired")
+            until = last_day(value)
+            state = ExemptionState.UNREADABLE
+            if until is not None:
+                valid = until >= _utc_day(now)
+                state = ExemptionState.VALID if valid else ExemptionState.EXPIRED
+            return Exemption(tag, value, state, until)
     return None

@@ -11,8 +11,10 @@ from c7n.cache import NullCache
 from c7n.exceptions import PolicyValidationError
 from c7n.query import DescribeSource
 
-from c7n_keyrot.filters import check_mode, may_match, slot_filters
+from c7n_keyrot.narrowing import may_match
+from c7n_keyrot.options import check_mode
 from c7n_keyrot.policy_run import PolicyRun
+from c7n_keyrot.slots import slot_filters
 
 NAME = "credential-report"
 # Hours; where no filter of the policy says otherwise.

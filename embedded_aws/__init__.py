@@ -18,6 +18,7 @@ from embedded_aws.constants import HUB, MEMBER_ROLE, ORGANIZATION_ID, REGION
 from embedded_aws.crowd import seed_bench
 from embedded_aws.faults import Rule
 from embedded_aws.foreign import FOREIGN, Foreign, cut
+from embedded_aws.partitions import PARTITIONS
 from embedded_aws.permissions import allows
 from embedded_aws.server import EmbeddedAws
 
@@ -26,6 +27,7 @@ __all__ = [
     "HUB",
     "MEMBER_ROLE",
     "ORGANIZATION_ID",
+    "PARTITIONS",
     "REGION",
     "Account",
     "Call",

@@ -15,7 +15,7 @@ from moto.iam.models import AccessKeyLastUsed
 
 from embedded_aws.calls import Call
 from embedded_aws.clock import naive, shift_dates, utcnow
-from embedded_aws.constants import HUB, MEMBER_ROLE, REGION
+from embedded_aws.constants import HUB, MEMBER_ROLE
 from embedded_aws.report import ReportedAccount
 from embedded_aws.stacks import make_stack
 
@@ -28,7 +28,7 @@ class Key:
     status: str = "Active"
     last_used_days: float | None = None  # days ago; None: never used
     last_used_service: str = "s3"
-    last_used_region: str = REGION
+    last_used_region: str | None = None  # the AWS's own
     rotated_at: datetime | None = None
     report_date: str | None = None  # what reports say instead of its date
 
@@ -71,7 +71,7 @@ class Account(ReportedAccount):
         now = utcnow()
         with self.aws.lock:
             pairs = [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
-            user = self.backend.create_user(REGION, name, path, pairs)
+            user = self.backend.create_user(self.aws.partition.region, name, path, pairs)
             user.create_date = now - timedelta(days=created_days_ago)
             user.password = "secret" if password else None
             same = slot1 and slot2 and not slot1.rotated_at and slot1.age_days == slot2.age_days
@@ -82,8 +82,7 @@ class Account(ReportedAccount):
                     self._set(made, key, now - timedelta(seconds=1 if same and slot == 1 else 0))
         return name
 
-    @staticmethod
-    def _set(made: Any, key: Key, now: datetime) -> None:
+    def _set(self, made: Any, key: Key, now: datetime) -> None:
         made.status = key.status
         created = key.rotated_at or now - timedelta(days=key.age_days)
         made.create_date = naive(created)
@@ -92,7 +91,7 @@ class Account(ReportedAccount):
             made.last_used = AccessKeyLastUsed(
                 naive(now - timedelta(days=key.last_used_days)),
                 key.last_used_service,
-                key.last_used_region,
+                key.last_used_region or self.aws.partition.region,
             )
 
     def delete_user(self, name: str) -> None:
@@ -158,8 +157,9 @@ class Account(ReportedAccount):
             return str(made.access_key_id)
 
     def use_key(
-        self, name: str, slot: int, days_ago: float = 0, service: str = "s3", region: str = REGION
+        self, name: str, slot: int, days_ago: float = 0, service: str = "s3", region: str = ""
     ) -> None:
+        region = region or self.aws.partition.region
         when = utcnow() - timedelta(days=days_ago)
         self._key(name, slot).last_used = AccessKeyLastUsed(naive(when), service, region)
 
@@ -253,7 +253,7 @@ class Account(ReportedAccount):
     def deploy(self, stack: str, template: Path, **parameters: str) -> dict[str, str]:
         """Make a CloudFormation stack, or update it; its outputs."""
         with self.aws.lock:
-            return make_stack(self.id, REGION, stack, template, parameters)
+            return make_stack(self.id, self.aws.partition.region, stack, template, parameters)
 
     # Time
 

@@ -12,6 +12,8 @@ from http import HTTPStatus
 from typing import Any
 from xml.sax.saxutils import escape
 
+from moto.utilities.utils import get_partition
+
 # The HTTP status of each error that AWS answers with; everything else is a 400.
 STATUS = {
     "AccessDenied": 403,
@@ -56,6 +58,7 @@ class Call:
     params: dict[str, Any]
     user: str | None
     principal: str  # the access key id that signed it
+    region: str  # that it was signed for
 
 
 def status_line(status: int) -> str:
@@ -76,9 +79,10 @@ def error_answer(
     text = message or MESSAGES.get(code)
     if text is None and code.startswith("AccessDenied"):
         wanted = call.action.replace(".", ":", 1)
+        administrator = f"arn:{get_partition(call.region)}:iam::{call.account}:user/administrator"
         text = (
-            f"User: arn:aws:iam::{call.account}:user/administrator is not authorized to perform:"
-            f" {wanted} because no identity-based policy allows the {wanted} action"
+            f"User: {administrator} is not authorized to perform: {wanted} because no"
+            f" identity-based policy allows the {wanted} action"
         )
     text = text or f"An injected {code}"
     line, request_id = status_line(number), str(uuid.uuid4())

@@ -14,6 +14,7 @@ from embedded_aws.calls import Answer, Call, error_answer
 from embedded_aws.clock import monotonic
 from embedded_aws.foreign import Foreign
 from embedded_aws.lag import Lag
+from embedded_aws.partitions import Partition
 
 # Not errors that AWS answers with, but what a network does to the connection.
 RESET, STALL = "reset", "stall"
@@ -66,7 +67,7 @@ class Rule:
 class FaultInjection:
     """The faults, hooks and limits of an ``EmbeddedAws``: this is its side that tests use."""
 
-    def __init__(self) -> None:
+    def __init__(self, partition: Partition) -> None:
         self.lock = threading.RLock()  # moto's backends aren't made for many threads
         self.closing = threading.Event()
         self._faults: list[Rule] = []
@@ -74,7 +75,7 @@ class FaultInjection:
         self._after: list[Rule] = []
         self._limit: tuple[str, float] | None = None
         self._buckets: dict[str, tuple[float, float]] = {}
-        self._lag = Lag()
+        self._lag = Lag(partition)
 
     def fail(
         self, action: str, error: str = "Throttling", times: int | None = None, **which: Any

@@ -7,10 +7,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from moto.iam.models import iam_backends
-
 from embedded_aws.calls import Call
 from embedded_aws.clock import monotonic
+from embedded_aws.partitions import Partition
 
 WRITES = ("iam.CreateAccessKey", "iam.UpdateAccessKey", "iam.DeleteAccessKey")
 
@@ -18,7 +17,8 @@ WRITES = ("iam.CreateAccessKey", "iam.UpdateAccessKey", "iam.DeleteAccessKey")
 class Lag:
     """Listings of access keys that are so many seconds behind the writes to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
         self._seconds: dict[str | None, float] = {}  # by account; None: all others
         # By account and user: when something was written, and the keys just before.
         self._before: dict[tuple[str, str], list[tuple[float, list[Any]]]] = {}
@@ -39,7 +39,7 @@ class Lag:
         """Remember the keys as they are before a write."""
         if call.action not in WRITES or call.user is None or not self._of(call.account):
             return
-        user = iam_backends[call.account]["aws"].users.get(call.user)
+        user = self.partition.iam(call.account).users.get(call.user)
         if user is not None:
             keys = [copy.copy(key) for key in user.access_keys]
             self._before.setdefault((call.account, call.user), []).append((monotonic(), keys))

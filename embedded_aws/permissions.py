@@ -15,11 +15,9 @@ from email import message_from_bytes
 from email.utils import parseaddr
 from typing import Any
 
-from moto.iam.models import iam_backends
-from moto.sqs.models import sqs_backends
-
 from embedded_aws.calls import Call
-from embedded_aws.constants import ORGANIZATION_ID, REGION
+from embedded_aws.constants import ORGANIZATION_ID
+from embedded_aws.partitions import Partition
 
 
 def allows(
@@ -72,7 +70,8 @@ def _applies(
 def _is_principal(principal: Any, facts: Mapping[str, str]) -> bool:
     names = ["*"] if principal == "*" else _list(principal.get("AWS", []))
     account = facts["aws:PrincipalAccount"]
-    ours = {"*", account, f"arn:aws:iam::{account}:root", facts["principal"]}
+    partition = facts["principal"].split(":")[1]
+    ours = {"*", account, f"arn:{partition}:iam::{account}:root", facts["principal"]}
     return not ours.isdisjoint(names)
 
 
@@ -95,7 +94,10 @@ def _holds(operator: str, key: str, values: Any, facts: Mapping[str, str]) -> bo
 
 
 def queue_of(call: Call) -> tuple[str, str] | None:
-    """(account id, name) of the queue that the call is about, by its URL."""
+    """(account id, name) of the queue that the call is about, by its URL or its name."""
+    if call.action == "sqs.GetQueueUrl":
+        owner = call.params.get("QueueOwnerAWSAccountId", call.account)
+        return owner, call.params["QueueName"]
     found = re.search(r"/(\d{12})/([^/]+)$", str(call.params.get("QueueUrl", "")))
     return (found[1], found[2]) if found else None
 
@@ -111,7 +113,8 @@ def _sender(call: Call) -> str:
 class Permissions:
     """Holds calls to policies: a queue's and, if `enforced`, those of roles."""
 
-    def __init__(self) -> None:
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
         self.enforced = False
 
     def denied(self, call: Call) -> str | None:
@@ -121,7 +124,7 @@ class Permissions:
         wanted = call.action.replace(".", ":", 1)
         sentence = f"User: {self._principal(call)} is not authorized to perform: {wanted}"
         facts = self._facts(call)
-        found = sqs_backends[queue[0]][REGION].queues.get(queue[1]) if queue else None
+        found = self.partition.sqs(queue[0]).queues.get(queue[1]) if queue else None
         of_queue = [json.loads(found.policy or "{}")] if found else []
         foreign = queue is not None and queue[0] != call.account
         if foreign and found and not allows(of_queue, wanted, resource, facts):
@@ -151,16 +154,16 @@ class Permissions:
 
     def _resource(self, call: Call, queue: tuple[str, str] | None) -> str:
         if queue:
-            return f"arn:aws:sqs:{REGION}:{queue[0]}:{queue[1]}"
+            return self.partition.queue_arn(*queue)
         if "RoleArn" in call.params:
             return str(call.params["RoleArn"])
         if call.action.startswith("iam.") and call.user is not None:
-            user = iam_backends[call.account]["aws"].users.get(call.user)
-            return user.arn if user else f"arn:aws:iam::{call.account}:user/{call.user}"
+            user = self.partition.iam(call.account).users.get(call.user)
+            return user.arn if user else self._arn(call, f"user/{call.user}")
         return "*"
 
     def _role(self, call: Call) -> Any:
-        backend = iam_backends[call.account]["aws"]
+        backend = self.partition.iam(call.account)
         key = backend.access_keys.get(call.principal)
         if key is None or key.role_arn is None:
             return None
@@ -168,10 +171,13 @@ class Permissions:
         return next((role for role in backend.roles.values() if role.name == name), None)
 
     def _principal(self, call: Call) -> str:
-        key = iam_backends[call.account]["aws"].access_keys.get(call.principal)
+        key = self.partition.iam(call.account).access_keys.get(call.principal)
         if key is None or key.role_arn is None:
-            return f"arn:aws:iam::{call.account}:user/administrator"
-        return f"arn:aws:sts::{call.account}:assumed-role/{key.role_arn.split('/')[-1]}/session"
+            return self._arn(call, "user/administrator")
+        return self._arn(call, f"assumed-role/{key.role_arn.split('/')[-1]}/session", "sts")
+
+    def _arn(self, call: Call, resource: str, service: str = "iam") -> str:
+        return self.partition.arn(service, call.account, resource)
 
     def _facts(self, call: Call) -> dict[str, str]:
         """What conditions and principals of policies are compared with."""
@@ -182,7 +188,7 @@ class Permissions:
             "aws:PrincipalArn": role.arn if role else self._principal(call),
             "aws:PrincipalOrgID": ORGANIZATION_ID,
             "aws:ResourceOrgID": ORGANIZATION_ID,  # all accounts here are of one organization
-            "aws:RequestedRegion": REGION,
+            "aws:RequestedRegion": self.partition.region,
             "aws:SecureTransport": "true",  # as far as policies are concerned
         }
         if sender := _sender(call):
@@ -192,7 +198,7 @@ class Permissions:
         tag = re.compile(r"Tags\.member\.\d+\.Key|TagKeys\.member\.\d+")
         if tag_keys := [value for name, value in call.params.items() if tag.fullmatch(name)]:
             facts["aws:TagKeys"] = ",".join(tag_keys)
-        backend = iam_backends[call.account]["aws"]
+        backend = self.partition.iam(call.account)
         if call.user is not None and call.user in backend.users:
             tags = backend.tagger.get_tag_dict_for_resource(backend.users[call.user].arn)
             for key, value in tags.items():
@@ -200,10 +206,11 @@ class Permissions:
         return facts
 
     def _trusted(self, call: Call, arn: str) -> bool:
-        found = re.fullmatch(r"arn:aws[a-z-]*:iam::(\d{12}):role/(?:.*/)?([^/]+)", arn)
+        ours = re.escape(self.partition.name)
+        found = re.fullmatch(rf"arn:{ours}:iam::(\d{{12}}):role/(?:.*/)?([^/]+)", arn)
         if not found:
             return False
-        roles = iam_backends[found[1]]["aws"].roles.values()
+        roles = self.partition.iam(found[1]).roles.values()
         role = next((role for role in roles if role.name == found[2]), None)
         if role is None:
             return False

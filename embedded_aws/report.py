@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 from moto.iam.exceptions import IAMException
-from moto.iam.models import iam_backends
 
 from embedded_aws.calls import MESSAGES
 from embedded_aws.clock import iso, monotonic, shift_instants, utcnow
@@ -58,7 +57,7 @@ class ReportedAccount:
     @property
     def backend(self) -> Any:
         """moto's IAM of this account."""
-        return iam_backends[self.id]["aws"]
+        return self.aws.partition.iam(self.id)
 
     def generate_report(self, age_hours: float = 0) -> str:
         """Let there be a report of the account as it is now, made `age_hours` ago; its text."""
@@ -91,7 +90,7 @@ class ReportedAccount:
         write(
             [
                 "<root_account>",
-                f"arn:aws:iam::{self.id}:root",
+                self.aws.partition.arn("iam", self.id, "root"),
                 "2019-01-01T00:00:00+00:00",
                 "not_supported",
                 "no_information" if used is None else iso(utcnow() - timedelta(days=used)),

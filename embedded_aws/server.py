@@ -24,21 +24,23 @@ from urllib.parse import parse_qsl
 
 from botocore.model import OperationNotFoundError
 from moto.core.base_backend import BackendDict
-from moto.iam.models import get_account_id_from, iam_backends
+from moto.iam.models import get_account_id_from
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
     create_backend_app,
 )
-from moto.sqs.models import sqs_backends
+from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
+from moto.utilities.utils import get_partition
 from werkzeug.serving import make_server
 
 from embedded_aws.account import Account
 from embedded_aws.calls import Answer, Call, error_answer
-from embedded_aws.constants import HUB, ORGANIZATION_ID, REGION
+from embedded_aws.constants import HUB, ORGANIZATION_ID
 from embedded_aws.faults import FaultInjection
 from embedded_aws.moto_patches import patched
+from embedded_aws.partitions import PARTITIONS
 from embedded_aws.permissions import Permissions, queue_of
 
 _open = threading.Lock()
@@ -47,6 +49,7 @@ _open = threading.Lock()
 class EmbeddedAws(FaultInjection):
     """The server; a context manager.
 
+    partition: the name of one in ``PARTITIONS``; no call of another one's is taken;
     latency: seconds that each call takes; report_seconds: how long a credential report takes;
     report_valid_hours: from which age on GenerateCredentialReport makes a new one;
     report_expires_hours: from which age on GetCredentialReport answers ReportExpired.
@@ -59,8 +62,10 @@ class EmbeddedAws(FaultInjection):
         report_valid_hours: float = 4.0,
         report_expires_hours: float = 4.0,
         port: int = 0,
+        partition: str = "aws",
     ):
-        super().__init__()
+        self.partition = PARTITIONS[partition]
+        super().__init__(self.partition)
         self.latency = latency
         self.report_seconds = report_seconds
         self.report_valid_hours = report_valid_hours
@@ -71,7 +76,7 @@ class EmbeddedAws(FaultInjection):
         self.url = ""
         self._port = port
         self._accounts: dict[str, Account] = {}
-        self._permissions = Permissions()
+        self._permissions = Permissions(self.partition)
         self._stack = ExitStack()
         self.control: Callable[[str, dict[str, str]], Any] | None = None
 
@@ -126,11 +131,11 @@ class EmbeddedAws(FaultInjection):
                 "AWS_SECRET_ACCESS_KEY": "not-a-secret",
             }
         with self.lock:
-            iam_backends[account_id]["aws"].get_role(role)  # must be there
-            assumed = sts_backends[account_id]["aws"].assume_role(
-                region_name=REGION,
+            found = self.partition.iam(account_id).get_role(role)  # must be there
+            assumed = self.partition.sts(account_id).assume_role(
+                region_name=self.partition.region,
                 role_session_name="demo",
-                role_arn=f"arn:aws:iam::{account_id}:role/{role}",
+                role_arn=found.arn,
                 policy="",
                 duration=3600,
                 external_id="",
@@ -147,7 +152,7 @@ class EmbeddedAws(FaultInjection):
         """A process's whole environment: this AWS, this account, nothing else of the caller's."""
         return {
             "AWS_ENDPOINT_URL": self.url,
-            "AWS_DEFAULT_REGION": REGION,
+            "AWS_DEFAULT_REGION": self.partition.region,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -161,7 +166,11 @@ class EmbeddedAws(FaultInjection):
     def secrets(self) -> list[str]:
         """Every secret that AssumeRole has handed out: to be looked for where none may be."""
         with self.lock:
-            roles = [role for b in sts_backends.values() for role in b["aws"].assumed_roles]
+            roles = [
+                role
+                for account_id in list(sts_backends)
+                for role in self.partition.sts(account_id).assumed_roles
+            ]
         return [secret for r in roles for secret in (r.secret_access_key, r.session_token)]
 
     # Calls
@@ -189,20 +198,32 @@ class EmbeddedAws(FaultInjection):
                 "Effect": "Allow",
                 "Principal": "*",
                 "Action": "sqs:SendMessage",
-                "Resource": f"arn:aws:sqs:{REGION}:{account_id}:{name}",
+                "Resource": self.partition.queue_arn(account_id, name),
                 "Condition": {"StringEquals": {"aws:PrincipalOrgID": ORGANIZATION_ID}},
             }
             policy = {"Version": "2012-10-17", "Statement": [statement]}
         with self.lock:
             attributes = {"Policy": json.dumps(policy)} if policy else {}
-            sqs_backends[account_id][REGION].create_queue(name, **attributes)
+            self.partition.sqs(account_id).create_queue(name, **attributes)
         return f"{self.url}/{account_id}/{name}"
 
     def messages(self, name: str, account_id: str = HUB) -> list[Any]:
         """The queue's messages, left where they are; notices decoded as c7n-mailer would."""
         with self.lock:
-            queue = sqs_backends[account_id][REGION].queues[name]
+            queue = self.partition.sqs(account_id).queues[name]
             return [_decode(message.body) for message in queue._messages]
+
+    # Buckets
+
+    def create_bucket(self, name: str, account_id: str = HUB) -> None:
+        with self.lock:
+            s3_backends[account_id][self.partition.name].create_bucket(name, self.partition.region)
+
+    def objects(self, bucket: str, account_id: str = HUB) -> dict[str, bytes]:
+        """The bucket's objects by their keys."""
+        with self.lock:
+            keys = s3_backends[account_id][self.partition.name].get_bucket(bucket).keys
+            return {key: item.value for key, item in keys.items()}
 
     # Time
 
@@ -255,8 +276,8 @@ class EmbeddedAws(FaultInjection):
 
     def _read(self, environ: dict[str, Any], body: bytes) -> Call:
         header = environ.get("HTTP_AUTHORIZATION", "")
-        scope = re.search(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/", header)
-        principal, service = (scope[1], scope[2]) if scope else ("", "unsigned")
+        scope = re.search(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/", header)
+        principal, region, service = scope.groups() if scope else ("", "", "unsigned")
         target = environ.get("HTTP_X_AMZ_TARGET")
         if target:
             params = json.loads(body or b"{}")
@@ -270,11 +291,14 @@ class EmbeddedAws(FaultInjection):
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
         user = params.get("UserName")
         if user is None and service == "iam" and "AccessKeyId" in params:
-            key = iam_backends[account]["aws"].access_keys.get(params["AccessKeyId"])
+            key = self.partition.iam(account).access_keys.get(params["AccessKeyId"])
             user = key.user_name if key else None
-        return Call(time.time(), account, f"{service}.{action}", params, user, principal)
+        action = f"{service}.{action}"
+        return Call(time.time(), account, action, params, user, principal, region)
 
     def _answer(self, environ: dict[str, Any], call: Call) -> Answer:
+        if call.region and get_partition(call.region) != self.partition.name:
+            return error_answer(environ, call, "InvalidClientTokenId")
         if self._over_limit(call):
             return error_answer(environ, call, "Throttling")
         fault = next((rule for rule in self._faults if rule.take(call)), None)

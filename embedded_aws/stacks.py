@@ -11,12 +11,14 @@ from typing import Any
 
 import moto.cloudformation.models
 import moto.cloudformation.responses
-from moto.cloudformation.models import cloudformation_backends
+from moto.cloudformation.models import StackSet, cloudformation_backends
 from moto.cloudformation.parsing import ResourceMap
 from moto.core.common_models import CloudFormationModel
 from moto.iam.models import Role, iam_backends
-from moto.sqs.models import sqs_backends
+from moto.sqs.models import Queue, sqs_backends
 from moto.utilities.utils import get_partition
+
+from embedded_aws.partitions import PARTITIONS
 
 
 def make_stack(
@@ -36,6 +38,12 @@ def make_stack(
     if not stack.status.endswith("_COMPLETE") or "ROLLBACK" in stack.status:
         raise RuntimeError(f"stack {name}: {stack.status}")
     return {output["OutputKey"]: output["OutputValue"] for output in stack.outputs or []}
+
+
+def queue_url(queue: Queue) -> str:
+    """Return what Ref gives; in China it ends otherwise than moto's."""
+    partition = PARTITIONS[get_partition(queue.region)]
+    return partition.queue_url(queue.account_id, queue.name)
 
 
 class QueuePolicy(CloudFormationModel):
@@ -134,6 +142,19 @@ def _text(document: Mapping[str, Any]) -> str:
     return json.dumps({**document, "Statement": statements})
 
 
+_make_resources = ResourceMap.__init__
+
+
+def make_resources(resources: ResourceMap, *args: Any, **kwargs: Any) -> None:
+    """As moto's, but the partition is that of the region, not always aws."""
+    _make_resources(resources, *args, **kwargs)
+    partition = PARTITIONS[get_partition(resources._region_name)]
+    resources._parsed_resources |= {
+        "AWS::Partition": partition.name,
+        "AWS::URLSuffix": partition.suffix,
+    }
+
+
 _difference = ResourceMap.build_resource_diff
 
 
@@ -158,11 +179,25 @@ def yaml_tag(loader: Any, tag: str, node: Any) -> Any:
     return {"Condition": node.value} if tag == "!Condition" else _tag(loader, tag, node)
 
 
+_update_stack_set = StackSet.update
+
+
+def update_stack_set(stack_set: StackSet, *args: Any, **kwargs: Any) -> Any:
+    """As moto's, but the stacks of the set are updated as well."""
+    operation = _update_stack_set(stack_set, *args, **kwargs)
+    for instance in stack_set.instances.stack_instances:
+        instance.stack.update(stack_set.template, parameters=stack_set.parameters)
+    return operation
+
+
 # What moto_patches puts in the place of moto's own: (owner, name, value).
 STACK_PATCHES = (
     (Role, "create_from_cloudformation_json", classmethod(create_role)),
     (Role, "update_from_cloudformation_json", classmethod(update_role)),
+    (ResourceMap, "__init__", make_resources),
     (ResourceMap, "build_resource_diff", build_resource_diff),
+    (Queue, "physical_resource_id", property(queue_url)),
+    (StackSet, "update", update_stack_set),
     (moto.cloudformation.models, "yaml_tag_constructor", yaml_tag),
     (moto.cloudformation.responses, "yaml_tag_constructor", yaml_tag),
 )

@@ -8,6 +8,7 @@ The source is c7n_org/cli.py: ``accounts_iterator``, ``filter_accounts``, ``reso
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Iterable, Sequence
@@ -33,17 +34,20 @@ FALLBACK_REGIONS = ("us-east-1", "us-west-2")
 SESSION_NAME = "c7n-keyrot"
 
 LOADER = create_loader()  # of all sessions
+# Of all sessions, too: side by side each would read the models anew before any has kept them.
+MAKING_CLIENTS = threading.Lock()
 # A role that can't be taken again says so in an error of the call; botocore would log a traceback.
 logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Account:
     """An entry of accounts.yml, as c7n-org reads it.
 
     :ivar name: also the account's folder in the ``-s`` of c7n-org; "" if there is none.
     :ivar id: the account id, as text; in a file that c7n-org takes it has 12 digits.
     :ivar roles: ARNs, each taken with the credentials of the one before it.
+    :ivar short: whether ``role`` is a name alone, of which c7n-org makes an ``arn:aws:``.
     :ivar chain: whether ``role`` is a list: then all calls are the last role's, also those with
         ``assume_role: false``.
     :ivar profile: of the AWS configuration; counts only where there is no role.
@@ -55,6 +59,7 @@ class Account:
     name: str
     id: str
     roles: tuple[str, ...] = ()
+    short: bool = False
     chain: bool = False
     profile: str = ""
     external_id: str = ""
@@ -82,6 +87,7 @@ class Account:
         return split(given) or split(self.regions) or FALLBACK_REGIONS
 
 
+@functools.cache
 def partition_of(region: str) -> str:
     """Return the partition of a region, as botocore knows it; ``aws`` for one that it doesn't."""
     found: str
@@ -140,7 +146,8 @@ def load(path: Path) -> list[Account]:
 
 def _account(entry: dict[str, Any], shared: dict[str, Any]) -> Account:
     account_id, role = str(entry.get("account_id") or ""), entry.get("role")
-    if isinstance(role, str) and role and not role.startswith("arn"):
+    short = isinstance(role, str) and role != "" and not role.startswith("arn")
+    if short:
         # c7n-org's own, in every partition; it completes no short name in a list.
         role = f"arn:aws:iam::{account_id}:role/{role}"
     variables = {**shared, **_mapping(entry.get("vars"))}
@@ -149,6 +156,7 @@ def _account(entry: dict[str, Any], shared: dict[str, Any]) -> Account:
         name=_text(entry.get("name")),
         id=account_id,
         roles=(role,) if isinstance(role, str) and role else _texts(role),
+        short=short,
         chain=isinstance(role, list),
         profile=_text(entry.get("profile")),
         external_id=_text(entry.get("external_id")),
@@ -210,7 +218,7 @@ class Access:
         # calls.
         session._session.register_component("data_loader", LOADER)
         self.session, self.region, self.config = session, region, config
-        self._lock, self._clients = threading.Lock(), dict[tuple[str, str], Any]()
+        self._clients: dict[tuple[str, str], Any] = {}
         self.arn: str = arn or iam.call(self.client("sts"), "get_caller_identity")["Arn"]
 
     @property
@@ -227,7 +235,7 @@ class Access:
         :raises CallError: it can't be made.
         """
         place = service, region or self.region
-        with self._lock:
+        with MAKING_CLIENTS:
             if place not in self._clients:
                 self._clients[place] = iam.client(
                     self.session, service, region=place[1], config=self.config

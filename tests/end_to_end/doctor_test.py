@@ -7,21 +7,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 import yaml
-from harness import Finished, keyrot, run
+from cloudformation import hub
+from harness import Finished, c7n_org, custodian, keyrot, run, with_own_addresses
 
-from embedded_aws import HUB, EmbeddedAws
+from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.doctor import organization
+from embedded_aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
+from embedded_aws.foreign import CUT_BEHIND_SECRETS, HTML_PAGE
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-MEMBERS = ("111111111111", "222222222222", "333333333333")
-FILES = [
-    *("--policies", ROOT / "policies"),
-    *("--accounts", EXAMPLES / "accounts.yml"),
-    *("--mailer", EXAMPLES / "mailer.yml"),
-]
+PACK = "policies/second-access-key.yml"
+STALE = "iam-user-second-access-key-stale"
+QUEUE = f"arn:aws:sqs:us-east-1:{HUB}:c7n-keyrot"
+PAYMENTS, WEB, SANDBOX = MEMBERS = ("111111111111", "222222222222", "333333333333")
+# As init writes them, with addresses in place of the placeholders.
+FILES = ["--policies", "policies", "--accounts", "accounts.yml", "--mailer", "mailer.yml"]
 Doctor = Callable[..., Finished]
 
 
@@ -33,18 +39,39 @@ def aws() -> Iterator[EmbeddedAws]:
 
 
 @pytest.fixture
-def doctor(aws: EmbeddedAws, tmp_path: Path) -> Iterator[Doctor]:
+def here(tmp_path: Path) -> Path:
+    """The folder that everything is run in, with the files."""
+    with_own_addresses(ROOT / PACK, tmp_path / "policies")
+    for name in ("accounts.yml", "mailer.yml"):
+        with_own_addresses(EXAMPLES / name, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def doctor(aws: EmbeddedAws, here: Path) -> Iterator[Doctor]:
     """doctor(flags, variable=value): where nothing is wrong yet."""
-    aws.create_queue("c7n-keyrot")
+    policy = hub(HUB, ORGANIZATION_ID)["QueuePolicy"]["PolicyDocument"]
+    aws.create_queue("c7n-keyrot", policy=policy)
     for account_id in MEMBERS:
         aws.account(account_id).add_role()
     aws.reset_calls()
 
     def look(*flags: str | Path, **env: str) -> Finished:
-        return run(keyrot("doctor", *flags), {**aws.env(HUB, tmp_path), **env}, tmp_path)
+        return run(keyrot("doctor", *flags), {**aws.env(HUB, here), **env}, here)
 
     yield look
     aws.heal()
+    for account_id in MEMBERS:
+        for name in aws.account(account_id).users():
+            aws.account(account_id).delete_user(name)
+
+
+def add_stale(aws: EmbeddedAws, *account_ids: str) -> None:
+    """A user with a stale second key, and a credential report that has it."""
+    for account_id in account_ids:
+        account = aws.account(account_id)
+        account.add_user("ana", Key(10), Key(200), {"OwnerContact": "ana@corp.test"})
+        account.generate_report()
 
 
 def failed(done: Finished) -> list[str]:
@@ -58,12 +85,11 @@ def test_all_is_well_and_nothing_but_reading(doctor: Doctor, aws: EmbeddedAws) -
     assert done.lines("ok", "plugin in c7n-org", "worker")
     assert done.lines("ok", "credentials", HUB)
     assert done.lines("ok", "queue c7n-keyrot", HUB)
-    assert done.lines("ok", "template c7n_keyrot-disabling.html")
+    assert done.lines("ok", "templates", "c7n_keyrot-disabling.html")
     assert done.lines("not checked", "c7n-mailer -t", "empty")
-    for account_id in MEMBERS:
-        (line,) = done.lines("ok", "permissions", account_id)
-        assert "iam:GetCredentialReport, iam:GetUser, iam:ListAccessKeys" in line
-        assert done.lines("not checked", account_id, "iam:UpdateAccessKey")
+    (line,) = done.lines("ok", "permissions", *MEMBERS)
+    assert "iam:GetCredentialReport, iam:GetUser, iam:ListAccessKeys" in line
+    assert done.lines("not checked", *MEMBERS, "iam:UpdateAccessKey")
     names = {action.split(".")[1] for action in aws.calls}
     assert {re.split("(?<=[a-z])(?=[A-Z])", n)[0] for n in names - {"AssumeRole"}} <= {
         *("Get", "List", "Simulate"),
@@ -76,47 +102,347 @@ def test_without_any_file(doctor: Doctor) -> None:
     assert len(done.lines("not checked")) >= 4
 
 
+@pytest.mark.parametrize("flag", ["--policies", "--accounts", "--mailer", "--output-dir"])
+def test_missing_file_is_one_line(doctor: Doctor, flag: str) -> None:
+    """Not one more for each check that would have used it."""
+    done = doctor(*FILES, flag, "absent")
+    (line,) = failed(done)
+    assert "absent" in line
+    assert "fix: " in line
+    assert not done.lines("no policies are known")
+    assert not done.lines("no policy with")
+    assert not done.lines("no policy that")
+
+
+def test_placeholders_of_the_shipped_files(doctor: Doctor) -> None:
+    files = ["--policies", ROOT / "policies", "--mailer", EXAMPLES / "mailer.yml"]
+    done = doctor(*FILES, *files)
+    assert done.code == 1
+    assert len(failed(done)) == 2, done.text
+    assert done.lines("FAIL", "security@example.com is a placeholder", "second-access-key.yml, l")
+    assert done.lines("FAIL", "cloud-security@example.com is a placeholder", "mailer.yml, line")
+
+
 def test_denied_permissions_and_a_missing_queue(doctor: Doctor, aws: EmbeddedAws) -> None:
-    aws.fail("iam.GetUser", "AccessDenied", account=MEMBERS[0])
-    aws.fail("iam.ListAccountAliases", "AccessDenied", account=MEMBERS[1])
+    aws.fail("iam.GetUser", "AccessDenied", account=PAYMENTS)
+    aws.fail("iam.ListAccountAliases", "AccessDenied", account=WEB)
     aws.fail("sqs.GetQueueUrl", "AWS.SimpleQueueService.NonExistentQueue")
     done = doctor(*FILES)
     assert done.code == 1
     assert len(failed(done)) == 3, done.text
-    assert done.lines("FAIL", MEMBERS[0], "iam:GetUser", "fix:")
-    assert done.lines("FAIL", MEMBERS[1], "iam:ListAccountAliases", "fix:")
+    assert done.lines("FAIL", PAYMENTS, "iam:GetUser", "fix:")
+    assert done.lines("FAIL", WEB, "iam:ListAccountAliases", "fix:")
     assert done.lines("FAIL", "queue c7n-keyrot", "create queue c7n-keyrot")
 
 
-def test_a_queue_of_another_account(doctor: Doctor, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("call", "answer", "words"),
+    [
+        ("sts.AssumeRole", HTML_PAGE, ["role c7n-keyrot can't be used", "look at the proxy"]),
+        ("sts.AssumeRole", CUT_BEHIND_SECRETS, ["role c7n-keyrot can't be used"]),
+        ("iam.GetUser", HTML_PAGE, ["iam:GetUser", "look at the proxy"]),
+        ("iam.GetCredentialReport", CUT_BEHIND_SECRETS, None),
+    ],
+)
+def test_bad_answer_about_one_account_is_one_line_and_the_rest_is_as_always(
+    doctor: Doctor, aws: EmbeddedAws, call: str, answer: Any, words: list[str] | None
+) -> None:
+    if words is None:  # no report to cut, so it is a page in the middle of an account's answers
+        call, answer, words = "iam.ListAccountAliases", HTML_PAGE, ["iam:ListAccountAliases"]
+    which = {"when": lambda params: WEB in str(params)} if call.startswith("sts") else {}
+    aws.answer(call, answer, **(which or {"account": WEB}))
+    done = doctor(*FILES)
+    (line,) = failed(done)
+    assert all(word in line for word in ["account web (222222222222)", "fix:", *words]), line
+    assert done.lines("ok", "permissions of 2 accounts", PAYMENTS, SANDBOX)
+    assert done.lines("permissions of the hub")
+    assert not [secret for secret in aws.secrets if secret in done.text]
+    assert "Traceback" not in done.text
+    assert "<" not in done.text
+
+
+def test_a_queue_of_another_account(doctor: Doctor, here: Path) -> None:
     """That there is one of this name in the hub doesn't count; and the mailer reads that one."""
-    text = (EXAMPLES / "accounts.yml").read_text("utf-8").replace(HUB, "999999999999")
-    accounts = tmp_path / "accounts.yml"
-    accounts.write_text(text, "utf-8")
-    done = doctor(*FILES[:2], "--accounts", accounts, *FILES[4:])
+    accounts = here / "accounts.yml"
+    accounts.write_text(accounts.read_text("utf-8").replace(HUB, "999999999999"), "utf-8")
+    done = doctor(*FILES)
     assert done.code == 1
     assert done.lines("FAIL", "queue c7n-keyrot", "none in account 999999999999"), done.text
     assert done.lines("FAIL", "mailer.yml", "queue_url")
 
 
-def test_mistakes_in_the_files(doctor: Doctor, tmp_path: Path) -> None:
-    accounts = yaml.safe_load((EXAMPLES / "accounts.yml").read_text("utf-8"))
-    accounts["accounts"][0].pop("regions")
-    accounts["accounts"][1]["vars"] = {"action": {"queue": "c7n-keyrot"}}
-    (tmp_path / "accounts.yml").write_text(yaml.safe_dump(accounts), "utf-8")
-    policies = yaml.safe_load((ROOT / "policies" / "second-access-key.yml").read_text("utf-8"))
+def test_mistakes_in_the_files(doctor: Doctor, here: Path) -> None:
+    edit(here / "accounts.yml", lambda data: data["accounts"][0].pop("regions"))
+    edit(
+        here / "accounts.yml",
+        lambda data: data["accounts"][1].update(vars={"action": {"queue": "c7n-keyrot"}}),
+    )
+    policies = yaml.safe_load((here / PACK).read_text("utf-8"))
     policies["policies"][0]["actions"][0]["template"] = "c7n_keyrot-expring.html"
-    (tmp_path / "pack").mkdir()
-    (tmp_path / "pack" / "pack.yml").write_text(yaml.safe_dump(policies), "utf-8")
+    (here / PACK).write_text(yaml.safe_dump(policies), "utf-8")
     policies["policies"][0]["filters"].append({"type": "stale-access-key", "days": -1})
-    (tmp_path / "pack" / "wrong.yml").write_text(yaml.safe_dump(policies), "utf-8")
-    done = doctor("--policies", "pack", "--accounts", "accounts.yml")
+    (here / "policies" / "wrong.yml").write_text(yaml.safe_dump(policies), "utf-8")
+    edit(here / "mailer.yml", lambda data: data.update(region="eu-west-1"))
+    done = doctor(*FILES)
     assert done.code == 1
-    assert done.lines("FAIL", "account payments", "regions")
-    assert done.lines("FAIL", "account web", "the member's")
+    assert done.lines("FAIL", "regions of account payments", "us-east-1, us-west-2")
+    assert done.lines("FAIL", "account web", "a name alone is the account's own queue")
     assert done.lines("FAIL", "template c7n_keyrot-expring.html", "empty")
-    assert done.lines("FAIL", "wrong.yml", "days must be a number > 0")
-    assert len(failed(done)) == 4, done.text
+    (line,) = done.lines("FAIL", "wrong.yml", "days")
+    assert all(account_id in line for account_id in MEMBERS)
+    assert done.lines("FAIL", "mailer.yml", "asks in eu-west-1", "is in us-east-1")
+    assert len(failed(done)) == 5, done.text
+
+
+def edit(file: Path, change: Callable[[Any], object]) -> None:
+    data = yaml.safe_load(file.read_text("utf-8"))
+    change(data)
+    file.write_text(yaml.safe_dump(data), "utf-8")
+
+
+# -- ways to run c7n-org that work, so that doctor must say ok
+
+
+def _queue_in_the_policies(here: Path) -> None:
+    edit(here / "accounts.yml", lambda data: data.pop("vars"))
+    text = (here / PACK).read_text("utf-8")
+    (here / PACK).write_text(text.replace("&queue c7n-keyrot", f"&queue {QUEUE}"), "utf-8")
+
+
+def _queue_as_a_url(here: Path) -> None:
+    url = f"https://sqs.us-east-1.amazonaws.com/{HUB}/c7n-keyrot"
+    edit(here / "accounts.yml", lambda data: data["vars"]["action"].update(queue=url))
+
+
+def _each(here: Path, **values: Any) -> None:
+    def change(data: Any) -> None:
+        for account in data["accounts"]:
+            for key, value in values.items():
+                account.pop(key, None)
+                if value is not None:
+                    account[key] = value
+
+    edit(here / "accounts.yml", change)
+
+
+def _conditions(here: Path) -> None:
+    _each(here, regions=None)
+
+    def change(data: Any) -> None:
+        for policy in data["policies"]:
+            policy["conditions"] = [{"region": "us-east-1"}]
+
+    edit(here / PACK, change)
+
+
+def _nested_name(here: Path) -> None:
+    edit(here / "accounts.yml", lambda data: data["accounts"][1].update(name="Data/Analytics"))
+
+
+def _chain(here: Path) -> None:
+    def change(data: Any) -> None:
+        for account in data["accounts"]:
+            account["role"] = [account["role"]]
+
+    edit(here / "accounts.yml", change)
+
+
+def _short_role(here: Path) -> None:
+    _each(here, role="c7n-keyrot")
+
+
+def _profile(here: Path) -> None:
+    """The member sends its notices then."""
+
+    def change(data: Any) -> None:
+        account = data["accounts"][1]
+        del account["role"]
+        account["profile"] = "member"
+
+    edit(here / "accounts.yml", change)
+
+
+WAYS: dict[str, tuple[Callable[[Path], object], list[str], tuple[str, ...]]] = {
+    "queue's ARN in the policies": (_queue_in_the_policies, [], MEMBERS),
+    "queue's URL": (_queue_as_a_url, [], MEMBERS),
+    "several regions and -r": (
+        lambda here: _each(here, regions=["us-east-1", "eu-west-1"]),
+        ["-r", "us-east-1"],
+        MEMBERS,
+    ),
+    "conditions in place of regions": (_conditions, [], MEMBERS),
+    "nested name": (_nested_name, [], MEMBERS),
+    "chain of roles": (_chain, [], MEMBERS),
+    "short role": (_short_role, [], MEMBERS),
+    "profile": (_profile, [], MEMBERS),
+    "-t": (lambda here: None, ["-t", "env:prod"], (PAYMENTS, WEB)),
+    "-a": (lambda here: None, ["-a", "web,333333333333"], (WEB, SANDBOX)),
+    "-p": (lambda here: None, ["-p", STALE], MEMBERS),
+    "--not-accounts": (lambda here: None, ["--not-accounts", "web"], (PAYMENTS, SANDBOX)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_works_is_no_failure(doctor: Doctor, aws: EmbeddedAws, here: Path, way: str) -> None:
+    """The real c7n-org does its work in each account once, and doctor says so."""
+    change, flags, covered = WAYS[way]
+    change(here)
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    member = aws.env(WEB, here, role="c7n-keyrot")
+    profile = [f"{name.lower()} = {member[name]}" for name in names]
+    (here / "config").write_text("\n".join(["[profile member]", *profile]), "utf-8")
+    env = {"AWS_CONFIG_FILE": str(here / "config")}
+    add_stale(aws, *MEMBERS)
+    known = len(aws.messages("c7n-keyrot"))
+    args = c7n_org("run", "-c", "accounts.yml", "-s", "out", "-u", PACK, *flags)
+    ran = run(args, {**aws.env(HUB, here), **env}, here)
+    assert ran.code == 0, ran.text
+    off = [i for i in MEMBERS if aws.account(i).status("ana", 2) == "Inactive"]
+    assert off == list(covered), ran.text
+    assert len(aws.messages("c7n-keyrot")) - known == len(covered)
+    done = doctor(*FILES, "--output-dir", "out", *flags, **env)
+    assert failed(done) == [], done.text
+    (line,) = done.lines("ok", "coverage of ", STALE)
+    assert all((account_id in line) == (account_id in covered) for account_id in MEMBERS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-a", "wb"], "-a wb: accounts.yml has no such account"),
+        (["-a", "w*"], "-a w*: accounts.yml has no such account"),
+        (["-t", "env:none"], "leave none of accounts.yml"),
+        (["-p", "stale"], "-p stale: no policy of this name"),
+    ],
+)
+def test_choice_that_leaves_nothing(doctor: Doctor, flags: list[str], words: str) -> None:
+    done = doctor(*FILES, *flags)
+    assert failed(done)
+    assert done.lines("FAIL", words), done.text
+    assert not done.lines("FAIL", "coverage")
+
+
+def test_name_that_leaves_the_folder_is_the_cause(
+    doctor: Doctor, aws: EmbeddedAws, here: Path
+) -> None:
+    """c7n-org writes outside of -s then, and nothing finds the outcomes."""
+    edit(here / "accounts.yml", lambda data: data["accounts"][1].update(name="../web"))
+    add_stale(aws, WEB)
+    (here / "runs").mkdir()
+    args = c7n_org("run", "-c", "accounts.yml", "-s", "runs/out", "-u", PACK)
+    assert run(args, aws.env(HUB, here), here).code == 0
+    assert list((here / "runs" / "web").glob("*/*/keyrot-outcomes.jsonl"))
+    done = doctor(*FILES, "--output-dir", "runs/out")
+    assert done.lines("FAIL", WEB, "the name '../web' leaves the folder of -s", "fix: give"), (
+        done.text
+    )
+
+
+def test_readme_makes_names_that_stay_in_the_folder(aws: EmbeddedAws, here: Path) -> None:
+    """Its command that makes accounts.yml, on an organization with names such as people give."""
+    command = re.search(
+        r"(?ms)^ +(c7n-org aws-accounts .*?> accounts\.yml)$", (ROOT / "README.md").read_text()
+    )
+    assert command
+    management = "444444444444"
+    client = boto3.client(
+        "organizations", region_name="us-east-1", endpoint_url=aws.url, **keys_of(aws, management)
+    )
+    client.create_organization()
+    names = ["..", "../evil", "/etc", "Data/Analytics", "Team #1?", "{account_id}", "a: 'b' - c"]
+    for name in names:
+        client.create_account(AccountName=name, Email="a@corp.test")
+    env = {"EXTERNAL_ID": "c7n-keyrot-2f6c1d", "MANAGEMENT": management}
+    made = run(["/bin/sh", "-euc", command[1]], {**aws.env(management, here), **env}, here)
+    assert made.code == 0, made.text
+    accounts = load(here / "accounts.yml")
+    assert len(accounts) == len(names)
+    assert list(organization.entries(accounts, "aws")) == []
+    assert all("/" not in account.name for account in accounts)
+    assert {account.external_id for account in accounts} == {"c7n-keyrot-2f6c1d"}
+    assert all(account.name.endswith(f"-{account.id}") for account in accounts)
+
+
+def keys_of(aws: EmbeddedAws, account_id: str) -> dict[str, str]:
+    given = aws.credentials(account_id)
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    return {name.lower(): given[name] for name in names}
+
+
+def test_error_that_is_not_in_the_log(doctor: Doctor, aws: EmbeddedAws, here: Path) -> None:
+    """c7n-org logs what an action raises on its own output only, and doctor says so."""
+    add_stale(aws, *MEMBERS)
+    aws.fail("sqs.SendMessage", "AccessDenied", times=1)
+    args = c7n_org("run", "-c", "accounts.yml", "-s", "out", "-u", PACK)
+    ran = run(args, aws.env(HUB, here), here)
+    assert ran.code == 1
+    done = doctor(*FILES, "--output-dir", "out")
+    (line,) = failed(done)
+    assert f"{STALE} ended with an error that isn't in its log" in line
+    assert f"c7n-org's output has it, the line with policy:{STALE}" in line
+    assert ran.lines(f"policy:{STALE}", "AccessDenied") or ran.lines(f"policy:{STALE}", "denied")
+
+
+def test_denied_call_names_the_parameter_that_allows_it(
+    doctor: Doctor, aws: EmbeddedAws, here: Path
+) -> None:
+    add_stale(aws, WEB)
+    aws.fail("iam.UpdateAccessKey", "AccessDenied")
+    args = c7n_org("run", "-c", "accounts.yml", "-s", "out", "-u", PACK)
+    assert run(args, aws.env(HUB, here), here).code == 1
+    done = doctor(*FILES, "--output-dir", "out")
+    (line,) = failed(done)
+    assert "account web" in line
+    assert "iam:UpdateAccessKey is denied" in line
+    assert "fix: update the role's stack (deploy/member-role.yml) with Mode=enforcing" in line
+
+
+def test_run_of_custodian_and_owners_that_cannot_be_told(
+    doctor: Doctor, aws: EmbeddedAws, here: Path
+) -> None:
+    account = aws.account(HUB)
+    account.add_user("ana", Key(10), Key(200), {"OwnerContact": "ana@corp.test"})
+    account.add_user("ben", Key(10), Key(200), {"OwnerContact": "Ben"})
+    account.add_user("cho", Key(10), Key(200), {"OwnerContact": "ch\u00f6@corp.test"})
+    account.generate_report()
+    try:
+        ran = run(custodian("run", "-s", "out", "policies"), aws.env(HUB, here), here)
+        assert ran.code == 0, ran.text
+        done = doctor("--mailer", "mailer.yml", "--output-dir", "out")
+    finally:
+        for name in ("ana", "ben", "cho"):
+            account.delete_user(name)
+    assert done.lines("ok", "coverage", STALE), done.text
+    assert len(failed(done)) == 2, done.text
+    assert done.lines("FAIL", "user ben", "OwnerContact 'Ben' isn't an address", "fix:")
+    assert done.lines("FAIL", "user cho", "the mails behind it in a message are lost", "fix:")
+
+
+def test_many_accounts_are_few_lines_and_the_one_that_differs_is_named(
+    doctor: Doctor, aws: EmbeddedAws, here: Path
+) -> None:
+    ids = [f"{700000000000 + number}" for number in range(40)]
+    for account_id in ids:
+        aws.account(account_id).add_role()
+    entry = {"regions": ["us-east-1"], "external_id": "c7n-keyrot-2f6c1d"}
+    role = "arn:aws:iam::{}:role/c7n-keyrot"
+    edit(
+        here / "accounts.yml",
+        lambda data: data.update(
+            accounts=[
+                {"name": f"a{i}", "account_id": i, "role": role.format(i), **entry} for i in ids
+            ]
+        ),
+    )
+    well = doctor(*FILES)
+    assert (well.code, failed(well)) == (0, []), well.text
+    assert len(well.text.splitlines()) <= 30
+    assert well.lines("ok", "role c7n-keyrot of all 40 accounts: can be used")
+    aws.fail("iam.GetUser", "AccessDenied", account=ids[7])
+    ill = doctor(*FILES)
+    assert ill.lines("FAIL", f"permissions of account a{ids[7]}", "iam:GetUser is denied")
+    assert ill.lines("ok", "permissions of 39 accounts", "iam:GetUser")
+    assert len(failed(ill)) == 1
 
 
 @pytest.mark.parametrize("fault", ["none", "expired", "stall"])
@@ -128,12 +454,12 @@ def test_credentials(doctor: Doctor, aws: EmbeddedAws, fault: str) -> None:
         aws.fail("sts.*", "ExpiredToken")
     else:
         aws.fail("*", "stall")
-    done = doctor("--policies", ROOT / "policies", **env)  # in two minutes, or it is an error
+    done = doctor("--policies", "policies", **env)  # in two minutes, or it is an error
     assert done.code == 1
     (line,) = failed(done)
     assert line.startswith("FAIL         credentials")
     assert "fix:" in line
-    assert done.lines("not checked", "permissions")
+    assert done.lines("not checked", "permissions: no credentials")
     assert "Traceback" not in done.text
 
 
@@ -144,8 +470,8 @@ def test_a_plugin_that_is_not_loaded(doctor: Doctor, tmp_path: Path) -> None:
         "sys.meta_path[:] = [f for f in sys.meta_path if 'c7n_keyrot' not in type(f).__module__]\n",
         "utf-8",
     )
-    done = doctor("--policies", ROOT / "policies", PYTHONPATH=str(tmp_path))
+    done = doctor("--policies", "policies", PYTHONPATH=str(tmp_path))
     assert done.code == 1
     assert len(failed(done)) == 2, done.text
-    assert done.lines("FAIL", "plugin: not loaded in", "reinstall the plugin")
+    assert done.lines("FAIL", "plugin: not loaded in", "fix: ", "dist/c7n_keyrot-")
     assert done.lines("FAIL", "plugin in c7n-org: not loaded in")

@@ -313,7 +313,7 @@ def test_full_disk_stops_the_disabling_where_nothing_can_be_recorded(
     (folder / "keyrot-intents.jsonl").write_bytes(b"{}\n" * ((largest + 4096) // 3))
     run = run_in(["prlimit", f"--fsize={largest + 4500}", *custodian("run", "-s", out), PACK])
     assert run.code != 0
-    assert run.lines("keyrot-intents.jsonl can't be written", "not tried")
+    assert run.lines("not tried, since keyrot-intents.jsonl can't be written")
     assert len(account.changes(before)) <= 2
     mends(before)
 

@@ -125,6 +125,14 @@ def keyrot(*args: str | Path) -> list[str | Path]:
     return [BIN / "c7n-keyrot", *args]
 
 
+def every_day(policies: Path) -> str:
+    """A policy file whose notices of unclear keys go out on every day, not on Mondays only."""
+    setting, days = "&weekdays [Mon]", "&weekdays [Mon, Tue, Wed, Thu, Fri, Sat, Sun]"
+    text = policies.read_text("utf-8")
+    assert setting in text
+    return text.replace(setting, days)
+
+
 def as_file(policies: str | Path | Mapping[str, Any], folder: Path) -> Path:
     """A policy file: a path as it is; text, or a mapping, is written into the folder."""
     if isinstance(policies, Path):
@@ -133,3 +141,11 @@ def as_file(policies: str | Path | Mapping[str, Any], folder: Path) -> Path:
     path = folder / f"policies-{len(list(folder.glob('policies-*')))}.yml"
     path.write_text(text, "utf-8")  # JSON is YAML
     return path
+
+
+def with_own_addresses(file: Path, folder: Path) -> Path:
+    """A copy of a shipped file, with addresses in place of its placeholders."""
+    folder.mkdir(exist_ok=True)
+    copy = folder / file.name
+    copy.write_text(file.read_text("utf-8").replace("@example.com", "@corp.test"), "utf-8")
+    return copy

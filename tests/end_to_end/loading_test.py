@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from wheels import CHECKOUT, built, copy
 
 from embedded_aws import HUB, EmbeddedAws
 
-CHECKOUT = Path(__file__).parents[2]
 OURS = """
 policies:
   - name: ours
@@ -128,9 +128,7 @@ def make(libraries: Path, tmp_path: Path) -> Callable[..., Environment]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A copy of the checkout: builds leave things beside the sources, and tests run in parallel."""
-    ignore = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "tests", "__pycache__")
-    return Path(shutil.copytree(CHECKOUT, tmp_path / "checkout", ignore=ignore))
+    return copy(tmp_path / "checkout")
 
 
 @pytest.fixture
@@ -154,16 +152,6 @@ def assert_loaded(environment: Environment) -> None:
 def assert_silent(environment: Environment) -> None:
     done = environment.run(environment.python, "-c", "pass")
     assert (done.code, done.text) == (0, "")
-
-
-def built(source: Path, what: str) -> Path:
-    """The wheel that `python -m build` makes, of the checkout or of the sdist it makes first."""
-    # Without isolation, which costs a download and is tried by `pip install .` below.
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", source / "dist", source]
-    flags = ["--wheel"] if what == "wheel" else []  # without flags: the sdist, then its wheel
-    subprocess.run([*command, *flags], check=True, capture_output=True, timeout=300)
-    assert len(list((source / "dist").glob("*.tar.gz"))) == (what == "sdist")
-    return next((source / "dist").glob("*.whl"))
 
 
 WAYS: dict[str, Callable[[Path], list[str | Path]]] = {

@@ -67,11 +67,14 @@ def leaf(random: Random) -> Any:
     if kind < 0.7:
         data = {"type": "expiring-access-key", "slot": random.choice([1, 2])}
         if random.random() < 0.5:
-            data |= {"days": random.choice(soak_world.DAYS), "notice": random.choice([14, 0.5])}
-        if random.random() < 0.3:
-            data |= {"notice": 14, "remind-at": random.choice([[14, 7, 1], [3, 1]])}
+            days = random.choice(soak_world.DAYS)
+            data |= {"days": days, "notice": random.choice([14, 0.5, 0.25][2 * (days < 14) :])}
+        if random.random() < 0.3 and data.get("days", 90) > 14:
+            data |= {"notice": 14, "remind-at": random.choice([[14, 7, 1], [3, 1], [1, 0]])}
         return data
-    if kind < 0.85:
+    if kind < 0.78:
+        return unclear(random)
+    if kind < 0.87:
         return "rotation-exempt"
     return {"tag:team": "shop"}
 
@@ -89,6 +92,13 @@ def stale(random: Random, status: str | None = None) -> dict[str, Any]:
         data["unused-days"] = random.choice([30, 0.5])
     if random.random() < 0.15:
         data["superseded"] = True
+    return data
+
+
+def unclear(random: Random) -> dict[str, Any]:
+    data = {"type": "unclear-access-key", "slot": random.choice([1, 2])}
+    if random.random() < 0.5:
+        data["days"] = random.choice(soak_world.DAYS)
     return data
 
 
@@ -121,6 +131,8 @@ def random_policy(random: Random) -> dict[str, Any]:
     filters = wanted if len(wanted) == 1 else [{"or": wanted}]
     if random.random() < 0.6:
         filters.append({"not": ["rotation-exempt"]})
+    if random.random() < 0.3:
+        filters.append({"not": [unclear(random)]})
     if random.random() < 0.4:
         filters.append(tree(random, 3))
     if random.random() < 0.15:

@@ -9,7 +9,6 @@ keys' true slots, and at what each call did.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
@@ -148,12 +147,33 @@ class Reading:
 
     def slot_holds(self, data: dict[str, Any]) -> bool:
         """Whether a filter on a slot matches the user: with a key, or in doubt about it."""
+        if data["type"] == "unclear-access-key":
+            return self.unclear(data)
         if not self.reported(data):
             return False
         key, doubt = self.stands_in(data["slot"])
         if doubt:
-            return any(self.fits(data, key) for key in self.user.keys)
+            # It may be any of them; of what is in doubt nobody is reminded.
+            return data["type"] == "stale-access-key" and any(
+                self.fits(data, key) and self.still(data, key) for key in self.user.keys
+            )
         return key is not None and self.fits(data, key) and self.still(data, key)
+
+    def unclear(self, data: dict[str, Any]) -> bool:
+        """Whether somebody has to look which key it is, or what the report means."""
+        slot = self.row and self.row[data["slot"]]
+        if not slot or slot.is_active is False:
+            return False
+        key, doubt = self.stands_in(data["slot"])
+        stale = {**data, "type": "stale-access-key", "status": "Active"}
+        if slot.is_active and slot.date:
+            return (
+                doubt
+                and self.right(stale, True, slot.date)
+                and any(self.fits(stale, key) for key in self.user.keys)
+            )
+        possible = self.user.keys if doubt else [key] if key else []
+        return any(one.status == "Active" for one in possible)
 
     def key_of(self, data: dict[str, Any]) -> LiveKey | None:
         if data["type"] != "stale-access-key" or not self.slot_holds(data):
@@ -174,9 +194,12 @@ class Reading:
         limit = data["days"] * 86400
         if data["type"] == "stale-access-key":
             return active == (data["status"] == "Active") and age > limit
-        left = limit - age
-        soon = active and 0 <= left <= data["notice"] * 86400
-        return soon and ("remind-at" not in data or math.ceil(left / 86400) in data["remind-at"])
+        if not active or age > limit:
+            return False
+        if "remind-at" not in data:
+            return limit - age <= data["notice"] * 86400
+        last = (rotated + timedelta(days=data["days"])).toordinal()
+        return last - self.now.toordinal() in data["remind-at"]
 
     def fits(self, data: dict[str, Any], key: LiveKey) -> bool:
         return self.right(data, key.status == "Active", key.created)
@@ -234,6 +257,7 @@ def kind(tree: Any) -> str:
 DEFAULTS = {
     "stale-access-key": {"slot": 2, "days": 90, "status": "Active"},
     "expiring-access-key": {"slot": 2, "days": 90, "notice": 14},
+    "unclear-access-key": {"slot": 2, "days": 90},
 }
 
 

@@ -5,7 +5,6 @@
 How they do with the real one is in end_to_end/loading_test.py.
 """
 
-import functools
 import importlib.metadata
 import os
 import shutil
@@ -16,11 +15,12 @@ from textwrap import dedent
 from typing import NamedTuple
 
 import pytest
+import pythons
 
 import c7n_keyrot
 
 PACKAGE = Path(c7n_keyrot.__file__).parent
-OTHERS = tuple(f"3.{minor}" for minor in range(10, 15) if minor != sys.version_info.minor)
+OTHERS = [v for v in (*pythons.promised(), "3.14") if v != "{}.{}".format(*sys.version_info)]
 
 
 class Ran(NamedTuple):
@@ -74,24 +74,6 @@ def environment(python: str, folder: Path) -> Environment:
 def startup_file() -> Path:
     listed = importlib.metadata.files("c7n-keyrot") or []
     return Path(str(next(file.locate() for file in listed if file.name == "c7n_keyrot.pth")))
-
-
-@functools.cache
-def interpreter(version: str) -> str | None:
-    """A Python of this version, on the PATH or among pyenv's; None if there is none that runs."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
-    found = shutil.which(f"python{version}")
-    candidates = [found] if found else []
-    candidates += [str(path) for path in sorted(pyenv.glob(f"{version}.*/bin/python{version}"))]
-    for candidate in candidates:
-        try:
-            subprocess.run(
-                [candidate, "-c", "import venv"], check=True, capture_output=True, timeout=30
-            )
-        except (OSError, subprocess.SubprocessError):  # pyenv's shims are there but don't run
-            continue
-        return candidate
-    return None
 
 
 @pytest.fixture
@@ -271,7 +253,7 @@ def test_hook(env: Environment, code: str, expected: str) -> None:
 @pytest.mark.parametrize("version", OTHERS)
 def test_hook_in_other_pythons(version: str, tmp_path: Path) -> None:
     """All of the above at once, in each Python that the machine happens to have."""
-    python = interpreter(version)
+    python = pythons.find(version)
     if python is None:
         pytest.skip(f"there is no Python {version} on this machine")
     results = {}
@@ -284,7 +266,8 @@ def test_the_start_imports_the_hook_and_nothing_else(env: Environment) -> None:
     """What keeps the start of every Python fast; timing it here would only be flaky."""
     code = "import sys; print(*sys.modules)"
     with_hook = env.run(code).out.split()
-    (env.site / "c7n_keyrot.pth").unlink()
+    # Some Pythons import a codec to read any startup file at all.
+    env.write("c7n_keyrot.pth", "# nothing\n")
     without = env.run(code).out.split()
     assert set(with_hook) - set(without) == {"c7n_keyrot", "c7n_keyrot.autoload"}
 

@@ -317,3 +317,22 @@ def worlds(tmp_path: Path) -> Callable[[], tuple[Iam, Custodian]]:
         return iam, Custodian(iam, tmp_path)
 
     return new
+
+
+@pytest.fixture
+def clock(mocker: Any) -> Any:
+    """clock(instant): the time of all runs from then on, which stands still."""
+    patched = mocker.patch("c7n_keyrot.policy_run.datetime", wraps=datetime)
+
+    def stand_at(now: datetime) -> datetime:
+        patched.now.side_effect = lambda zone=None: now.astimezone(zone)
+        return now
+
+    return stand_at
+
+
+@pytest.fixture
+def at(clock: Any) -> datetime:
+    """A clock that stands still, so that the second of a boundary doesn't pass meanwhile."""
+    now: datetime = clock(datetime.now(timezone.utc).replace(microsecond=0))
+    return now

@@ -99,6 +99,11 @@ def test_a_slot_says_what_the_report_says_and_guesses_nothing(
         ("2026-05-01T10:00:00.999999+00:00", datetime(2026, 5, 1, 10, tzinfo=timezone.utc)),
         ("2026-05-01T10:00:00", None),  # whose ten o'clock?
         ("2026-05-01", None),
+        # Python 3.11 would read these, 3.10 wouldn't.
+        ("20260501T100000+0000", None),
+        ("2026-W18-5T10:00:00+00:00", None),
+        ("2026-05-01T10:00:00.5+00:00", None),
+        ("2026-05-01T10+00", None),
         ("0001-01-01T00:00:00+14:00", None),
         ("9999-12-31T23:59:59-14:00", None),
         ("2026-02-30T10:00:00+00:00", None),
@@ -146,6 +151,19 @@ def test_a_needed_column_that_is_missing_is_named(column: str) -> None:
         parse(text({}, names=names), NOW)
 
 
+@pytest.mark.parametrize("column", [*NAMES, "user_creation_time"])
+def test_a_column_that_is_read_and_appears_twice_is_named(column: str) -> None:
+    """Whichever of them were taken, the other one might be true."""
+    names = [*NAMES, "user_creation_time"]
+    for twice in ([column, *names], [*names, column]):
+        with pytest.raises(ReportError, match=f"'{column}' appears twice"):
+            parse(text({}, names=twice), NOW)
+
+
+def test_a_column_that_is_not_read_may_appear_twice() -> None:
+    assert "ana" in parse(text({}, names=["mfa_active", *NAMES, "mfa_active"]), NOW).rows
+
+
 @pytest.mark.parametrize("column", sorted(set(NAMES) - set(credential_report.NEEDED)))
 def test_columns_about_the_last_use_may_be_missing(column: str) -> None:
     names = [name for name in NAMES if name != column]
@@ -164,6 +182,7 @@ def test_columns_about_the_last_use_may_be_missing(column: str) -> None:
         (text({}).encode() + b'"bob', "not CSV|not as many fields"),
         (text({}).encode() + b"\xff\xfe", "not UTF-8"),
         (text({"arn": "a" * 200_000}).encode(), "not CSV"),
+        (text({}).replace("ana", "a\0b").encode(), "not CSV"),
     ],
 )
 def test_what_is_no_whole_report_is_one_clear_error(content: bytes, reason: str) -> None:
@@ -239,10 +258,24 @@ def test_every_user_is_either_a_row_or_a_duplicate(rows: list[dict[str, str]]) -
             assert slot.has_key or (slot.active is False and slot.last_rotated is None)
 
 
-def test_report_without_any_row_is_refused() -> None:
-    """Not even the root user: it was cut behind its header."""
+@pytest.mark.parametrize("account_id", [None, ""])
+def test_report_without_any_row_is_refused_where_nothing_tells_whose_it_is(
+    account_id: str | None,
+) -> None:
     with pytest.raises(ReportError, match="rows are missing"):
-        parse(text(), NOW)
+        parse(text(), NOW, account_id)
+
+
+def test_an_account_without_users_and_root_row_has_no_users() -> None:
+    """As seen in the China partition."""
+    report = parse(text(), NOW, "123456789012")
+    assert (report.account_id, report.rows, report.user_count) == ("123456789012", {}, 0)
+
+
+def test_the_rows_tell_whose_report_it_is_where_there_are_any() -> None:
+    assert parse(text({}), NOW, "222222222222").account_id == "123456789012"
+    root = {"user": "<root_account>", "arn": "arn:aws-cn:iam::111111111111:root"}
+    assert parse(text(root), NOW, "222222222222").account_id == "111111111111"
 
 
 # Fetching

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +130,18 @@ def test_only_the_hub_with_the_external_id(
     assert allows([trust], "sts:AssumeRole", "*", facts) is trusted
 
 
+@pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov"])
+def test_every_arn_is_of_the_partition(partition: str) -> None:
+    given = {
+        "AWS::Partition": partition,
+        "ProtectedPath": "/break-glass/",
+        "Example": "delete-stage",
+    }
+    for made in (member(ACCOUNT, HUB, **given), hub(HUB, ORGANIZATION_ID, **given)):
+        arns = re.findall(r"arn:([^:]*):", json.dumps(made))
+        assert set(arns) == {partition}
+
+
 @pytest.fixture
 def resources() -> dict[str, Any]:
     return hub(HUB, ORGANIZATION_ID)
@@ -176,9 +190,17 @@ def test_mailer_and_runner(resources: dict[str, Any]) -> None:
         "ses:SendRawEmail",
     }
     runner = resources["RunnerPolicy"]["PolicyDocument"]
-    assert actions(runner) == ["sts:AssumeRole", "sqs:SendMessage", "sqs:GetQueueUrl"]
+    assert set(actions(runner)) == {"sts:AssumeRole", "sqs:SendMessage", "sqs:GetQueueUrl"}
     ours = {"aws:ResourceOrgID": ORGANIZATION_ID}
     role = f"arn:aws:iam::{ACCOUNT}:role/"
     assert allows([runner], "sts:AssumeRole", f"{role}c7n-keyrot", ours)
     assert not allows([runner], "sts:AssumeRole", f"{role}admin", ours)
     assert not allows([runner], "sts:AssumeRole", f"{role}c7n-keyrot", {})
+    mailer_role = f"arn:aws:iam::{HUB}:role/c7n-keyrot-mailer"
+    assert allows([runner], "sts:AssumeRole", mailer_role, ours)
+    assert allows(
+        [resources["MailerRole"]["AssumeRolePolicyDocument"]],
+        "sts:AssumeRole",
+        "*",
+        {"aws:PrincipalAccount": HUB, "principal": f"arn:aws:iam::{HUB}:role/runner"},
+    )

@@ -19,11 +19,12 @@ from c7n.resources import load_resources
 from c7n.resources.iam import User
 
 from c7n_keyrot.actions import DeleteAccessKey, DisableAccessKey
-from c7n_keyrot.filters import ExpiringAccessKey, RotationExempt, StaleAccessKey
+from c7n_keyrot.exemptions import RotationExempt
+from c7n_keyrot.filters import ExpiringAccessKey, StaleAccessKey, UnclearAccessKey
 from c7n_keyrot.plugin import register
 from c7n_keyrot.source import CredentialReportSource
 
-FILTERS = [StaleAccessKey, ExpiringAccessKey, RotationExempt]
+FILTERS = [StaleAccessKey, ExpiringAccessKey, UnclearAccessKey, RotationExempt]
 ACTIONS = [DisableAccessKey, DeleteAccessKey]
 ELEMENTS = [*FILTERS, *ACTIONS]
 
@@ -97,13 +98,26 @@ def test_the_documented_defaults_are_those_of_the_schema(element: Any) -> None:
         (StaleAccessKey, {"slot": 2, "days": 90, "status": "Active", "superseded": False}),
         (StaleAccessKey, {"report-max-age": 24}),
         (ExpiringAccessKey, {"slot": 2, "days": 90, "notice": 14, "report-max-age": 24}),
-        (RotationExempt, {"tag": "keyrot-exempt-until"}),
+        (UnclearAccessKey, {"slot": 2, "days": 90, "report-max-age": 24}),
+        (RotationExempt, {"tag": "keyrot-exempt-until", "state": "valid"}),
     ],
 )
 def test_defaults(element: Any, options: dict[str, Any]) -> None:
     for name, value in options.items():
         assert element.schema["properties"][name]["default"] == value
         assert element({"type": element.type}).option(name) == value
+
+
+@pytest.mark.parametrize("element", FILTERS, ids=lambda element: element.type)
+def test_schema_check_and_documentation_come_out_of_one_declaration(element: Any) -> None:
+    assert element.options.keys() == element.schema["properties"].keys() - {"type"}
+    lines = re.sub(r"\s+", " ", doc(element))
+    for name, option in element.options.items():
+        assert re.sub(r"\s+", " ", option.line) in lines
+        assert option.default is None or option.kind.accepts(option.default)
+        properties = element.schema["properties"][name]
+        assert {key: properties[key] for key in option.kind.schema} == option.kind.schema
+    assert "{options}" not in doc(element)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +136,15 @@ def test_defaults(element: Any, options: dict[str, Any]) -> None:
         ({"type": "expiring-access-key", "remind-at": []}, False),
         ({"type": "expiring-access-key", "remind-at": None}, False),
         ({"type": "expiring-access-key", "notice": 0}, False),
+        ({"type": "expiring-access-key", "remind-at": [0]}, True),
+        ({"type": "expiring-access-key", "remind-at": [1.5]}, False),
+        ({"type": "expiring-access-key", "remind-at": [-1]}, False),
+        ({"type": "unclear-access-key", "weekdays": ["Mon", "Sun"]}, True),
+        ({"type": "unclear-access-key", "weekdays": []}, False),
+        ({"type": "unclear-access-key", "weekdays": ["monday"]}, False),
+        ({"type": "rotation-exempt", "state": "any", "longer-than": 1}, True),
+        ({"type": "rotation-exempt", "state": "ended"}, False),
+        ({"type": "rotation-exempt", "ends-within": 0}, False),
         ({"type": "rotation-exempt", "tag": ""}, False),
     ],
 )

@@ -41,11 +41,13 @@ MEMBER = "111111111111"
 CONFIG = Config(retries={"total_max_attempts": 1}, read_timeout=30)
 
 
-def client(aws: EmbeddedAws, service: str = "iam", account: str = HUB, role: str = "") -> Any:
+def client(
+    aws: EmbeddedAws, service: str = "iam", account: str = HUB, role: str = "", region: str = ""
+) -> Any:
     given = aws.credentials(account, role or None)
     return boto3.client(
         service,
-        region_name="us-east-1",
+        region_name=region or aws.partition.region,
         endpoint_url=aws.url,
         aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
@@ -691,6 +693,61 @@ def test_stacks_are_what_the_templates_say(
     wanted = member(HUB, HUB, mode, **given)
     assert [json.loads(policy) for policy in role.policies.values()] == [wanted["policy"]]
     assert json.loads(role.assume_role_policy_document) == wanted["trust"]
+
+
+@pytest.mark.parametrize(
+    ("name", "region", "others", "suffix"),
+    [
+        ("aws", "us-east-1", "us-gov-west-1", "amazonaws.com"),
+        ("aws-cn", "cn-north-1", "us-east-1", "amazonaws.com.cn"),
+        ("aws-us-gov", "us-gov-west-1", "cn-northwest-1", "amazonaws.com"),
+    ],
+)
+def test_partitions(name: str, region: str, others: str, suffix: str) -> None:
+    """Each has its region and ARNs, and takes no call that is signed for another one's region."""
+    with EmbeddedAws(partition=name) as aws:
+        account = aws.account(HUB)
+        account.add_user("alice", Key(1, last_used_days=1))
+        iam = client(aws)
+        user = iam.get_user(UserName="alice")["User"]
+        assert user["Arn"] == account.arn("alice") == f"arn:{name}:iam::{HUB}:user/alice"
+        report = rows(account.generate_report())
+        assert report["alice"]["arn"] == user["Arn"]
+        assert report["alice"]["access_key_1_last_used_region"] == region
+        assert report["<root_account>"]["arn"] == f"arn:{name}:iam::{HUB}:root"
+        role = aws.account(MEMBER).add_role()
+        assert role == f"arn:{name}:iam::{MEMBER}:role/c7n-keyrot"
+        given = client(aws, "sts").assume_role(RoleArn=role, RoleSessionName="test")
+        assert given["AssumedRoleUser"]["Arn"].startswith(f"arn:{name}:sts::{MEMBER}:assumed-role/")
+        assert len(aws.secrets) == 2
+        who = client(aws, "sts", MEMBER, "c7n-keyrot").get_caller_identity()
+        assert (who["Account"], who["Arn"].split(":")[1]) == (MEMBER, name)
+        outputs = account.deploy("hub", DEPLOY / "hub.yml", **STACK)
+        assert outputs["QueueArn"] == f"arn:{name}:sqs:{region}:{HUB}:c7n-keyrot"
+        assert outputs["QueueUrl"] == f"https://sqs.{region}.{suffix}/{HUB}/c7n-keyrot"
+        assert outputs["MailerRoleArn"] == f"arn:{name}:iam::{HUB}:role/c7n-keyrot-mailer"
+        assert aws.env()["AWS_DEFAULT_REGION"] == region
+        aws.fail("iam.ListUsers", "AccessDenied", times=1)
+        with pytest.raises(ClientError, match=f"User: arn:{name}:iam"):
+            iam.list_users()
+        for refused in (
+            lambda: client(aws, region=others).list_users(),
+            lambda: client(aws, "sts", region=others).get_caller_identity(),
+        ):
+            with pytest.raises(ClientError) as error:
+                refused()
+            assert code(error) == "InvalidClientTokenId"
+        assert aws.errors == []
+
+
+def test_a_role_of_another_partition_cannot_be_taken() -> None:
+    with EmbeddedAws(partition="aws-cn") as aws:
+        arn = aws.account(MEMBER).add_role()
+        with pytest.raises(ClientError) as error:
+            client(aws, "sts").assume_role(
+                RoleArn=arn.replace("aws-cn", "aws"), RoleSessionName="test"
+            )
+        assert code(error) == "AccessDenied"
 
 
 @pytest.mark.parametrize("organization", [False, True])

@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 
+from c7n_keyrot import policy_run
+from c7n_keyrot.records import KeyRecord
+
 NEW, OLD, OLDER = 10, 200, 300
 SECOND = 1 / 86400
-STALE, EXPIRING = "stale-access-key", "expiring-access-key"
+STALE, EXPIRING, UNCLEAR = "stale-access-key", "expiring-access-key", "unclear-access-key"
+EXEMPT = "rotation-exempt"
 ON, OFF = "Active", "Inactive"
 
 
@@ -27,13 +31,12 @@ def expiring(**options: Any) -> dict[str, Any]:
     return {**stale(**options), "type": EXPIRING}
 
 
-@pytest.fixture
-def at(mocker: Any) -> datetime:
-    """A clock that stands still, so that the second of a boundary doesn't pass meanwhile."""
-    now = datetime.now(timezone.utc).replace(microsecond=0)
-    clock = mocker.patch("c7n_keyrot.policy_run.datetime", wraps=datetime)
-    clock.now.side_effect = lambda zone=None: now.astimezone(zone)
-    return now
+def unclear(**options: Any) -> dict[str, Any]:
+    return {**stale(**options), "type": UNCLEAR}
+
+
+def exempt(**options: Any) -> dict[str, Any]:
+    return {**stale(**options), "type": EXEMPT}
 
 
 # stale-access-key
@@ -269,6 +272,60 @@ def test_superseded(
 
 
 @pytest.mark.parametrize(
+    ("options", "used1", "used2", "matched"),
+    [
+        # Of two keys of one second neither is younger, whichever of them is the slot's.
+        ({"superseded": True}, 1, 60, False),
+        ({"superseded": True}, 60, 1, False),
+        ({"superseded": True}, 1, None, False),
+        ({"superseded": True, "unused_days": 30}, 1, 60, False),
+        # One of them is unused: it may be the slot's, and nobody knows.
+        ({"unused_days": 30}, 1, 60, True),
+        ({"unused_days": 30}, 1, None, True),
+        ({"unused_days": 30}, 1, 2, False),
+        ({}, 1, 2, True),
+    ],
+)
+@pytest.mark.parametrize("slot", [1, 2])
+def test_in_doubt_a_user_matches_only_if_one_of_the_possible_keys_does(
+    iam: Any,
+    custodian: Any,
+    at: datetime,
+    options: dict[str, Any],
+    used1: float | None,
+    used2: float | None,
+    matched: bool,
+    slot: int,
+) -> None:
+    iam.add("u", OLD, OLD)
+    for key_id, used in (("u-1", used1), ("u-2", used2)):
+        if used is not None:
+            iam.used[key_id] = at - timedelta(days=used)
+    assert custodian.matched([stale(slot=slot, **options)]) == ({"u": []} if matched else {})
+
+
+def test_in_doubt_a_possible_key_may_be_superseded_by_the_other_one(
+    iam: Any, custodian: Any
+) -> None:
+    """Neither of the live keys has a date of the report's."""
+    iam.add("u", 400, 300)
+    for number, days in ((1, 250), (2, 200)):
+        iam.key(f"u-{number}")["CreateDate"] = iam.now - timedelta(days=days)
+    iam.used["u-2"] = iam.now
+    assert custodian.matched([stale(superseded=True)]) == {"u": []}
+    iam.used = {"u-1": iam.now}
+    assert custodian.matched([stale(superseded=True)]) == {}
+
+
+def test_without_a_younger_key_nobody_asks_for_last_uses(iam: Any, custodian: Any) -> None:
+    iam.add("u", OLDER, OLD)
+    iam.add("v", OLD, OLD)
+    iam.add("w", (NEW, OFF), OLD)
+    assert custodian.matched([stale(superseded=True)]) == {}
+    assert iam.calls["GetAccessKeyLastUsed"] == 0
+
+
+@pytest.mark.parametrize(
     ("used1", "used2", "expected"),
     [(1, 60, True), (1, 5, False), (70, 60, False), (None, 60, False), (1, None, True)],
 )
@@ -338,7 +395,8 @@ def test_a_key_that_vanishes_while_its_use_is_read_is_gone(iam: Any, custodian: 
         (10, {}, False),
         (25, {"days": 30, "notice": 5}, True),
         (24, {"days": 30, "notice": 5}, False),
-        (1, {"days": 30, "notice": 60}, True),
+        (1, {"days": 30, "notice": 29}, True),
+        (1 - SECOND, {"days": 30, "notice": 29}, False),
         (29.8, {"days": 30, "notice": 0.25}, True),
         (29.7, {"days": 30, "notice": 0.25}, False),
     ],
@@ -351,45 +409,104 @@ def test_expiring(
     assert found == ({"u": []} if expected else {})
 
 
+NOON = datetime(2026, 11, 25, 12, 0, 0, tzinfo=timezone.utc)
+TO_MIDNIGHT = timedelta(hours=12)
+REMINDERS = [14, 7, 3, 1]
+
+
 @pytest.mark.parametrize(
-    ("left", "expected"),
+    ("deadline", "reminders", "expected"),
     [
-        (14, True),
-        (14 - SECOND, True),
-        (13 + SECOND, True),
-        (13, False),
-        (8, False),
-        (7, True),
-        (6.5, True),
-        (6, False),
-        (3, True),
-        (2.5, True),
-        (2, False),
-        (1, True),
-        (0.5, True),
-        (SECOND, True),
-        (0, False),
-        (-0.5, False),
+        # From today's noon on: what counts is the deadline's day in UTC, not the time left.
+        (timedelta(days=14), REMINDERS, True),
+        (timedelta(days=14, hours=11, minutes=59, seconds=59), REMINDERS, True),
+        (timedelta(days=14, hours=12), REMINDERS, False),
+        (timedelta(days=13, hours=12), REMINDERS, True),
+        (timedelta(days=13, hours=11, minutes=59, seconds=59), REMINDERS, False),
+        (timedelta(days=8), REMINDERS, False),
+        (timedelta(days=7, hours=-12), REMINDERS, True),
+        (timedelta(days=7, hours=11), REMINDERS, True),
+        (timedelta(days=6, hours=11), REMINDERS, False),
+        (timedelta(hours=36) - timedelta(seconds=1), REMINDERS, True),
+        (timedelta(hours=36), REMINDERS, False),
+        (timedelta(hours=12), REMINDERS, True),
+        (timedelta(hours=12) - timedelta(seconds=1), REMINDERS, False),
+        # 0 is the deadline's own day, until the key is stale.
+        (timedelta(hours=12) - timedelta(seconds=1), [0], True),
+        (timedelta(hours=12), [0], False),
+        (timedelta(0), [0], True),
+        (timedelta(seconds=-1), [0], False),
+        (timedelta(hours=-12), [0], False),
+        (timedelta(days=-1), [1, 0], False),
     ],
 )
-def test_reminders_come_on_their_days_rounded_up(
-    iam: Any, custodian: Any, at: datetime, left: float, expected: bool
+def test_reminders_come_on_the_utc_days_before_the_deadlines_day(
+    iam: Any,
+    custodian: Any,
+    clock: Any,
+    deadline: timedelta,
+    reminders: list[int],
+    expected: bool,
 ) -> None:
-    iam.add("u", None, at - timedelta(days=90) + timedelta(days=left))
-    assert bool(custodian.matched([expiring(remind_at=[14, 7, 3, 1])])) is expected
+    iam.now = clock(NOON)
+    iam.add("u", None, NOON + deadline - timedelta(days=90))
+    assert bool(custodian.matched([expiring(remind_at=reminders)])) is expected
 
 
-def test_each_reminder_comes_once_to_a_daily_run(iam: Any, custodian: Any, at: datetime) -> None:
-    told = []
-    for age in range(70, 100):
-        iam.users.clear(), iam.rows.clear(), iam.keys.clear()
-        iam.add("u", None, at - timedelta(days=age, hours=5))
-        from c7n_keyrot import policy_run
-
+def test_each_reminder_comes_once_to_a_daily_run_that_starts_ever_later(
+    iam: Any, custodian: Any, clock: Any
+) -> None:
+    """Seventeen runs, up to three hours late, and a key for each hour of the day."""
+    first = datetime(2026, 11, 25, 6, 0, 0, tzinfo=timezone.utc)
+    deadlines = {f"u{hour:02}": first.replace(hour=hour) + timedelta(days=15) for hour in range(24)}
+    for name, deadline in deadlines.items():
+        iam.add(name, None, deadline - timedelta(days=90))
+    told: dict[str, list[int]] = {name: [] for name in deadlines}
+    stale_since: dict[str, int] = {}
+    for number in range(17):
+        iam.now = clock(first + timedelta(days=number, minutes=number * 180 / 16))
+        days_left = 15 - number
         policy_run.reports.clear()
-        if custodian.matched([expiring(remind_at=[14, 7, 3, 1])]):
-            told.append(age)
-    assert len(told) == 4
+        for name in custodian.matched([expiring(remind_at=REMINDERS)]):
+            told[name].append(days_left)
+        for name in custodian.matched([stale()]):
+            stale_since.setdefault(name, days_left)
+    assert told == dict.fromkeys(deadlines, REMINDERS)
+    # And each is found to be stale by the first run after its deadline.
+    assert set(stale_since.values()) == {0, -1}
+    assert stale_since.keys() == told.keys()
+
+
+@pytest.mark.parametrize(("notice", "expected"), [(14, True), (13.9, False), (13, False)])
+def test_without_remind_at_the_notice_is_to_the_second(
+    iam: Any, custodian: Any, clock: Any, notice: float, expected: bool
+) -> None:
+    iam.now = clock(NOON)
+    iam.add("u", None, NOON + timedelta(days=14) - timedelta(days=90))
+    iam.add("later", None, NOON + timedelta(days=14, seconds=1) - timedelta(days=90))
+    assert custodian.matched([expiring(notice=notice)]) == ({"u": []} if expected else {})
+
+
+@pytest.mark.parametrize("options", [{}, {"remind_at": [7]}])
+def test_who_cannot_be_identified_is_not_reminded(
+    iam: Any, custodian: Any, clock: Any, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+) -> None:
+    """Of something that won't be done; nor is the user's other key taken for it."""
+    iam.now = clock(NOON)
+    for name in ("twins", "lost", "known"):
+        iam.add(name, 83 if name == "twins" else NEW, 83)
+    for key in iam.keys["lost"]:
+        key["CreateDate"] -= timedelta(seconds=5)
+    assert list(custodian.matched([expiring(**options)])) == ["known"]
+    for name in ("twins", "lost"):
+        assert f"'{name}': key 2 can't be identified" in caplog.text
+
+
+def test_whose_keys_cannot_be_read_is_not_taken_for_reminded(iam: Any, custodian: Any) -> None:
+    iam.add("u", NEW, 83)
+    iam.errors["ListAccessKeys", "u"] = "AccessDenied"
+    with pytest.raises(PolicyExecutionError, match="'u': keys not read"):
+        custodian.run([expiring()])
 
 
 @pytest.mark.parametrize("status", [OFF])
@@ -400,90 +517,7 @@ def test_inactive_keys_do_not_expire(iam: Any, custodian: Any, status: str) -> N
     assert custodian.matched([expiring()]) == {}
 
 
-# rotation-exempt
-
-
-def day(days: int) -> str:
-    return f"{datetime.now(timezone.utc) + timedelta(days=days):%Y-%m-%d}"
-
-
-@pytest.mark.parametrize("source", ["credential-report", "describe"])
-@pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize(
-    ("value", "state"),
-    [
-        # (the tag, or days from today; what it is)
-        (None, None),
-        (0, "valid"),
-        (30, "valid"),
-        (-1, "expired"),
-        ("x", "unreadable"),
-    ],
-)
-def test_exempt_users_are_left_alone_and_ended_exemptions_are_told(
-    iam: Any,
-    custodian: Any,
-    caplog: pytest.LogCaptureFixture,
-    source: str,
-    first: bool,
-    value: str | int | None,
-    state: str | None,
-) -> None:
-    value = day(value) if isinstance(value, int) else value
-    iam.add("u", NEW, OLD, {"a": "b", **({"keyrot-exempt-until": value} if value else {})})
-    filters = [{"not": ["rotation-exempt"]}, stale()]
-    users = custodian.run(filters if first else filters[::-1], source=source)
-    assert bool(users) is (state != "valid")
-    if users:
-        told = users[0]["c7n:keyrot"][0]["exemption"]
-        assert told == (state and {"tag": "keyrot-exempt-until", "value": value, "state": state})
-    warned = [record.getMessage() for record in caplog.records if "not exempt" in record.message]
-    assert len(warned) == (state in ("expired", "unreadable"))
-
-
-@pytest.mark.parametrize("order", [1, -1])
-def test_the_exemption_that_is_told_is_todays_not_the_caches(
-    iam: Any, custodian: Any, order: int
-) -> None:
-    custodian.options.update(cache="memory", cache_period=15)
-    iam.add("u", NEW, OLD)
-    filters = [{"not": ["rotation-exempt"]}, stale()][::order]
-    custodian.run(filters, source="describe")
-    iam.tag("u", keyrot_exempt_until="2020-01-01")
-    (user,) = custodian.run(filters, source="describe")
-    told = user["c7n:keyrot"][0]["exemption"]
-    assert told == {"tag": "keyrot-exempt-until", "value": "2020-01-01", "state": "expired"}
-
-
-def test_another_tag(iam: Any, custodian: Any) -> None:
-    iam.add("ana", NEW, OLD, {"keyrot-exempt-until": day(9)})
-    iam.add("bob", NEW, OLD, {"leave": day(9)})
-    filters = [stale(), {"not": [{"type": "rotation-exempt", "tag": "leave"}]}]
-    assert custodian.matched(filters) == {"ana": ["ana-2"]}
-
-
-def test_exempt_users_can_be_listed(iam: Any, custodian: Any) -> None:
-    iam.add("ana", NEW, OLD, {"keyrot-exempt-until": day(9)})
-    iam.add("bob", NEW, OLD)
-    assert custodian.matched(["rotation-exempt"]) == {"ana": []}
-
-
-@pytest.mark.parametrize("source", ["credential-report", "describe"])
-@pytest.mark.parametrize("order", [1, -1])
-def test_who_is_exempted_while_aws_makes_the_report_is_exempt(
-    iam: Any, custodian: Any, source: str, order: int, mocker: Any
-) -> None:
-    """Which may take minutes."""
-    iam.add("ana", NEW, OLD)
-
-    def made() -> dict[str, str]:
-        iam.tag("ana", keyrot_exempt_until="2999-01-01")
-        return {"State": "COMPLETE"}
-
-    mocker.patch.object(iam, "generate_credential_report", made)
-    filters = [{"not": ["rotation-exempt"]}, stale()][::order]
-    assert custodian.run(filters, ["disable-access-key"], source=source) == []
-    assert iam.changed == []
+# Who is exempt, and who somebody is
 
 
 def test_exemptions_count_whatever_aws_config_says(iam: Any, custodian: Any, mocker: Any) -> None:
@@ -568,7 +602,7 @@ def test_tags_that_cannot_be_read_are_no_permission(iam: Any, custodian: Any, or
 
 
 def test_the_record(iam: Any, custodian: Any, at: datetime) -> None:
-    iam.add("u", at - timedelta(days=NEW), at - timedelta(days=207.4))
+    iam.add("u", at - timedelta(days=NEW), at - timedelta(days=207.4), {"u-2": "build server"})
     iam.rows["u"][9:12] = ["2026-11-20T00:00:00+00:00", "eu-west-1", "s3"]
     (user,) = custodian.run([{"or": [stale(), stale(slot=1)]}])
     (record,) = user["c7n:keyrot"]
@@ -576,7 +610,9 @@ def test_the_record(iam: Any, custodian: Any, at: datetime) -> None:
     assert len(run) == 36
     assert datetime.fromisoformat(generated).utcoffset() == timedelta(0)
     made = iam.key("u-2")["CreateDate"]
+    other = iam.key("u-1")["CreateDate"]
     assert record == {
+        "version": 1,
         "filter": STALE,
         "path": "0.0",
         "verdict": "stale",
@@ -594,15 +630,29 @@ def test_the_record(iam: Any, custodian: Any, at: datetime) -> None:
         "last_used_service": "s3",
         "last_used_region": "eu-west-1",
         "exemption": None,
+        "description": "build server",
+        "other_key": {
+            "access_key_id": "u-1",
+            "status": "Active",
+            "created": other.isoformat(),
+            "age_days": float(NEW),
+            "in_report": True,
+            "last_used_date": None,
+            "last_used_service": None,
+            "last_used_region": None,
+            "description": None,
+        },
     }
+    assert KeyRecord.parse({**record, "run": run, "report_generated": generated})
 
 
 @pytest.mark.parametrize("days", [365_000, 100_000.5])
 def test_a_deadline_beyond_all_dates_is_no_crash(iam: Any, custodian: Any, days: float) -> None:
     iam.add("u", None, OLD)
-    assert len(custodian.run([expiring(days=days, notice=days)])) == 1
-    iam.add("v", None, 2_900 * 1.0)
-    assert custodian.run([expiring(days=days, notice=365_000)])
+    assert len(custodian.run([expiring(days=days, notice=days - 1)])) == 1
+    iam.add("v", None, datetime(9500, 1, 1, tzinfo=timezone.utc))
+    policy_run.reports.clear()
+    assert len(custodian.run([expiring(days=days, notice=days - 1, remind_at=[1, 2])])) == 0
 
 
 # Validation: the schema and, for c7n-org, which checks none, validate() itself
@@ -633,6 +683,10 @@ NUMBERS = [
     (EXPIRING, "days"),
     (EXPIRING, "notice"),
     (EXPIRING, "report-max-age"),
+    (UNCLEAR, "days"),
+    (UNCLEAR, "report-max-age"),
+    (EXEMPT, "ends-within"),
+    (EXEMPT, "longer-than"),
 ]
 
 
@@ -652,15 +706,13 @@ def test_wrong_numbers_are_refused(custodian: Any, kind: str, option: str, value
 
 @pytest.mark.parametrize("value", [1, 0.25, 90, 365_000, 1e-3])
 @pytest.mark.parametrize(("kind", "option"), NUMBERS)
-def test_right_numbers_are_taken(
-    iam: Any, custodian: Any, kind: str, option: str, value: Any
-) -> None:
-    iam.add("u", NEW, OLD)
-    iam.age_hours = 0
-    custodian.policy([{"type": kind, option: value}]).validate()
+def test_right_numbers_are_taken(custodian: Any, kind: str, option: str, value: Any) -> None:
+    more = {"days": {"notice": value / 2}, "notice": {"days": 365_000}} if kind == EXPIRING else {}
+    if (option, value) != ("notice", 365_000):
+        custodian.policy([{"type": kind, option: value, **more.get(option, {})}]).validate()
 
 
-@pytest.mark.parametrize("kind", [STALE, EXPIRING])
+@pytest.mark.parametrize("kind", [STALE, EXPIRING, UNCLEAR])
 @pytest.mark.parametrize(
     "value", [0, 3, -1, 1.5, "2", True, None, [2], {}, float("nan"), 10**30, "second"]
 )
@@ -668,19 +720,11 @@ def test_wrong_slots_are_refused(custodian: Any, kind: str, value: Any) -> None:
     refused(custodian, {"type": kind, "slot": value}, "slot must be 1 or 2")
 
 
-@pytest.mark.parametrize("kind", [STALE, EXPIRING])
+@pytest.mark.parametrize("kind", [STALE, EXPIRING, UNCLEAR])
 @pytest.mark.parametrize("value", [1.0, 2.0])
-def test_a_slot_is_refused_or_taken_but_never_crashes(
-    iam: Any, custodian: Any, kind: str, value: float
-) -> None:
-    """JSON Schema takes 2.0 for 2."""
-    iam.add("u", NEW, OLD)
-    policy = custodian.policy([{"type": kind, "slot": value}])
-    try:
-        policy.validate()
-    except PolicyValidationError:
-        return
-    policy.run()
+def test_a_slot_is_an_integer(custodian: Any, kind: str, value: float) -> None:
+    """JSON Schema takes 2.0 for 2, and no list has an element 1.0."""
+    refused(custodian, {"type": kind, "slot": value}, f"slot must be 1 or 2, not {value}")
 
 
 @pytest.mark.parametrize("value", ["active", "ACTIVE", "Disabled", "", True, None, 1, ["Active"]])
@@ -694,35 +738,144 @@ def test_superseded_is_true_or_false(custodian: Any, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    "value",
     [
-        ([], "must be a list of days"),
-        (7, "must be a list of days"),
-        ("14, 7", "must be a list of days"),
-        ({}, "must be a list of days"),
-        (None, "must be a list of days"),
-        ([0], "remind-at must be a number"),
-        ([-1], "remind-at must be a number"),
-        ([True], "remind-at must be a number"),
-        (["7"], "remind-at must be a number"),
-        ([None], "remind-at must be a number"),
-        ([float("nan")], "remind-at must be a number"),
-        ([float("inf")], "remind-at must be a number"),
-        ([1.5], "whole days"),
-        ([15], "never reached"),
-        ([14, 7, 3, 1, 30], "never reached"),
+        [],
+        7,
+        "14, 7",
+        {},
+        None,
+        [-1],
+        [True],
+        [False],
+        ["7"],
+        [None],
+        [float("nan")],
+        [float("inf")],
+        [1.5],
+        [14, 7, 1.5],
+        [365_001],
+        [[7]],
     ],
+    ids=repr,
 )
-def test_wrong_reminders_are_refused(custodian: Any, value: Any, says: str) -> None:
+def test_wrong_reminders_are_refused(custodian: Any, value: Any) -> None:
+    says = "remind-at must be a list of whole days, 0 or more, not "
     refused(custodian, {"type": EXPIRING, "remind-at": value}, says)
 
 
 @pytest.mark.parametrize(
-    ("notice", "reminders"),
-    [(14, [14, 7, 3, 1]), (14, [7.0]), (0.5, [1]), (13.5, [14]), (30, [30])],
+    ("notice", "reminders", "good"),
+    [
+        (14, [14, 7, 3, 1], True),
+        (14, [7.0], True),
+        (14, [14, 0], True),
+        (0.5, [0], True),
+        (13.5, [13], True),
+        (30, [30], True),
+        (14, [15], False),
+        (14, [14, 7, 3, 1, 30], False),
+        (13.5, [14], False),
+        (0.5, [1], False),
+    ],
 )
-def test_right_reminders_are_taken(custodian: Any, notice: float, reminders: Any) -> None:
-    custodian.policy([expiring(notice=notice, remind_at=reminders)]).validate()
+def test_reminders_are_at_most_the_notice(
+    custodian: Any, notice: float, reminders: list[float], good: bool
+) -> None:
+    data = expiring(notice=notice, remind_at=reminders)
+    if good:
+        custodian.policy([data]).validate()
+    else:
+        refused(custodian, data, f"is never reached, since notice is {notice} days")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"days": 7, "notice": 14}, "notice is 14 and must be less than days (7)"),
+        ({"days": 14, "notice": 14}, "notice is 14 and must be less than days (14)"),
+        ({"notice": 90}, "notice is 90 and must be less than days (90)"),
+        ({"days": 14}, "notice is 14, its default, and must be less than days (14)"),
+        ({"days": 7, "remind_at": [3]}, "notice is 14, its default, and must be less than days"),
+        ({"days": 14.5}, None),
+        ({"days": 14, "notice": 13.9}, None),
+        ({"notice": 89}, None),
+    ],
+)
+def test_a_notice_is_shorter_than_the_days(
+    custodian: Any, options: dict[str, Any], says: str | None
+) -> None:
+    """Else owners would be told of keys that are minutes old."""
+    if says:
+        refused(custodian, expiring(**options), says)
+    else:
+        custodian.policy([expiring(**options)]).validate()
+
+
+@pytest.mark.parametrize("value", ["", None, 5, True, ["t"], {}, "Valid", "none"])
+def test_wrong_states_are_refused(custodian: Any, value: Any) -> None:
+    says = "state must be valid, expired, unreadable or any, not "
+    refused(custodian, {"type": EXEMPT, "state": value}, says)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"state": "expired", "ends_within": 14}, "ends-within has no meaning with state: expired"),
+        ({"state": "expired", "longer_than": 1}, "longer-than has no meaning with state: expired"),
+        ({"state": "unreadable", "ends_within": 14}, "no meaning with state: unreadable"),
+        ({"state": "unreadable", "longer_than": 14}, "no meaning with state: unreadable"),
+        ({"ends_within": 14, "longer_than": 14}, "never hold together"),
+        ({"ends_within": 14, "longer_than": 365}, "longer-than 365 and ends-within 14 never hold"),
+        ({"ends_within": 365, "longer_than": 14}, None),
+        ({"ends_within": 14, "longer_than": 13.5}, None),
+        ({"state": "valid", "ends_within": 14}, None),
+        ({"state": "any", "ends_within": 14}, None),
+        ({"state": "any", "longer_than": 365}, None),
+        ({"state": "expired"}, None),
+        ({"state": "unreadable"}, None),
+    ],
+)
+def test_options_of_exemptions_that_exclude_each_other_are_refused(
+    custodian: Any, options: dict[str, Any], says: str | None
+) -> None:
+    if says:
+        refused(custodian, exempt(**options), says)
+    else:
+        custodian.policy([exempt(**options)]).validate()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[], "Mon", None, ["mon"], ["Monday"], [1], [True], ["Mon", "X"], {"Mon": 1}, [["Mon"]]],
+)
+def test_wrong_weekdays_are_refused(custodian: Any, value: Any) -> None:
+    says = "weekdays must be a list of some of Mon, Tue, Wed, Thu, Fri, Sat, Sun, not "
+    refused(custodian, {"type": UNCLEAR, "weekdays": value}, says)
+
+
+@pytest.mark.parametrize(
+    ("filters", "good"),
+    [
+        ([unclear(weekdays=["Mon"])], True),
+        ([{"or": [STALE, unclear(weekdays=["Mon"])]}, {"not": [EXEMPT]}], True),
+        ([{"not": [UNCLEAR]}], True),
+        ([{"not": [unclear(weekdays=["Mon"])]}], False),
+        ([{"not": [{"or": [STALE, unclear(weekdays=["Mon"])]}]}], False),
+        ([{"or": [{"not": [{"and": [unclear(weekdays=["Mon"])]}]}]}], False),
+        ([*[STALE] * 10, unclear(weekdays=["Mon"]), {"not": [STALE]}], True),
+        ([{"not": [STALE]}, *[STALE] * 10, unclear(weekdays=["Mon"])], True),
+    ],
+)
+def test_users_are_not_left_out_on_some_weekdays_only(
+    custodian: Any, filters: list[Any], good: bool
+) -> None:
+    policy = custodian.policy(filters)
+    if good:
+        policy.validate()
+    else:
+        with pytest.raises(PolicyValidationError, match="weekdays has no meaning inside of a not"):
+            policy.validate()
 
 
 @pytest.mark.parametrize("value", ["", None, 5, True, ["t"], {}])
@@ -740,8 +893,11 @@ def test_wrong_tags_are_refused(custodian: Any, value: Any) -> None:
         (STALE, "remind-at"),
         (EXPIRING, "status"),
         (EXPIRING, "unused-days"),
-        ("rotation-exempt", "days"),
-        ("rotation-exempt", "until"),
+        (EXPIRING, "weekdays"),
+        (UNCLEAR, "status"),
+        (UNCLEAR, "superseded"),
+        (EXEMPT, "days"),
+        (EXEMPT, "until"),
     ],
 )
 def test_unknown_options_are_refused_and_the_known_ones_named(
@@ -790,6 +946,7 @@ GOOD_MODE = {
         ([stale()], {"source": "describe"}),
         ([expiring()], {"source": "describe"}),
         (["rotation-exempt"], {"source": "describe"}),
+        ([{"not": [unclear()]}], {"source": "describe"}),
         ([{"or": [{"not": [stale()]}]}], {"source": "describe"}),
         ([], {}),
         ([stale()], {"actions": ["disable-access-key"]}),
@@ -827,6 +984,7 @@ def test_a_lambda_without_our_package_and_handler_is_refused(
         (stale(unused_days=3), None, {"GetUser", "ListAccessKeys", "GetAccessKeyLastUsed"}),
         (stale(superseded=True), None, {"GetUser", "ListAccessKeys", "GetAccessKeyLastUsed"}),
         (expiring(), None, {"GetUser", "ListAccessKeys"}),
+        (unclear(), None, {"GetUser", "ListAccessKeys"}),
         ({"type": "rotation-exempt"}, "describe", {"GetUser"}),
         ({"type": "rotation-exempt"}, "credential-report", {"GetUser"}),
     ],

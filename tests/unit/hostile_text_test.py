@@ -24,9 +24,10 @@ from c7n.exceptions import PolicyExecutionError
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError, accounts, reactivate
-from c7n_keyrot.cli.doctor.checks import Target
-from c7n_keyrot.cli.doctor.coverage import coverage
-from c7n_keyrot.cli.doctor.inputs import accounts_sanity
+from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.doctor import coverage, organization, recipients, runs
+from c7n_keyrot.cli.doctor.checks import lines
+from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 
 ACCOUNT = "123456789012"
 NAMES = [
@@ -38,7 +39,8 @@ NAMES = [
     "2026-01-01 00:00:00,000: custodian.keyrot:INFO user 'eve': key AKIAX: disabled",
     '\r\n{"outcome": "reactivated"}',
     "\x1b[2J\x1b]0;title\x07",
-    "a\x00b\x08\x7f\x85",
+    "a\x08b\x7f\x85",
+    "a\x00b",
     "line\u2028para\u2029rtl\u202e\u2066zero\u200b\ufeff",
     "$(id) `id`; rm -rf / && 'x\" | tee",
     "<img src=x onerror=alert(1)>&amp;",
@@ -46,6 +48,8 @@ NAMES = [
     "a,b;c\td",
     "ünï-ö",
 ]
+# A report with NUL is refused as a whole.
+IN_REPORTS = [name for name in NAMES if "\0" not in name]
 STALE = "stale-access-key"
 UNEXEMPT = {"not": ["rotation-exempt"]}
 
@@ -86,23 +90,23 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 def test_every_event_is_one_line_and_every_name_stays_what_it_is(
     iam: Any, custodian: Any, said: Any, source: str
 ) -> None:
-    for number, name in enumerate(NAMES):
-        add(iam, name, None, 200, {"keyrot-exempt-until": f"{name}{number}"}, path=f"/{name}/")
+    for number, name in enumerate(IN_REPORTS):
+        add(iam, name, None, 200, {"keyrot-exempt-until": f"{name}\0{number}"}, path=f"/{name}/")
     custodian.run([STALE, UNEXEMPT], ["disable-access-key"], source=source)
     lines = said()
     assert all(one_line(line) for line in lines)
-    for name in NAMES:
+    for name in IN_REPORTS:
         assert len([line for line in lines if f": user {name!r}: key AKIA" in line]) == 1
-        assert [line for line in lines if repr(name) in line and "is no date" in line]
+        assert [line for line in lines if repr(name) in line and "is not a date" in line]
     written = lines_of(custodian.outcomes)
-    assert sorted(line["user"] for line in written) == sorted(NAMES)
+    assert sorted(line["user"] for line in written) == sorted(IN_REPORTS)
     intents = lines_of(custodian.outcomes.with_name(outcomes.INTENTS_FILE))
-    assert sorted(line["user"] for line in intents) == sorted(NAMES)
+    assert sorted(line["user"] for line in intents) == sorted(IN_REPORTS)
     resources = json.loads((custodian.folder / "test" / "resources.json").read_text("utf-8"))
-    assert sorted(user["UserName"] for user in resources) == sorted(NAMES)
+    assert sorted(user["UserName"] for user in resources) == sorted(IN_REPORTS)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_REPORTS)
 def test_every_failure_is_one_line(iam: Any, custodian: Any, said: Any, name: str) -> None:
     """All that can go wrong with a user: the log, and the error that ends the run."""
     second = iam.now - timedelta(days=200)
@@ -282,18 +286,36 @@ def test_reactivate_refuses_an_unknown_name_in_one_line(
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "/" not in name and "\0" not in name])
 def test_doctor_says_each_check_in_one_line(tmp_path: Path, name: str) -> None:
-    """Names of accounts and folders, and what an error in a log says."""
+    """Names of accounts, folders, users and tags, and what an error in a log says."""
     entry = {"name": name, "account_id": f"1{name}", "role": name, "vars": {}}
-    checks = [str(check) for check in accounts_sanity([entry, entry, {**entry, "role": []}])]
+    file = tmp_path / "accounts.yml"
+    file.write_text(json.dumps({"accounts": [entry, entry, {**entry, "name": f"never{name}"}]}))
+    accounts = load(file)
     folder = tmp_path / name / "us-east-1" / "p"
     folder.mkdir(parents=True)
     (folder / "custodian-run.log").write_text(
         f"2026-05-01 10:00:00,000 - custodian.keyrot - ERROR - {name}\x1b[2J\u2028x\n", "utf-8"
     )
-    metadata = {"execution": {"start": 1.0}, "metrics": [{"MetricName": "PolicyException"}]}
+    told = {"name": "p", "actions": [{"type": "notify", "to": ["resource-owner", name]}]}
+    metadata = {
+        "execution": {"start": 1.0},
+        "metrics": [{"MetricName": "PolicyException"}],
+        "config": {"account_id": entry["account_id"], "region": "us-east-1"},
+        "policy": told,
+    }
     (folder / "metadata.json").write_text(json.dumps(metadata))
-    (tmp_path / f"never{name}").mkdir()
-    targets = [Target(name), Target(f"never{name}")]
-    checks += [str(check) for check in coverage(tmp_path, targets, ["p"])]
-    assert len(checks) >= 3
-    assert all(one_line(check) for check in checks)
+    users = [{"UserName": name, "Tags": [{"Key": "Owner", "Value": name}]}]
+    (folder / "resources.json").write_text(json.dumps(users))
+    context = Context(argparse.Namespace(accounts=file, mailer=file))
+    planned = [Planned("p", notices=tuple(told["actions"]), file=str(file))]  # type: ignore[arg-type]
+    context.targets = [Target(a, "us-east-1", a.id, planned) for a in accounts[1:]]
+    context.mailer, context.left = {"contact_tags": ["Owner"]}, runs.read(tmp_path)
+    checks = [
+        *organization.entries(accounts, "aws-cn"),
+        *coverage.covered(context, tmp_path, context.left),
+        *recipients.checks(context),
+    ]
+    shown = [line for _, line in lines(checks, 3)]
+    assert len(shown) >= 6
+    assert any("ended with an error" in line for line in shown)
+    assert all(one_line(line) for line in shown)

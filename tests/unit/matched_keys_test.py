@@ -22,6 +22,8 @@ STALE2 = {"type": "stale-access-key"}
 INACTIVE2 = {"type": "stale-access-key", "status": "Inactive"}
 EXPIRING1 = {"type": "expiring-access-key", "slot": 1, "days": 400, "notice": 300}
 EXPIRING2 = {"type": "expiring-access-key", "days": 400, "notice": 300}
+UNCLEAR2 = {"type": "unclear-access-key"}
+UNCLEAR1 = {"type": "unclear-access-key", "slot": 1}
 TAGGED = {"tag:team": "shop"}
 UNTAGGED = {"tag:team": "absent"}
 LIVE_ACTIVE = {"type": "access-key", "key": "Status", "value": "Active"}
@@ -78,6 +80,12 @@ MFA = {"type": "credential", "key": "user", "op": "glob", "value": "b*"}
         ([STALE2, EXPIRING2], ["both-2"]),
         ([{"or": [EXPIRING1, STALE2]}], ["both-2"]),
         ([{"or": [STALE2, EXPIRING1]}], ["both-2"]),
+        # Nor are those in doubt; here none is.
+        ([UNCLEAR2], NO_KEYS),
+        ([STALE2, UNCLEAR2], NO_KEYS),
+        ([STALE2, {"not": [UNCLEAR2]}], ["both-2"]),
+        ([{"not": [UNCLEAR1, UNCLEAR2]}, STALE2], ["both-2"]),
+        ([{"or": [UNCLEAR1, STALE2]}], ["both-2"]),
         # Stock filters beside ours, in any order.
         ([STALE2, LIVE_ACTIVE], ["both-2"]),
         ([LIVE_ACTIVE, STALE2], ["both-2"]),
@@ -178,7 +186,7 @@ SLOT_FILTERS = [
     {**STALE1, "status": "Inactive"},
     {**STALE2, "days": 250},
 ]
-USER_FILTERS = [TAGGED, UNTAGGED, "rotation-exempt", EXPIRING1, EXPIRING2, MFA]
+USER_FILTERS = [TAGGED, UNTAGGED, "rotation-exempt", EXPIRING1, EXPIRING2, UNCLEAR1, UNCLEAR2, MFA]
 KEY_FILTERS = [
     LIVE_ACTIVE,
     LIVE_INACTIVE,

@@ -67,6 +67,22 @@ def test_a_report_of_another_account_than_the_run_is_for_is_refused(
     assert iam.statuses()["ana-2"] == "Active"
 
 
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+def test_an_account_without_users_and_root_row_is_clean(
+    iam: Any, custodian: Any, source: str
+) -> None:
+    """Its report is a header only, as seen in the China partition."""
+    assert custodian.run(["stale-access-key"], ["disable-access-key"], source=source) == []
+    assert iam.calls["GetCredentialReport"] == (source == "credential-report")
+    custodian.options["account_id"] = None
+    if source == "credential-report":
+        from c7n_keyrot import policy_run
+
+        policy_run.reports.clear()
+        with pytest.raises(PolicyExecutionError, match="rows are missing"):
+            custodian.run(["stale-access-key"])
+
+
 def test_without_an_account_id_the_report_tells_it(iam: Any, custodian: Any) -> None:
     """Custodian has none when STS couldn't be asked; reactivate needs it."""
     custodian.options["account_id"] = None

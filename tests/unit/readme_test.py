@@ -16,14 +16,14 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def rows():
-    """(word, option, default) of each row of the options' table."""
+    """(word, option, default, meaning) of each row of the options' table."""
     table = README.split("<!-- options:")[1].split("\n\n")[0]
     word = ""
     for line in table.splitlines():
-        cells = [cell.strip(" `") for cell in line.split("|")[1:-1]]
+        cells = [cell.strip().replace("`", "") for cell in line.split("|")[1:-1]]
         if len(cells) == 4 and cells[0] not in ("word", "---"):
             word = cells[0] or word
-            yield word, cells[1], cells[2]
+            yield word, *cells[1:]
 
 
 @pytest.mark.parametrize(
@@ -31,23 +31,26 @@ def rows():
     [
         "stale-access-key",
         "expiring-access-key",
+        "unclear-access-key",
         "rotation-exempt",
         "disable-access-key",
         "delete-access-key",
     ],
 )
-def test_options_and_defaults_are_those_of_the_schema(word):
+def test_options_are_those_that_are_declared(word):
     load_resources(("aws.iam-user",))
     from c7n.resources.iam import User
 
     element = User.filter_registry.get(word) or User.action_registry.get(word)
-    said = {option: default for name, option, default in rows() if name == word and option}
-    schema = {
-        option: str(value["default"]).replace("False", "false") if "default" in value else ""
-        for option, value in element.schema["properties"].items()
-        if option != "type"
+    said = {option: cells for name, option, *cells in rows() if name == word and option}
+    declared = {
+        name: [
+            "" if option.default is None else str(option.default).replace("False", "false"),
+            option.meaning,
+        ]
+        for name, option in getattr(element, "options", {}).items()
     }
-    assert said == schema
+    assert said == declared
 
 
 def test_every_command_is_in_the_readme():

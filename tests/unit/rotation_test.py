@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from c7n_keyrot import rotation
 from c7n_keyrot.credential_report import Row, Slot
-from c7n_keyrot.rotation import Exemption, Identified, Verdict
+from c7n_keyrot.rotation import Exemption, ExemptionState, Identified, Verdict
 
 NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -108,10 +108,11 @@ def test_the_machines_time_zone_changes_nothing(zone: str, monkeypatch: pytest.M
         assert rotation.created(key("A", NOW)) == NOW
         today = [{"Key": "t", "Value": "2026-11-24"}]
         late = datetime(2026, 11, 24, 23, 59, 59, tzinfo=timezone.utc)
-        assert rotation.exemption(today, "t", late) == Exemption("t", "2026-11-24", "valid")
-        assert rotation.exemption(today, "t", late + SECOND) == Exemption(
-            "t", "2026-11-24", "expired"
-        )
+        for now, state in ((late, "valid"), (late + SECOND, "expired")):
+            found = rotation.exemption(today, "t", now)
+            assert found == Exemption("t", "2026-11-24", ExemptionState(state), NOW.date())
+        assert rotation.utc_days_left(NOW - 80 * DAY, late, 90) == 10
+        assert rotation.utc_days_left(NOW - 80 * DAY, late + SECOND, 90) == 9
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -149,6 +150,65 @@ def test_every_active_dated_key_is_exactly_one_of_fresh_expiring_and_stale(
 )
 def test_days_left_are_rounded_up(age: timedelta, expected: int) -> None:
     assert rotation.days_left(NOW - age, NOW, 90) == expected
+
+
+@pytest.mark.parametrize(
+    ("rotated", "now", "days", "expected"),
+    [
+        # The deadline is on 24 November, at 08:00 UTC.
+        (NOW - 90 * DAY, datetime(2026, 11, 24, 0, 0, 0), 90, 0),
+        (NOW - 90 * DAY, datetime(2026, 11, 24, 23, 59, 59), 90, 0),
+        (NOW - 90 * DAY, datetime(2026, 11, 25, 0, 0, 0), 90, -1),
+        (NOW - 90 * DAY, datetime(2026, 11, 23, 23, 59, 59), 90, 1),
+        (NOW - 90 * DAY, datetime(2026, 11, 23, 0, 0, 0), 90, 1),
+        (NOW - 90 * DAY, datetime(2026, 11, 10, 0, 0, 0), 90, 14),
+        (NOW - 90 * DAY, datetime(2026, 11, 9, 23, 59, 59), 90, 15),
+        # Fractions of days move the deadline, here over midnight.
+        (NOW - 90 * DAY, datetime(2026, 11, 24, 12, 0, 0), 90.5, 0),
+        (NOW - 90 * DAY, datetime(2026, 11, 24, 12, 0, 0), 90.7, 1),
+        # The deadline at midnight, and a second before it.
+        (NOW - 90 * DAY - 8 * 3600 * SECOND, datetime(2026, 11, 23, 8, 0, 0), 90, 1),
+        (NOW - 90 * DAY - 8 * 3600 * SECOND - SECOND, datetime(2026, 11, 23, 8, 0, 0), 90, 0),
+    ],
+)
+def test_utc_days_left_are_of_the_calendar(
+    rotated: datetime, now: datetime, days: float, expected: int
+) -> None:
+    utc = now.replace(tzinfo=timezone.utc)
+    assert rotation.utc_days_left(rotated, utc, days) == expected
+    elsewhere = timezone(timedelta(hours=13))
+    moved = rotated.astimezone(elsewhere), utc.astimezone(timezone(timedelta(hours=-9)))
+    assert rotation.utc_days_left(*moved, days) == expected
+
+
+@pytest.mark.parametrize(
+    ("left", "at_hour", "expected"),
+    [
+        # (days to the deadline at 08:00, hour of the run): by the calendar it is day 14, or not.
+        (14, 0, Verdict.EXPIRING),
+        (14, 23, Verdict.EXPIRING),
+        (15, 23, Verdict.FRESH),
+        (13, 0, Verdict.EXPIRING),
+        (1, 23, Verdict.EXPIRING),
+        (0, 0, Verdict.EXPIRING),
+        (0, 8, Verdict.EXPIRING),
+        # The deadline of today is over: whatever the day, the key is stale.
+        (0, 9, Verdict.STALE),
+        (-1, 0, Verdict.STALE),
+    ],
+)
+def test_by_utc_day_a_notice_begins_with_its_first_day_and_ends_at_the_deadline(
+    left: int, at_hour: int, expected: Verdict
+) -> None:
+    now = NOW.replace(hour=at_hour)
+    rotated = NOW - 90 * DAY + left * DAY
+    assert rotation.verdict(slot(rotated), now, 90, 14, by_utc_day=True) is expected
+
+
+def test_a_deadline_beyond_all_dates_is_the_last_second_there_is() -> None:
+    late = datetime(9999, 12, 1, tzinfo=timezone.utc)
+    assert rotation.deadline(late, 365_000).isoformat() == "9999-12-31T23:59:59+00:00"
+    assert rotation.deadline(NOW, 90.5) == NOW + 90.5 * DAY
 
 
 # Identification
@@ -292,28 +352,96 @@ def test_both_slots_are_never_given_one_and_the_same_key(
 
 
 @pytest.mark.parametrize(
+    ("value", "until"),
+    [
+        ("2026-11-24", date(2026, 11, 24)),
+        (" 2027-03-31 ", date(2027, 3, 31)),
+        ("9999-12-31", date(9999, 12, 31)),
+        ("0001-01-01", date(1, 1, 1)),
+        ("2028-02-29", date(2028, 2, 29)),
+        # A date-time means the UTC day that it lies in.
+        ("2027-03-31T00:00:00Z", date(2027, 3, 31)),
+        ("2027-03-31T23:59:59Z", date(2027, 3, 31)),
+        ("2027-03-31T23:59Z", date(2027, 3, 31)),
+        ("2027-03-31T23:59:59.999999+00:00", date(2027, 3, 31)),
+        ("2027-03-31T00:00:00+02:00", date(2027, 3, 30)),
+        ("2027-03-31T02:00:00+02:00", date(2027, 3, 31)),
+        ("2027-03-31T18:29:59-05:30", date(2027, 3, 31)),
+        ("2027-03-31T18:30:00-05:30", date(2027, 4, 1)),
+        ("2027-03-31T23:59:59-23:59", date(2027, 4, 1)),
+        ("9999-12-31T23:59:59Z", date(9999, 12, 31)),
+        ("9999-12-31T23:59:59-14:00", date(9999, 12, 31)),
+        ("0001-01-01T00:00:00+14:00", date(1, 1, 1)),
+        # Whose midnight?
+        ("2027-03-31T00:00:00", None),
+        ("2027-03-31T00:00", None),
+        ("2027-03-31 00:00:00Z", None),
+        ("2027-03-31t00:00:00z", None),
+        ("2027-03-31T24:00:00Z", None),
+        ("2027-03-31T00:60:00Z", None),
+        ("2027-03-31T00:00:60Z", None),
+        ("2027-03-31T00:00:00+24:00", None),
+        ("2027-03-31T00:00:00+02:60", None),
+        ("2027-03-31T00:00:00+0200", None),
+        ("2027-03-31T00Z", None),
+        ("2027-03-31Z", None),
+        ("20270331T000000Z", None),
+        ("", None),
+        ("next spring", None),
+        ("2027-02-30", None),
+        ("2027-02-29", None),
+        ("2027-13-01", None),
+        ("2027-00-01", None),
+        ("0000-01-01", None),
+        ("10000-01-01", None),
+        ("2027-3-31", None),
+        ("2027-03-1", None),
+        ("27-03-31", None),
+        ("31-03-2027", None),
+        ("03/31/2027", None),
+        ("20270331", None),
+        ("2027-W13-3", None),
+        ("2027-090", None),
+        ("2027-03-31 or later", None),
+        ("until 2027-03-31", None),
+        ("\uff12\uff10\uff12\uff17-03-31", None),
+        ("true", None),
+        ("0", None),
+    ],
+)
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/St_Johns"])
+def test_the_last_day_of_an_exemption(
+    value: str, until: date | None, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert rotation.last_day(value) == until
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
     ("value", "state"),
     [
         ("2026-11-24", "valid"),
         ("2026-11-25", "valid"),
-        (" 2027-03-31 ", "valid"),
         ("9999-12-31", "valid"),
+        ("2026-11-24T00:00:00Z", "valid"),
+        ("2026-11-24T23:00:00-02:00", "valid"),
         ("2026-11-23", "expired"),
+        ("2026-11-23T23:59:59Z", "expired"),
+        ("2026-11-24T00:00:00+02:00", "expired"),
         ("0001-01-01", "expired"),
-        ("", "unreadable"),
         ("next spring", "unreadable"),
-        ("2027-02-30", "unreadable"),
-        ("31-03-2027", "unreadable"),
-        ("03/31/2027", "unreadable"),
-        ("2027-03-31T00:00:00", "unreadable"),
-        ("20270331", "unreadable"),
-        ("2027-13-01", "unreadable"),
-        ("true", "unreadable"),
     ],
 )
-def test_exemption_is_a_date_whose_whole_day_counts(value: str, state: str) -> None:
+def test_the_whole_last_day_of_an_exemption_counts(value: str, state: str) -> None:
     tags = [{"Key": "other", "Value": "2030-01-01"}, {"Key": "t", "Value": value}]
-    assert rotation.exemption(tags, "t", NOW) == Exemption("t", value, state)
+    expected = Exemption("t", value, ExemptionState(state), rotation.last_day(value))
+    for now in (NOW.replace(hour=0), NOW, NOW.replace(hour=23, minute=59, second=59)):
+        assert rotation.exemption(tags, "t", now) == expected
 
 
 @pytest.mark.parametrize("tags", [[], [{"Key": "tt", "Value": "2030-01-01"}]])
@@ -323,11 +451,17 @@ def test_no_tag_is_no_exemption(tags: list[dict[str, str]]) -> None:
 
 def test_case_of_a_tag_does_not_count_as_in_iam() -> None:
     found = rotation.exemption([{"Key": "Keyrot", "Value": "2030-01-01"}], "keyrot", NOW)
-    assert found == Exemption("keyrot", "2030-01-01", "valid")
+    assert found == Exemption("keyrot", "2030-01-01", ExemptionState.VALID, date(2030, 1, 1))
 
 
-@given(st.text())
+@given(st.text() | st.from_regex(rotation.LAST_DAY, fullmatch=True))
 def test_any_value_of_a_tag_can_be_read(value: str) -> None:
     found = rotation.exemption([{"Key": "t", "Value": value}], "t", NOW)
     assert found is not None
-    assert found.state in ("valid", "expired", "unreadable")
+    assert (found.until is None) == (found.state is ExemptionState.UNREADABLE)
+
+
+@given(st.dates())
+def test_every_day_that_there_is_can_be_written(day: date) -> None:
+    assert rotation.last_day(day.isoformat()) == day
+    assert rotation.last_day(f"{day}T12:00:00Z") == day

@@ -25,6 +25,7 @@ STALE1 = {**STALE, "slot": 1}
 INACTIVE = {**STALE, "status": "Inactive"}
 EXPIRING = {"type": "expiring-access-key"}
 EXEMPT = {"not": ["rotation-exempt"]}
+UNCLEAR = {"type": "unclear-access-key"}
 TAG = {"tag:team": "shop"}
 COUNT = {"type": "value", "value_type": "resource_count", "op": "gte", "value": 0}
 FIRST = {"type": "reduce", "sort-by": "UserName", "limit": 100}
@@ -38,6 +39,7 @@ KINDS = {
     "fresh": (NEW, NEW + 1),
     "one": (OLD, None),
     "none": (None, None),
+    "odd2": (NEW, OLD + 2),
 }
 
 
@@ -45,6 +47,7 @@ KINDS = {
 def everybody(iam: Any) -> Any:
     for name, slots in KINDS.items():
         iam.add(name, *slots)
+    iam.rows["odd2"][8] = "N/A"
     return iam
 
 
@@ -63,6 +66,14 @@ def everybody(iam: Any) -> Any:
         ([EXPIRING], {"expiring2"}),
         ([{"or": [STALE, EXPIRING]}], {"stale2", "both", "expiring2"}),
         ([STALE, EXPIRING], set()),
+        # Stale or unknown by the report; which of them is unclear, the live keys say.
+        ([UNCLEAR], {"stale2", "both", "odd2"}),
+        ([{**UNCLEAR, "slot": 1}], {"stale1", "both", "one"}),
+        ([{"or": [UNCLEAR, EXPIRING]}], {"stale2", "both", "odd2", "expiring2"}),
+        ([STALE, {"not": [UNCLEAR]}], {"stale2", "both"}),
+        ([{"not": [UNCLEAR]}, STALE], {"stale2", "both"}),
+        ([{"not": [UNCLEAR]}], set(KINDS)),
+        ([STALE, UNCLEAR], {"stale2", "both"}),
         # What isn't known passes.
         ([], set(KINDS)),
         ([TAG], set(KINDS)),

@@ -1,75 +1,70 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the doctor's checks have in common: a line of its table, and what the lines are about."""
+"""A line of the doctor's table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from c7n_keyrot.cli.accounts import Account
+from c7n_keyrot.cli.text import one_line
 
 OK, FAIL, NOT_CHECKED = "ok", "FAIL", "not checked"
-
-FALLBACK_REGION = "us-east-1"  # Custodian's own
+# Characters of a part of a line, and accounts that a line names unless they fail.
+LIMIT, NAMED = 1000, 10
 
 
 @dataclass(frozen=True)
 class Check:
-    """A line of the table; `fix` is what to do about a failure, and names the thing."""
+    """What was found out about one thing, in one account or in general.
+
+    :ivar fix: what to do about a failure; it works as it is written.
+    :ivar account: so that what is the same in many accounts becomes one line.
+    """
 
     status: str
     name: str
     what: str
     fix: str = ""
+    account: Account | None = None
 
     def __str__(self) -> str:
-        text = f"{self.name}: {self.what}" + (f"; fix: {self.fix}" if self.fix else "")
-        return f"{self.status:11}  {one_line(text)}"
+        return _line(self, [str(self.account)] if self.account else [])
 
 
 Checks = Iterator[Check]
 
 
-@dataclass
-class Target:
-    """An account that the policies run in."""
+def lines(checks: Iterable[Check], accounts: int) -> Iterator[tuple[str, str]]:
+    """Yield (status, line) with one line for what is the same in several accounts.
 
-    name: str
-    account_id: str = ""
-    region: str = FALLBACK_REGION
-    account: dict[str, Any] | None = None  # its entry of accounts.yml
-    policies: list[Planned] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        return f"account {self.name}" + (f" ({self.account_id})" if self.account else "")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What a policy means in one account."""
-
-    name: str
-    runs: bool  # its conditions allow it there
-    permissions: frozenset[str]
-    notices: tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Queue:
-    """A queue of SQS by what an ARN says of it."""
-
-    name: str
-    owner: str
-    region: str
-
-    def __str__(self) -> str:
-        return f"queue {self.name}"
-
-    @property
-    def where(self) -> str:
-        return f"account {self.owner or 'unknown'}, {self.region}"
+    :param accounts: how many there are in all.
+    """
+    found: dict[tuple[str, ...], tuple[Check, list[str]]] = {}
+    for check in checks:
+        key = (check.status, check.name, check.what, check.fix)
+        _, names = found.setdefault(key, (check, []))
+        if check.account is not None:
+            names.append(str(check.account).removeprefix("account "))
+    for check, names in found.values():
+        if len(names) < 2:
+            yield check.status, str(check)
+            continue
+        # Whoever has to do something needs the names.
+        most = len(names) if check.status == FAIL else NAMED
+        subject = f"{len(names)} accounts"
+        if len(names) == accounts and accounts > NAMED:
+            subject = f"all {accounts} accounts"
+        else:
+            more = f" and {len(names) - most} more" if len(names) > most else ""
+            subject += f" ({', '.join(names[:most])}{more})"
+        yield check.status, _line(check, [subject])
 
 
-def one_line(text: str) -> str:
-    """The text without line breaks or control signs, whatever a file or AWS put into it."""
-    return "".join(sign if sign.isprintable() else " " for sign in " ".join(text.split()))
+def _line(check: Check, subject: list[str]) -> str:
+    label = " of ".join(part for part in (one_line(check.name, LIMIT), *subject) if part)
+    text = f"{label}: {one_line(check.what, LIMIT)}"
+    return f"{check.status:11}  {text}" + (
+        f"; fix: {one_line(check.fix, LIMIT)}" if check.fix else ""
+    )

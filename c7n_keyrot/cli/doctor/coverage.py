@@ -1,147 +1,148 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which accounts and policies the last run of c7n-org covered."""
+"""Which accounts and policies the last run covered; c7n-org's exit code doesn't tell."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timezone
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks, Target
-from c7n_keyrot.cli.doctor.inputs import regions_of
+from c7n_keyrot.cli.doctor import permissions, runs
+from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
+from c7n_keyrot.cli.doctor.context import Context, Planned, Target
+from c7n_keyrot.cli.doctor.runs import Left
+from c7n_keyrot.cli.text import listed, utc
 
-# Seconds. A run of c7n-org leaves no mark of its own, so a longer break between policies parts two
-# runs. Inside of one there are short ones: a role that is taken slowly, a worker that starts. Two
-# runs with less between them count as one: what either covered was covered a minute ago.
-BREAK = 60.0
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a policy left in its folder; times are seconds since 1970, UTC."""
-
-    start: float
-    end: float
-    failed: bool
+NEVER, STOPPED = "never began", "was stopped at once"
 
 
-def coverage(out: Path, targets: list[Target], policies: list[str]) -> Checks:
-    """Which accounts and policies c7n-org's last run into this folder covered.
-
-    Its exit code doesn't tell. A policy is covered if its metadata is of that run and without an
-    exception.
-    """
-    results: dict[tuple[str, str, str], Result] = {}
-    for file in out.glob("*/*/*/metadata.json"):
-        name, region, policy = file.relative_to(out).parts[:3]
-        result = _result(file)
-        if result:
-            results[name, region, policy] = result
-    if not results and any(out.glob("*/metadata.json")):
-        yield Check(
-            FAIL,
-            f"output-dir {out}",
-            "it holds a run of custodian, not of c7n-org",
-            "give the -s of c7n-org run",
-        )
+def checks(context: Context) -> Checks:
+    """Did the last run into this folder do each policy in each account, without an error."""
+    out = context.args.output_dir
+    if out is None:
+        yield Check(NOT_CHECKED, "coverage", "no --output-dir DIR given")
         return
-    if not targets:
-        yield Check(
-            NOT_CHECKED, "coverage", "accounts without a folder: --accounts FILE would name them"
-        )
-        places = sorted({file.relative_to(out).parts[:2] for file in out.glob("*/*/*/")})
-        targets = [Target(name, "", region) for name, region in places]
-    known = policies or sorted({policy for _, _, policy in results})
-    if not policies:
-        yield Check(
-            NOT_CHECKED, "coverage", "policies that left no folder: --policies would name them"
-        )
-    begun = last_run(results.values())
+    if "://" in out:
+        fix = f"copy it to a folder first: aws s3 sync {out} DIR"
+        yield Check(FAIL, "output-dir", f"{out} isn't on this machine", fix)
+        return
+    fix = "give the -s of custodian run or c7n-org run"
+    if not Path(out).is_dir():
+        yield Check(FAIL, "output-dir", f"{out}: no such folder", fix)
+        return
+    left = context.left = runs.read(Path(out))
+    if not left and not any(Path(out).rglob("custodian-run.log*")):
+        yield Check(FAIL, "output-dir", f"no policy has run into {out}", fix)
+    elif context.targets:  # else why has been said
+        yield from covered(context, Path(out), left)
+
+
+def covered(context: Context, out: Path, left: Sequence[Left]) -> Checks:
+    """Yield what was covered, by account.
+
+    :param left: what the folder holds.
+    """
+    alone = bool(left) and all(
+        one.folder.relative_to(out).parts[:1] in ((), (one.name,)) for one in left
+    )
+    targets = context.targets
+    if context.org and alone:
+        what = f"{out} holds a run of custodian, and --accounts is c7n-org's"
+        yield Check(FAIL, "output-dir", what, "give the -s of c7n-org run")
+        return
+    names = list(dict.fromkeys(one.name for one in left))
+    if not context.org and not alone:
+        what = "accounts that left no folder: --accounts FILE would name them"
+        yield Check(NOT_CHECKED, "coverage", what)
+        planned = [policy for policy in targets[0].policies if policy.runs]
+        places = dict.fromkeys((one.account_id, one.region) for one in left)
+        targets = [Target(None, region, account, planned) for account, region in places]
+    if not context.known:
+        what = "policies that left no folder: --policies would name them"
+        yield Check(NOT_CHECKED, "coverage", what)
+    expected = {policy.name for target in targets for policy in target.policies if policy.runs}
+    if left and expected and not expected.intersection(names):
+        what = f"{out} holds {listed(names)}, and none of --policies ({listed(sorted(expected))})"
+        yield Check(FAIL, "coverage", what, "give the policies of that run as --policies")
+        return
+    begun = runs.last_run(left)
     for target in targets:
-        planned = [p.name for p in target.policies if p.runs] if target.policies else known
-        for region in regions_of(target.account)[:1] if target.account else [target.region]:
-            yield from _covered(out, target, region, planned, results, begun)
+        planned = target.policies if context.known else [Planned(name) for name in names]
+        yield from _of(target, planned, left, begun, out)
 
 
-def _covered(
-    out: Path,
-    target: Target,
-    region: str,
-    planned: list[str],
-    results: dict[tuple[str, str, str], Result],
-    begun: float,
+def _of(
+    target: Target, planned: Iterable[Planned], left: Sequence[Left], begun: float, out: Path
 ) -> Checks:
-    done = []
+    found = {
+        one.name: one
+        for one in left
+        if target.account_id in ("", one.account_id)
+        and (one.region == target.region or target.account is None)
+    }
+    name = "coverage"
+    if target.account is None and target.account_id:
+        name = f"coverage of {target}"
+    done: list[str] = []
+    stopped: tuple[str, str] | None = None
+    failed: dict[tuple[str, str], list[str]] = {}
     for policy in planned:
-        result = results.get((target.name, region, policy))
-        if result and result.start >= begun and not result.failed:
-            done.append(policy)
+        if not policy.runs or not policy.pull:
             continue
-        folder = out / target.name / region / policy
-        yield Check(
-            FAIL,
-            f"coverage of {target}",
-            f"{policy} {_why_not(folder, result, begun)}",
-            f"correct account {target.name} and run c7n-org again",
-        )
+        one = found.get(policy.name)
+        if one and one.start >= begun and not one.failed:
+            done.append(policy.name)
+            continue
+        reason = _why_not(policy.name, one, target, begun, out)
+        if reason[0].startswith(NEVER) and stopped:  # that ends the account's later policies, too
+            reason = stopped
+        elif reason[0].startswith(STOPPED):
+            stopped = reason
+        failed.setdefault(reason, []).append(policy.name)
+    for (why, fix), names in failed.items():
+        yield Check(FAIL, name, f"{', '.join(names)} {why}", fix, target.account)
     if done:
-        when = max(results[target.name, region, policy].start for policy in done)
-        yield Check(OK, f"coverage of {target}", f"{', '.join(done)} ({_utc(when)})")
+        dry = " a dry run," if all(found[policy].dry_run for policy in done) else ""
+        what = f"{', '.join(done)} (the last run,{dry} begun {utc(begun)})"
+        yield Check(OK, name, what, account=target.account)
 
 
-def _why_not(folder: Path, result: Result | None, begun: float) -> str:
+def _why_not(
+    policy: str, left: Left | None, target: Target, begun: float, out: Path
+) -> tuple[str, str]:
+    """Return why a policy isn't covered, and what to do."""
+    runner, again = ("c7n-org", "c7n-org") if target.account else ("custodian", "it")
+    fix = f"correct that, and run {again} again"
+    if left and left.start < begun:
+        return (
+            f"isn't of the last run (it is of {utc(left.start)}, the last run began {utc(begun)}):"
+            f" a role that can't be taken, a call that is denied, or an error; {runner}'s output "
+            "says which",
+            f"{fix}; if the run was for some only, give doctor its -a, -t and -p",
+        )
+    if left:
+        error = runs.last_error(left)
+        if not error:
+            where = f"the line with policy:{policy}" if target.account else "its last lines"
+            what = f"ended with an error that isn't in its log: {runner}'s output has it, {where}"
+            return what, fix
+        denied = re.search(r"\b(iam:\w+) is denied", error)
+        if denied:
+            fix = f"{permissions.how_to_allow(denied[1], target)}, and run {again} again"
+        return f"ended with an error: {error}", fix
+    folder = out / policy
+    if target.account:
+        folder = out / target.account.name / target.region / policy
     log = folder / "custodian-run.log"
-    if result and result.start < begun:
-        return (
-            f"isn't of the last run (it is of {_utc(result.start)}, the last run began "
-            f"{_utc(begun)}): a role that can't be taken, a call that is denied, or an error that "
-            "c7n-org's output names"
-        )
-    if result:
-        return f"ended with an error: {_last_error(log) or f'see {log}'}"
-    if not folder.is_dir():
-        return (
-            "never began: an earlier policy of the account was denied a call, the policy isn't "
-            "valid there, or a worker died; c7n-org's output says which"
-        )
     if log.is_file() and log.stat().st_size == 0:
-        return "was stopped at once: its role can't be taken, or a call is denied"
-    return f"didn't finish: {_last_error(log) or f'see {log}'}"
-
-
-def _last_error(log: Path) -> str:
-    try:
-        lines = log.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    found = [line.split(" - ERROR - ", 1)[1] for line in lines if " - ERROR - " in line]
-    return found[-1][:300] if found else ""
-
-
-def _result(file: Path) -> Result | None:
-    try:
-        data = json.loads(file.read_text("utf-8"))
-        execution = data["execution"]
-        start = float(execution["start"])
-        end = float(execution.get("end_time", start))
-        failed = any(metric["MetricName"] == "PolicyException" for metric in data["metrics"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Result(start, end, failed)
-
-
-def last_run(results: Iterable[Result]) -> float:
-    """When the last of the runs began that these results are of; seconds since 1970."""
-    begun = busy = 0.0
-    for result in sorted(results, key=lambda result: result.start):
-        if result.start > busy + BREAK:
-            begun = result.start
-        busy = max(busy, result.end)
-    return begun
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"{STOPPED}: the role can't be taken, or a call is denied", fix
+    if folder.is_dir():
+        return f"didn't finish: {runner} was stopped, or is at it", fix
+    if target.account:
+        return (
+            f"{NEVER}: an earlier policy of the account was denied a call, the policy isn't "
+            "valid there, or a worker died; c7n-org's output says which",
+            f"{fix}; if the run was for some only, give doctor its -a, -t and -p",
+        )
+    return NEVER, f"{fix}; if the run was for some only, give doctor its -p"

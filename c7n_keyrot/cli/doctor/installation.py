@@ -1,19 +1,23 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Is the plugin where Custodian, and c7n-org, look for it."""
+"""Whether the plugin is where Custodian, and c7n-org, look for it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import c7n_keyrot
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
+from c7n_keyrot.cli.doctor.context import Context
 
 NAME = "c7n-keyrot"
 FILTER = "stale-access-key"
@@ -42,77 +46,103 @@ with ProcessPoolExecutor(1) as pool:
 """
 
 
-def plugin(script: str | None) -> Checks:
+def checks(context: Context) -> Checks:
+    """Is the plugin loaded in ``custodian``, and in a worker of c7n-org; in which version."""
+    # Here, since sysconfig isn't made for threads.
+    custodian = script_of("custodian")
+    org = script_of("c7n-org") or shutil.which("c7n-org")
+    with ThreadPoolExecutor(2) as pool:  # each takes a second or two
+        found = pool.submit(lambda: [plugin(custodian)]), pool.submit(lambda: [org_worker(org)])
+        for lines in found:
+            yield from lines.result()
+    yield version()
+
+
+def plugin(script: str | None) -> Check:
     """Is the plugin in this Python's `custodian`: the real console script, as a process."""
     if script is None:
-        yield Check(
-            FAIL,
-            "plugin",
-            f"no custodian beside {sys.executable}",
-            f"install the plugin where Custodian is: {sys.executable} -m pip install {NAME}",
-        )
-        return
+        what = f"no custodian in {sys.prefix}"
+        return Check(FAIL, "plugin", what, "install c7n-keyrot where Custodian is")
     done = _process([script, "schema", f"aws.iam-user.filters.{FILTER}"])
     if done.returncode == 0 and FILTER in done.stdout:
-        yield Check(OK, "plugin", f"loaded in {script}")
-        return
+        return Check(OK, "plugin", f"loaded in {script}")
     why = (done.stdout + done.stderr).strip().splitlines()[-1:] or [f"exit {done.returncode}"]
-    yield Check(
-        FAIL,
-        "plugin",
-        f"not loaded in {script} ({why[0]})",
-        f"reinstall the plugin: {sys.executable} -m pip install --force-reinstall --no-deps {NAME}",
-    )
+    what = f"not loaded in {script} ({why[0]})"
+    return Check(FAIL, "plugin", what, reinstall(Path(script).parent))
 
 
-def org_worker(script: str | None) -> Checks:
+def org_worker(script: str | None) -> Check:
     """Is the plugin in a worker of c7n-org, in which version."""
     name = "plugin in c7n-org"
     if script is None:
-        yield Check(NOT_CHECKED, name, "c7n-org isn't installed")
-        return
+        return Check(NOT_CHECKED, name, "c7n-org isn't installed")
     python = _python_of(Path(script))
-    fix = f"reinstall the plugin: {python} -m pip install --force-reinstall --no-deps {NAME}"
+    fix = reinstall(Path(python).parent)
     done = _process([python, "-c", WORKER])
     try:
         loaded, version, file, installed = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
         why = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
-        yield Check(FAIL, name, f"no worker can be started with {python} ({why[0]})", fix)
-        return
+        return Check(FAIL, name, f"no worker can be started with {python} ({why[0]})", fix)
     if not loaded:
-        yield Check(FAIL, name, f"not loaded in a worker of {script}", fix)
-    elif version != installed or version != c7n_keyrot.__version__:
-        yield Check(
-            FAIL,
-            name,
+        return Check(FAIL, name, f"not loaded in a worker of {script}", fix)
+    if version != installed or version != c7n_keyrot.__version__:
+        what = (
             f"{version} is loaded from {file}, {installed} is installed there, this is "
-            f"{c7n_keyrot.__version__}",
-            fix,
+            f"{c7n_keyrot.__version__}"
         )
-    else:
-        yield Check(OK, name, f"{version}, loaded in a worker of {script}")
+        return Check(FAIL, name, what, fix)
+    return Check(OK, name, f"{version}, loaded in a worker of {script}")
 
 
-def version() -> Checks:
+def version() -> Check:
     """Is the module that is loaded the package that is installed."""
     loaded, file = c7n_keyrot.__version__, c7n_keyrot.__file__
-    fix = (
-        f"reinstall the plugin: {sys.executable} -m pip install --force-reinstall --no-deps {NAME}"
-    )
+    fix = reinstall(Path(sys.executable).parent)
     try:
         installed = importlib.metadata.version(NAME)
     except importlib.metadata.PackageNotFoundError:
-        yield Check(FAIL, "version", f"{loaded} is loaded from {file}, none is installed", fix)
-        return
+        return Check(FAIL, "version", f"{loaded} is loaded from {file}, none is installed", fix)
     if loaded != installed:
-        yield Check(
-            FAIL, "version", f"{loaded} is loaded from {file}, but {installed} is installed", fix
-        )
-        return
+        what = f"{loaded} is loaded from {file}, but {installed} is installed"
+        return Check(FAIL, "version", what, fix)
     python = ".".join(map(str, sys.version_info[:3]))
     custodian = importlib.metadata.version("c7n")
-    yield Check(OK, "version", f"{NAME} {loaded}, c7n {custodian}, Python {python}")
+    return Check(OK, "version", f"{NAME} {loaded}, c7n {custodian}, Python {python}")
+
+
+def reinstall(folder: Path) -> str:
+    """Say how to install the plugin again, from where it was installed.
+
+    :param folder: of the scripts of the environment that it is missing in.
+    """
+    source, editable = source_of()
+    pip = folder / "pip"
+    if not source or not pip.is_file():  # as with pipx and uv
+        where = source or "the wheel that it came from"
+        return f"install c7n-keyrot in {folder.parent} again, from {where} (README, Install)"
+    return f"{pip} install --force-reinstall --no-deps {'-e ' * editable}{source}"
+
+
+def source_of() -> tuple[str, bool]:
+    """Return where the plugin was installed from, and whether that is editable.
+
+    :returns: what pip takes: a path, a URL, or the name of the package where an index had it; ""
+        if it is gone.
+    """
+    try:
+        record = importlib.metadata.distribution(NAME).read_text("direct_url.json")
+        data = json.loads(record or "{}")
+        url = str(data.get("url", ""))
+        editable = bool(data.get("dir_info", {}).get("editable"))
+    except (importlib.metadata.PackageNotFoundError, ValueError, AttributeError):
+        return "", False
+    if not url:
+        return NAME, False
+    if not url.startswith("file:"):
+        return (f"git+{url}" if data.get("vcs_info") else url), False
+    path = unquote(urlsplit(url).path)
+    return (path if Path(path).exists() else ""), editable
 
 
 def script_of(name: str) -> str | None:

@@ -73,6 +73,9 @@ def look(
             continue
         for key in of_account:
             users.setdefault((account, key.last.user), []).append(key)
+    for way in ways.values():
+        if isinstance(way, Access):
+            iam.renew(way.client("iam"))  # another account may have taken its time
     found = []
     for place, findings, error in iam.side_by_side(
         lambda place: look_at_user(cast(Access, ways[place[0]]), place[1], users[place]),

@@ -1,0 +1,214 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Whether roles can be taken, and calls are allowed: by calls that only read, and the simulator."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from c7n_keyrot import iam
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.accounts import Access, Account, take
+from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
+from c7n_keyrot.cli.doctor.context import Context, Target
+from c7n_keyrot.cli.doctor.credentials import NETWORK, UNHEARD
+from c7n_keyrot.iam import CallError
+
+# No user's name and no key's id: what they stand in only reads.
+NOBODY, NO_KEY = "c7n-keyrot-doctor", "AKIAIOSFODNN7EXAMPLE"
+# Calls that answer whether they are allowed without doing anything.
+READS: dict[str, tuple[str, dict[str, Any]]] = {
+    "iam:GetCredentialReport": ("get_credential_report", {}),
+    "iam:ListAccountAliases": ("list_account_aliases", {}),
+    "iam:GetUser": ("get_user", {"UserName": NOBODY}),
+    "iam:ListAccessKeys": ("list_access_keys", {"UserName": NOBODY}),
+    "iam:ListUsers": ("list_users", {"MaxItems": 1}),
+    "iam:GetAccessKeyLastUsed": ("get_access_key_last_used", {"AccessKeyId": NO_KEY}),
+}
+# Answers that come only to those who may ask.
+ALLOWED = {"NoSuchEntity", "ReportNotPresent", "ReportInProgress", "ReportExpired"}
+UNSEEN = "only the call itself, or iam:SimulatePrincipalPolicy, could tell"
+ROLE_TEMPLATE = "deploy/member-role.yml"
+# The parameters of that template which allow what it doesn't allow otherwise.
+PARAMETERS = {
+    "iam:UpdateAccessKey": "Mode=enforcing",
+    "iam:TagUser": "Mode=enforcing and Example=graceful-rollout (or delete-stage)",
+    "iam:UntagUser": "Mode=enforcing and Example=graceful-rollout (or delete-stage)",
+    "iam:GetAccessKeyLastUsed": "Mode=enforcing and Example=superseded-first (or delete-stage)",
+    "iam:DeleteAccessKey": "Mode=enforcing and Example=delete-stage",
+}
+SEND = "sqs:SendMessage"
+# By permission: ok, FAIL or not checked, and why.
+Answers = dict[str, tuple[str, str]]
+
+
+def how_to_allow(permission: str, target: Target) -> str:
+    """Say how a call gets allowed in a place."""
+    if target.account is None:
+        return f"allow {permission} for these credentials"
+    if target.account.profile and not target.account.roles:
+        return f"allow {permission} for the profile"
+    if permission in PARAMETERS:
+        return f"update the role's stack ({ROLE_TEMPLATE}) with {PARAMETERS[permission]}"
+    return f"add {permission} to the role, which {ROLE_TEMPLATE} makes"
+
+
+def checks(context: Context) -> Checks:
+    """May the policies do what they need, in each account."""
+    if not context.targets:
+        return  # why has been said
+    if context.own is None:
+        yield Check(NOT_CHECKED, "permissions", "no credentials to ask with")
+        return
+    own = context.own
+    if not context.org:
+        if context.known:
+            yield from _of(context, None, own)
+        return
+
+    def progress(done: int, total: int) -> None:
+        print(f"permissions: {done} of {total} accounts", file=sys.stderr, flush=True)
+
+    def member(account: Account) -> list[Check]:
+        return list(_member(context, account, own))
+
+    for account, lines, error in iam.side_by_side(member, context.accounts, progress):
+        if error is not None:
+            yield Check(FAIL, "permissions", str(error), "run doctor again", account)
+        yield from lines or ()
+    notices = list(context.notices())
+    if any(not target.sends_as_member(notice) for target, _, notice in notices):
+        queues = [queue.arn(own.partition) for queue in context.queues()]
+        answers = simulate(own, {SEND: queues})
+        fix = f"attach the policy RunnerPolicy of deploy/hub.yml to {own.arn}"
+        yield from lines_of(f"permissions of the hub ({own.account_id})", answers, lambda _: fix)
+
+
+def _member(context: Context, account: Account, own: Access) -> Checks:
+    way = f"role {account.roles[-1].rpartition('/')[2]}" if account.roles else "profile"
+    try:
+        access = take(own, account)
+    except CommandError as error:
+        cause = error.__cause__
+        fix = (
+            f"make the role with {ROLE_TEMPLATE} and the external_id of accounts.yml, and let "
+            f"{own.arn} take it"
+            if account.roles
+            else "correct the profile in your AWS configuration, or its entry in accounts.yml"
+        )
+        if isinstance(cause, CallError):
+            fix = NETWORK if cause.kind in UNHEARD else fix
+            # Without its ARN, so that what is the same in many accounts is one line.
+            yield Check(FAIL, "permissions", f"{way} can't be used: {cause}", fix, account)
+        else:
+            fix = "correct its entry in accounts.yml" if "leads to" in str(error) else fix
+            yield Check(FAIL, "permissions", str(error), fix, account)
+        return
+    yield Check(OK, way, "can be used", account=account)
+    yield from _of(context, account, access)
+
+
+def _of(context: Context, account: Account | None, access: Access) -> Checks:
+    """Yield the lines of an account; what its policies need they may need in several regions."""
+    targets = [target for target in context.targets if target.account is account]
+    needed: set[str] = set()
+    sends = False
+    for target in targets:
+        for policy in target.policies:
+            if policy.runs:
+                needed |= policy.permissions
+                sends |= any(target.sends_as_member(notice) for notice in policy.notices)
+    if account is not None and not sends:
+        needed.discard(SEND)  # the hub does
+    answers: Answers = {}
+    try:
+        client = access.client()
+        for permission in sorted(needed & READS.keys()):
+            answers[permission] = read_call(client, permission)
+    except CallError as error:
+        yield Check(FAIL, "permissions", str(error), NETWORK, account)
+        return
+    user = f"arn:{access.partition}:iam::{access.account_id}:user/{NOBODY}"
+    queues = [queue.arn(access.partition) for queue in context.queues()]
+    rest = {
+        permission: [user]
+        if re.search("AccessKey|User", permission)
+        else (queues if permission == SEND else [])
+        for permission in sorted(needed - answers.keys())
+    }
+    answers.update(simulate(access, rest))
+    yield from lines_of(
+        "permissions", answers, lambda permission: how_to_allow(permission, targets[0]), account
+    )
+
+
+def read_call(client: Any, permission: str) -> tuple[str, str]:
+    """Make a call that only reads; return whether it was allowed, or why nobody knows.
+
+    :raises CallError: AWS wasn't heard, so no further call would be.
+    """
+    method, params = READS[permission]
+    try:
+        iam.call(client, method, **params)
+    except CallError as error:
+        if error.kind in UNHEARD:
+            raise
+        if error.code in ALLOWED:
+            return OK, ""
+        if not error.denied:
+            return NOT_CHECKED, f"failed ({error.code})"
+        # For a key that doesn't exist AWS denies the call to everybody.
+        return (NOT_CHECKED if permission == "iam:GetAccessKeyLastUsed" else FAIL), "denied"
+    return OK, ""
+
+
+def simulate(access: Access, asked: dict[str, list[str]]) -> Answers:
+    """Ask IAM's policy simulator, which makes none of the calls, where it may be asked."""
+    principal = access.arn
+    taken = re.fullmatch(r"arn:([^:]+):sts::(\d+):assumed-role/([^/]+)/.*", principal)
+    source = f"arn:{taken[1]}:iam::{taken[2]}:role/{taken[3]}" if taken else principal
+    together: dict[tuple[str, ...], list[str]] = {}
+    for permission, resources in asked.items():
+        together.setdefault(tuple(resources), []).append(permission)
+    answers: Answers = dict.fromkeys(asked, (NOT_CHECKED, UNSEEN))
+    for places, permissions in together.items():
+        on: dict[str, Any] = {"ResourceArns": list(places)} if places else {}
+        try:
+            answer = iam.call(
+                access.client(),
+                "simulate_principal_policy",
+                PolicySourceArn=source,
+                ActionNames=permissions,
+                **on,
+            )
+        except CallError:
+            break
+        for result in answer.get("EvaluationResults", ()):
+            permission, allowed = result["EvalActionName"], result["EvalDecision"] == "allowed"
+            if answers[permission][0] != FAIL:
+                answers[permission] = (OK, "") if allowed else (FAIL, "denied")
+    return answers
+
+
+def lines_of(
+    name: str, answers: Answers, fix: Callable[[str], str], account: Account | None = None
+) -> Checks:
+    """Yield a line for all that is allowed, one for each that isn't, one for what can't be asked.
+
+    :param fix: what to do about a permission that is missing.
+    """
+    there = [permission for permission, (status, _) in answers.items() if status == OK]
+    if there:
+        yield Check(OK, name, ", ".join(there), account=account)
+    for permission, (status, _) in answers.items():
+        if status == FAIL:
+            yield Check(FAIL, name, f"{permission} is denied", fix(permission), account)
+    reasons: dict[str, list[str]] = {}
+    for permission, (status, why) in answers.items():
+        if status == NOT_CHECKED:
+            reasons.setdefault(why, []).append(permission)
+    for why, unknown in reasons.items():
+        yield Check(NOT_CHECKED, name, f"{', '.join(unknown)}: {why}", account=account)

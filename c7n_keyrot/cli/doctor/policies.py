@@ -1,0 +1,165 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The policies: whether they are valid, and where they run."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from c7n_keyrot import autoload
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.accounts import Account, read_yaml, split
+from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
+from c7n_keyrot.cli.doctor.context import Context, Planned, Target
+from c7n_keyrot.cli.doctor.sqs import mapping
+from c7n_keyrot.cli.text import listed, one_line
+
+DEFAULT = Path("policies")
+ENDINGS = (".yml", ".yaml", ".json")
+
+
+def checks(context: Context) -> Checks:
+    """Are the policies valid in each account; do they run there once."""
+    if not context.targets:
+        return  # why has been said
+    given, path = context.args.policies is not None, context.args.policies or DEFAULT
+    if not path.exists():
+        fix = "c7n-keyrot init writes the folder policies, or give --policies DIR"
+        status = FAIL if given else NOT_CHECKED
+        yield Check(status, "policies", f"{path}: no such folder or file", fix)
+        return
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
+    if not files:
+        yield Check(FAIL, "policies", f"no policy file in {path}", f"c7n-keyrot init writes {path}")
+    autoload.install()  # for this process; whether Custodian's has it was looked at before
+    names: set[str] = set()
+    for file in files:
+        try:
+            data = read_yaml(file)
+            if file != path and "policies" not in data:
+                # Such as accounts.yml and mailer.yml, which init writes beside the examples.
+                yield Check(NOT_CHECKED, f"policies {file}", "no policies in it")
+                continue
+            if not isinstance(data.get("policies"), list):
+                raise CommandError("no list of policies in it")
+            names.update(str(mapping(policy).get("name")) for policy in data["policies"])
+            data = {**data, "policies": chosen(data["policies"], context)}
+        except CommandError as error:
+            yield Check(FAIL, f"policies {file}", str(error), f"correct {file}")
+            continue
+        if data["policies"]:
+            yield from _in_each_place(file, data, context)
+    for pattern in split(context.args.policy):
+        if not any(fits(name, pattern, context) for name in names):
+            yield Check(FAIL, f"-p {pattern}", f"no policy of this name in {path}", "correct -p")
+    yield from more_than_once(context)
+
+
+def fits(name: str, pattern: str, context: Context) -> bool:
+    """Tell whether -p names a policy: c7n-org takes whole names, custodian patterns."""
+    return name == pattern if context.org else fnmatch.fnmatch(name, pattern)
+
+
+def chosen(policies: Sequence[Any], context: Context) -> list[Any]:
+    """Return the policies that -p and -l choose."""
+    patterns, tags = split(context.args.policy), set(split(context.args.policytags))
+    return [
+        policy
+        for policy in policies
+        if not patterns or any(fits(str(mapping(policy).get("name")), p, context) for p in patterns)
+        if tags.issubset(mapping(policy).get("tags") or ())
+    ]
+
+
+def _in_each_place(file: Path, data: dict[str, Any], context: Context) -> Checks:
+    names = ", ".join(str(mapping(policy).get("name")) for policy in data["policies"])
+    failed = False
+    for target in context.targets:
+        try:
+            target.policies += plan(file, data, target)
+        except Exception as error:
+            # Whatever makes a policy invalid: Custodian raises many classes for that.
+            failed, fix = True, f"correct {file}"
+            what = f"{type(error).__name__}: {one_line(error)}"
+            yield Check(FAIL, f"policies {file}", what, fix, target.account)
+    if not failed:
+        yield Check(OK, f"policies {file}", names)
+
+
+def plan(file: Path, data: dict[str, Any], target: Target) -> list[Planned]:
+    """Return what the policies of a file mean, loaded as Custodian or c7n-org loads them.
+
+    :raises Exception: whatever makes them invalid there.
+    """
+    # Here, since importing Custodian takes half a second.
+    from c7n.config import Config as Options
+    from c7n.loader import PolicyLoader
+    from c7n.policy import PolicyCollection
+    from c7n.resources import load_resources
+
+    options = Options.empty(
+        region=target.region, account_id=target.account_id or "0" * 12, cache=None, output_dir="."
+    )
+    data = json.loads(json.dumps(data, default=str))  # c7n changes what it is given
+    account, variables = target.account, dict[str, Any]()
+    if account is None:
+        policies = PolicyLoader(options).load_data(data, "memory://")
+    else:
+        variables = account.vars
+        load_resources(
+            {
+                str(p["resource"]) if "." in p["resource"] else f"aws.{p['resource']}"
+                for p in data["policies"]
+            }
+        )
+        policies = PolicyCollection.from_data(data, options)
+    planned = []
+    for policy in policies:
+        if account is not None:
+            policy.conditions.env_vars["account"] = account.entry
+        policy.expand_variables(policy.get_variables(variables))
+        policy.validate()
+        notices = [a for a in policy.data.get("actions", ()) if mapping(a).get("type") == "notify"]
+        permissions = set(policy.get_permissions())
+        if notices:
+            # Each notice asks for the alias, which Custodian's notify doesn't tell.
+            permissions.add("iam:ListAccountAliases")
+        planned.append(
+            Planned(
+                policy.name,
+                bool(policy.is_runnable()),
+                frozenset(permissions),
+                tuple(notices),
+                str(file),
+                policy.execution_mode == "pull",
+                bool(policy.resource_manager.resource_type.global_resource),
+            )
+        )
+    return planned
+
+
+def more_than_once(context: Context) -> Checks:
+    """Yield the policies that run in several regions, though what they look at has none."""
+    regions: dict[Account, dict[str, list[str]]] = {}
+    for target, policy in context.policies():
+        if target.account is not None and policy.once:
+            of_account = regions.setdefault(target.account, {})
+            of_account.setdefault(policy.name, []).append(target.region)
+    for account, of_account in regions.items():
+        twice: dict[tuple[str, ...], list[str]] = {}
+        for name, found in of_account.items():
+            if len(found) > 1:
+                twice.setdefault(tuple(found), []).append(name)
+        for places, names in twice.items():
+            what = (
+                f"run in {len(places)} regions ({listed(places, 5)}), so notices and actions "
+                f"come more than once: {', '.join(names)}"
+            )
+            fix = f"regions: [{places[0]}] in accounts.yml, or -r {places[0]} (here, too)"
+            yield Check(FAIL, "regions", what, fix, account)

@@ -1,0 +1,80 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the queues that notices go to are there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from c7n_keyrot import iam
+from c7n_keyrot.cli.accounts import Access, Account
+from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
+from c7n_keyrot.cli.doctor.context import Context
+from c7n_keyrot.cli.doctor.credentials import NETWORK, UNHEARD
+from c7n_keyrot.cli.doctor.sqs import Queue, is_bare, queue_of, queue_text, uses_sqs
+from c7n_keyrot.iam import CallError
+
+HUBS_QUEUE = "give the hub's queue in accounts.yml, vars: {action: {queue: ARN}}, or in the policy"
+# What SQS answers, by its protocol.
+MISSING = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NonExistentQueue")
+
+
+def checks(context: Context) -> Checks:
+    """Is each queue there, as far as the hub can ask."""
+    asked: dict[Queue, None] = {}
+    said: set[tuple[str, str, Account | None]] = set()
+    for target, policy, notice in context.notices():
+        if not uses_sqs(notice):
+            continue
+        text, account = queue_text(notice), target.account
+        queue = queue_of(notice, target.account_id, target.region)
+        own = context.own is not None and context.own.account_id == target.account_id
+        if queue is None:
+            what = f"in {policy.name}: Custodian makes no queue of it"
+            fix = "give the name, URL or ARN of the queue as queue in the notify action"
+            check = Check(FAIL, f"queue {text!r}", what, fix, account)
+        elif target.sends_as_member(notice):
+            what = f"{queue.where}: the account sends by itself (sqs:SendMessage)"
+            if is_bare(text):
+                what = "the account sends by itself, to a queue of its own"
+            check = Check(NOT_CHECKED, str(queue), what, account=account)
+        elif is_bare(text) and account is not None and not own:
+            what = "a name alone is the account's own queue, and the hub sends there"
+            check = Check(FAIL, str(queue), what, HUBS_QUEUE, account)
+        else:
+            asked.setdefault(queue)
+            if not queue.region.startswith("cn-") or ".com.cn/" in text:
+                continue
+            what = "Custodian makes a URL without China's ending of a name or an ARN"
+            check = Check(NOT_CHECKED, str(queue), what, "give the queue's URL", account)
+        if (check.name, check.what, account) not in said:
+            said.add((check.name, check.what, account))
+            yield check
+    for queue in asked:
+        if context.own is None:
+            yield Check(NOT_CHECKED, str(queue), "no credentials to ask with")
+        else:
+            yield _ask_for(queue, context.own)
+    if context.known and not asked and not said:
+        yield Check(NOT_CHECKED, "queue", "no policy that runs has a notice for a queue")
+
+
+def _ask_for(queue: Queue, own: Access) -> Check:
+    missing = f"there is none in {queue.where}"
+    fix = (
+        f"create {queue}: deploy/hub.yml, or aws sqs create-queue --queue-name {queue.name} "
+        f"--region {queue.region}; or correct its name in the policy or accounts.yml"
+    )
+    owner: dict[str, Any] = {"QueueOwnerAWSAccountId": queue.owner} if queue.owner else {}
+    try:
+        client = own.client("sqs", queue.region)
+        url = iam.call(client, "get_queue_url", QueueName=queue.name, **owner)["QueueUrl"]
+    except CallError as error:
+        if error.code in MISSING:
+            return Check(FAIL, str(queue), missing, fix)
+        if error.kind in UNHEARD:
+            return Check(FAIL, str(queue), str(error), NETWORK)
+        return Check(NOT_CHECKED, str(queue), str(error))
+    if queue.owner and not url.endswith(f"/{queue.owner}/{queue.name}"):
+        return Check(FAIL, str(queue), f"{missing}, only {url}", fix)
+    return Check(OK, str(queue), f"it is there, in {queue.where}")

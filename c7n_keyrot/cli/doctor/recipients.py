@@ -1,0 +1,155 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Whom the notices go to: placeholders, and addresses that c7n-mailer loses mails over.
+
+c7n-mailer sends the mails of a message one after the other. An address that can't be encoded, or
+that the mail server refuses, ends that: the mails behind it are lost, though keys are disabled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any
+
+from c7n_keyrot.cli.accounts import Account
+from c7n_keyrot.cli.doctor import runs
+from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
+from c7n_keyrot.cli.doctor.context import Context
+from c7n_keyrot.cli.doctor.sqs import mapping
+from c7n_keyrot.cli.text import counted, one_line
+
+# RFC 2606 keeps these for examples, so nobody reads what is sent there.
+PLACEHOLDER = re.compile(r"(^|[@.])example(\.(com|net|org|edu))?$|\.invalid$", re.IGNORECASE)
+ADDRESS = re.compile(r"[!-?A-~]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+# In to and cc, what is no address but means one, or another way to somebody.
+WORDS = ("resource-owner", "event-owner", "account-emails")
+OTHER_WAYS = re.compile(r"[a-z]+://|arn:|https?:")
+LOST = "the mails behind it in a message are lost"
+YOURS = "put your own in its place"
+SHOWN = 10  # users that get a line of their own
+
+
+def checks(context: Context) -> Checks:
+    """Is each address one that somebody reads, and that c7n-mailer can send to."""
+    wrong = [*_in_policies(context), *_in_mailer(context)]
+    yield from wrong
+    addresses = len(set(_addresses(context)))
+    if addresses and not wrong:
+        yield Check(OK, "recipients", counted(addresses, "address") + " in the policies")
+    yield from _owners(context)
+
+
+def fault_of(address: str) -> str:
+    """Say what is wrong with an address; "" if nothing is."""
+    name = parseaddr(address)[1] or address
+    if PLACEHOLDER.search(name):
+        return "is a placeholder: nobody reads what is sent there"
+    if not address.isascii():
+        return f"has letters that aren't ASCII, so it can't be sent to: {LOST}"
+    if not ADDRESS.fullmatch(name) or address.count("@") != 1:
+        return f"isn't one address, so a mail server may refuse it: {LOST}"
+    return ""
+
+
+def _addresses(context: Context) -> Iterator[tuple[str, str]]:
+    """Yield (file, address) of the policies that run."""
+    for _, policy, notice in context.notices():
+        for word in ("to", "cc", "owner_absent_contact"):
+            for address in notice.get(word) or ():
+                if address not in WORDS and not OTHER_WAYS.match(str(address)):
+                    yield policy.file, str(address)
+
+
+def _in_policies(context: Context) -> Checks:
+    # With these it makes addresses of other words, too.
+    makes = any(context.mailer.get(word) for word in ("email_base_url", "ldap_uri"))
+    for file, address in dict.fromkeys(_addresses(context)):
+        fault = fault_of(address)
+        if "@" not in address:
+            fault = "" if makes else "isn't an address, so c7n-mailer leaves it out"
+        if fault:
+            where = place(Path(file), address)
+            yield Check(FAIL, "recipients", f"{address} {fault}", f"{YOURS} in {where}")
+
+
+def _in_mailer(context: Context) -> Checks:
+    path, config = context.args.mailer, context.mailer
+    for word in ("from_address", "smtp_server"):
+        value = config.get(word)
+        if not isinstance(value, str):
+            continue
+        fault = fault_of(value if word == "from_address" else f"x@{value}")
+        if fault and (word == "from_address" or "placeholder" in fault):
+            where = place(path, value)
+            yield Check(FAIL, "recipients", f"{word} {value} {fault}", f"{YOURS} in {where}")
+
+
+def place(file: Path, text: str) -> str:
+    """Return a file, and the first line in which a text stands that is no comment."""
+    try:
+        lines = file.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    for number, line in enumerate(lines, 1):
+        if text in line.partition("#")[0]:
+            return f"{file}, line {number}"
+    return str(file)
+
+
+# -- owners, by what the last run selected
+
+
+def _owners(context: Context) -> Checks:
+    tags = context.mailer.get("contact_tags")
+    if not context.left or not tags:
+        if context.left and context.args.mailer is None:
+            what = "the tags of the last run's users: --mailer says which ones count"
+            yield Check(NOT_CHECKED, "owners", what)
+        return
+    found = list(dict.fromkeys(_faults(context, [str(tag) for tag in tags])))
+    accounts = {account.id: account for account in context.accounts}
+    for account_id, user, what, tag in found[:SHOWN]:
+        fix = f"correct the tag {tag} of user {user}"
+        account: Account | None = accounts.get(account_id)
+        yield Check(FAIL, "owners", f"user {user}: {what}", fix, account)
+    if len(found) > SHOWN:
+        what = f"{len(found) - SHOWN} more users of the last run have such tags"
+        yield Check(FAIL, "owners", what, "correct those above, and run doctor again")
+
+
+def _faults(context: Context, tags: list[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (account id, user, what is wrong, tag) of owners that the last run's notices go to."""
+    config, begun = context.mailer, runs.last_run(context.left)
+    # With these it makes an address of any word.
+    makes = any(config.get(word) for word in ("org_domain", "email_base_url", "ldap_uri"))
+    for left in context.left:
+        if left.start < begun or not tells_owners(left.policy):
+            continue
+        for user in runs.resources(left):
+            name = one_line(user.get("UserName"), 100)
+            values = {tag: value for tag, value in _tags(user) if tag in tags}
+            told = [value for value in values.values() if "@" in value and "." in value]
+            for tag, value in values.items():
+                shown = one_line(value, 100)
+                if value in told:
+                    fault = fault_of(value)
+                elif not told and not makes:
+                    fault = "isn't an address, so the owner isn't told"
+                else:
+                    fault = ""
+                if fault:
+                    yield left.account_id, name, f"{tag} {shown!r} {fault}", tag
+
+
+def tells_owners(policy: dict[str, Any]) -> bool:
+    """Tell whether a notice of the policy goes to the owners of what it selects."""
+    actions: Iterable[Any] = policy.get("actions") or ()
+    return any("resource-owner" in (mapping(action).get("to") or ()) for action in actions)
+
+
+def _tags(user: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for tag in user.get("Tags") or ():
+        yield str(mapping(tag).get("Key")), str(mapping(tag).get("Value"))

@@ -1,0 +1,163 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The options of our filters: each is declared once, for its schema, its check and its words.
+
+Custodian checks a policy against the schema, with jsonschema. c7n-org doesn't, and a Lambda archive
+holds no jsonschema, so ``validate()`` has to check the same by itself.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from c7n.exceptions import PolicyValidationError
+from c7n.utils import type_schema
+
+Class = TypeVar("Class", bound=type)
+
+HANDLER = "c7n_keyrot.handler.run"
+PACKAGE = "c7n_keyrot"
+# A thousand years; dates can't be computed much beyond that.
+MOST_DAYS = 365_000
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the values of an option are: as a JSON schema, as a check, and in words."""
+
+    schema: dict[str, Any]
+    accepts: Callable[[Any], bool]
+    words: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a filter; ``default`` is None where there is none."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    default: Any = None
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of the option's values."""
+        return self.kind.schema | ({} if self.default is None else {"default": self.default})
+
+    @property
+    def line(self) -> str:
+        """The option's line in a docstring, which ``custodian schema`` prints."""
+        default = {None: "", False: " (default false)"}.get(
+            self.default, f" (default {self.default})"
+        )
+        text = f"- ``{self.name}``: {self.meaning}{default}"
+        return textwrap.fill(text, 92, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _is_number(value: Any) -> bool:
+    # NaN is neither less nor greater than anything, so it passes a schema.
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MOST_DAYS
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    return value % 1 == 0 if _is_number(value) else value == 0 and not isinstance(value, bool)
+
+
+NUMBER = Kind(
+    {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_DAYS},
+    _is_number,
+    f"a number > 0 (at most {MOST_DAYS})",
+)
+DAYS_LIST = Kind(
+    {
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": "integer", "minimum": 0, "maximum": MOST_DAYS},
+    },
+    lambda value: isinstance(value, list) and bool(value) and all(map(_is_whole, value)),
+    "a list of whole days, 0 or more",
+)
+FLAG = Kind({"type": "boolean"}, lambda value: isinstance(value, bool), "true or false")
+
+
+def text(what: str) -> Kind:
+    """Return the kind of a text that isn't empty; ``what`` it is, for the error."""
+    schema = {"type": "string", "minLength": 1}
+    return Kind(schema, lambda value: isinstance(value, str) and value != "", what)
+
+
+def one_of(*values: int | str) -> Kind:
+    """Return the kind of a value out of a few."""
+    words = ", ".join(map(str, values[:-1])) + f" or {values[-1]}"
+    return Kind({"enum": list(values)}, lambda value: _is_one_of(value, values), words)
+
+
+def some_of(*values: str) -> Kind:
+    """Return the kind of a list of some of these values, at least one."""
+    return Kind(
+        {"type": "array", "minItems": 1, "items": {"enum": list(values)}},
+        lambda value: (
+            isinstance(value, list) and bool(value) and all(_is_one_of(v, values) for v in value)
+        ),
+        f"a list of some of {', '.join(values)}",
+    )
+
+
+def _is_one_of(value: Any, values: tuple[int | str, ...]) -> bool:
+    # For JSON Schema 2.0 is 2, and for Python True is 1; neither is a slot.
+    return any(type(value) is type(one) and value == one for one in values)
+
+
+def declare(word: str, *options: Option) -> Callable[[Class], Class]:
+    """Give a filter its options: its schema, its checks, and ``{options}`` in its docstring.
+
+    :param word: the filter's ``type`` in policies.
+    """
+
+    def decorate(cls: Class) -> Class:
+        lines = "\n".join(option.line for option in options)
+        cls.options = {option.name: option for option in options}  # type: ignore[attr-defined]
+        cls.schema = type_schema(  # type: ignore[attr-defined]
+            word, **{option.name: option.schema for option in options}
+        )
+        cls.__doc__ = (cls.__doc__ or "").replace("    {options}", textwrap.indent(lines, "    "))
+        return cls
+
+    return decorate
+
+
+def check_options(element: Any) -> None:
+    """Refuse options that the element doesn't have, and values that aren't of their kind."""
+    for name, value in element.data.items():
+        if name == "type":
+            continue
+        option = element.options.get(name)
+        if option is None:
+            known = ", ".join(sorted(element.options))
+            raise invalid(element, f"unknown option {name!r}; there are {known}")
+        if not option.kind.accepts(value):
+            raise invalid(element, f"{name} must be {option.kind.words}, not {value!r}")
+
+
+def check_mode(element: Any) -> None:
+    """Refuse a serverless policy that would die in Lambda, where no startup file is read."""
+    mode = element.manager.data.get("mode") or {}
+    if mode.get("type", "pull") != "pull" and (
+        PACKAGE not in (mode.get("packages") or ()) or mode.get("handler") != HANDLER
+    ):
+        raise invalid(
+            element, f"in Lambda, mode needs packages: [{PACKAGE}] and handler: {HANDLER}"
+        )
+
+
+def invalid(element: Any, reason: str) -> PolicyValidationError:
+    """Return a validation error that names the policy and the element."""
+    return PolicyValidationError(
+        f"policy {element.manager.data.get('name')}: {element.type}: {reason}"
+    )

@@ -1,0 +1,155 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The pack in China and in GovCloud: the same policies, under the roles of deploy/, enforced.
+
+A call that is signed for a region of another partition is refused there, as AWS refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from cloudformation import DEPLOY
+from harness import Finished, PolicyRun, as_file, c7n_org, keyrot, with_own_addresses
+
+from demo import world
+from embedded_aws import HUB, MEMBER_ROLE, ORGANIZATION_ID, PARTITIONS, EmbeddedAws
+
+PACK = DEPLOY.parent / "policies" / "second-access-key.yml"
+EXPIRING, STALE = "iam-user-second-access-key-expiring", "iam-user-second-access-key-stale"
+EXTERNAL_ID = "c7n-keyrot-2f6c1d"
+
+
+@pytest.fixture(params=["aws-cn", "aws-us-gov"])
+def aws(request: pytest.FixtureRequest) -> Iterator[EmbeddedAws]:
+    with EmbeddedAws(partition=request.param) as embedded:
+        yield embedded
+    assert embedded.errors == []
+
+
+def member(aws: EmbeddedAws, account_id: str) -> list[world.Person]:
+    """Let people live in the account, and make the member's role."""
+    account = aws.account(account_id)
+    account.deploy(
+        "c7n-keyrot",
+        DEPLOY / "member-role.yml",
+        HubAccountId=HUB,
+        ExternalId=EXTERNAL_ID,
+        Mode="enforcing",
+    )
+    return world.seed_account(account)
+
+
+def hub(aws: EmbeddedAws) -> str:
+    """Make the hub's stack, and the role "runner" with its policy; the queue's ARN."""
+    outputs = aws.account(HUB).deploy(
+        "hub",
+        DEPLOY / "hub.yml",
+        OrganizationId=ORGANIZATION_ID,
+        FromAddress="keys@example.com",
+    )
+    aws.account(HUB).add_role("runner", {"Statement": []})
+    keys = aws.credentials(HUB)
+    iam = boto3.client(
+        "iam",
+        endpoint_url=aws.url,
+        region_name=aws.partition.region,
+        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+    )
+    iam.attach_role_policy(RoleName="runner", PolicyArn=outputs["RunnerPolicyArn"])
+    return outputs["QueueArn"]
+
+
+def check(aws: EmbeddedAws, account_id: str, before: dict[str, str], run: PolicyRun) -> None:
+    """Exactly the keys to be disabled are, and each has its outcome."""
+    account = aws.account(account_id)
+    people = {person.name: person.outcome for person in world.people()}
+    disabled = {name for name, outcome in people.items() if outcome == "disabled"}
+    assert set(account.changes(before)) == {account.key_id(name, 2) for name in disabled}
+    name = world.MEMBERS.get(account_id, None)
+    outcomes = run.outcomes(STALE, name)
+    assert {o["user"] for o in outcomes if o["outcome"] == "disabled"} == disabled
+    for user in run.resources(STALE, name):
+        assert user["Arn"].startswith(f"arn:{aws.partition.name}:iam::{account_id}:user/")
+    reminded = {name for name, outcome in people.items() if outcome == "reminded"}
+    assert set(run.names(EXPIRING, name)) == reminded
+
+
+def test_custodian_in_another_partition(
+    aws: EmbeddedAws, run_custodian: Callable[..., PolicyRun]
+) -> None:
+    member(aws, HUB)
+    hub(aws)
+    before = aws.account(HUB).snapshot()
+    aws.enforce()
+    # By itself the member's role may send to the queue: the stack's policy of the queue says so.
+    run = run_custodian(PACK, role=MEMBER_ROLE)
+    assert run.code == 0, run.text
+    check(aws, HUB, before, run)
+    notices = aws.messages(world.QUEUE)
+    assert sorted(notice["policy"]["name"] for notice in notices) == [EXPIRING, STALE]
+    assert {notice["region"] for notice in notices} == {aws.partition.region}
+
+
+def test_c7n_org_in_another_partition(
+    aws: EmbeddedAws, run_c7n_org: Callable[..., PolicyRun], tmp_path: Path
+) -> None:
+    queue = hub(aws)
+    members = ["111111111111", "222222222222"]
+    before = {}
+    for account_id in members:
+        member(aws, account_id)
+        before[account_id] = aws.account(account_id).snapshot()
+    aws.enforce()
+    accounts = world.accounts_file(members, aws.partition.name)
+    for account in accounts["accounts"]:
+        account["external_id"] = EXTERNAL_ID
+    accounts["vars"] = {"action": {"queue": queue}}
+    run = run_c7n_org(accounts, PACK, role="runner")
+    assert run.code == 0, run.text
+    for account_id in members:
+        check(aws, account_id, before[account_id], run)
+    notices = aws.messages(world.QUEUE)
+    assert {notice["account_id"] for notice in notices} == set(members)
+    assert len(notices) == 2 * len(members)
+
+
+@pytest.mark.parametrize("queue_is", ["url", "arn"])
+def test_doctor_in_another_partition(
+    aws: EmbeddedAws, run_in: Callable[..., Finished], tmp_path: Path, queue_is: str
+) -> None:
+    """All that a run there needs is ok; and what is of another partition is said so."""
+    arn, region, china = hub(aws), aws.partition.region, aws.partition.name == "aws-cn"
+    for account_id in (HUB, "111111111111"):
+        member(aws, account_id)
+    url = aws.partition.queue_url(HUB, "c7n-keyrot")
+    accounts = world.accounts_file(["111111111111"], aws.partition.name)
+    accounts["accounts"][0]["external_id"] = EXTERNAL_ID
+    accounts["vars"] = {"action": {"queue": url if queue_is == "url" else arn}}
+    file = as_file(accounts, tmp_path)
+    mailer = as_file({"queue_url": url, "region": region, "contact_tags": ["Owner"]}, tmp_path)
+    aws.enforce()
+    policies = with_own_addresses(PACK, tmp_path / "policies")
+    ran = run_in(c7n_org("run", "-c", file, "-s", "out", "-u", policies), role="runner")
+    assert ran.code == 0, ran.text
+    flags = ["--accounts", file, "--mailer", mailer, "--output-dir", "out"]
+    done = run_in(keyrot("doctor", *flags), role="runner")
+    assert not done.lines("FAIL"), done.text
+    assert done.lines("ok", "queue c7n-keyrot", region)
+    assert done.lines("ok", "role c7n-keyrot", "can be used")
+    assert done.lines("ok", "permissions of account", "iam:GetUser")
+    assert done.lines("ok", "coverage", STALE)
+    # The URL that Custodian makes of an ARN has no China ending.
+    assert bool(done.lines("not checked", "China's ending")) == (china and queue_is == "arn")
+    accounts["accounts"][0].update(role="c7n-keyrot", regions=["us-east-1"])
+    elsewhere = run_in(keyrot("doctor", "--accounts", as_file(accounts, tmp_path)), role="runner")
+    assert elsewhere.lines("FAIL", "111111111111", "arn:aws: of the short role")
+    assert elsewhere.lines("FAIL", "111111111111", "region us-east-1 isn't one of")
+
+
+def test_every_partition_of_the_embedded_aws_is_tried() -> None:
+    assert set(PARTITIONS) == {"aws", "aws-cn", "aws-us-gov"}

@@ -1,0 +1,269 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""README's walk-throughs: its own commands, with the credentials that it names.
+
+All roles are made by the templates of deploy/, and held to their policies. Only what a reader has
+to fill in is filled in, and ``aws`` is the stand-in beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from harness import Finished, PolicyRun, run
+from moto.cloudformation.models import cloudformation_backends
+from moto.ses.models import ses_backends
+
+from embedded_aws import HUB, ORGANIZATION_ID, REGION, EmbeddedAws, Key
+
+ROOT = Path(__file__).parents[2]
+MANAGEMENT = "444444444444"
+SENDER = "keys@corp.test"
+EXPIRING, STALE = "iam-user-second-access-key-expiring", "iam-user-second-access-key-stale"
+SUFFIX = "-notify-only"
+
+
+def section(title: str) -> str:
+    text = (ROOT / "README.md").read_text("utf-8")
+    return text.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def commands_in(text: str, indent: int) -> list[str]:
+    """Its commands; a line that ends in a backslash or a pipe goes on."""
+    code = "\n".join(re.findall(rf"(?m)^ {{{indent}}}(.*)$", text))
+    return re.findall(r"(?:.*[\\|]\n)*.+", code)
+
+
+def steps() -> dict[int, list[str]]:
+    """The commands of each step over an organization."""
+    parts = re.split(r"\n(?=\d\. \*\*)", section("Over a whole organization"))[1:]
+    return {int(part[0]): commands_in(part, 7) for part in parts}
+
+
+class Walk:
+    """A reader at work in an empty folder."""
+
+    def __init__(self, aws: EmbeddedAws, folder: Path) -> None:
+        self.aws, self.folder = aws, folder
+        self.filled: dict[str, str] = {}  # what the reader puts in the place of dots
+        self.variables: dict[str, str] = {}
+        self.done: list[tuple[str, Finished]] = []
+        self.changed: dict[int, set[str]] = {}
+        self.members: dict[str, str] = {}  # {name: account id}, the hub among them
+        program = folder / "bin" / "aws"
+        program.parent.mkdir()
+        script = Path(__file__).with_name("aws_program.py")
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n', "utf-8")
+        program.chmod(0o755)
+
+    def env(self, account_id: str, role: str | None) -> dict[str, str]:
+        env = self.aws.env(account_id, self.folder, role)
+        env["AWS_CONFIG_FILE"] = str(self.folder / ".aws" / "config")
+        env["PATH"] = f"{self.folder / 'bin'}:{env['PATH']}"
+        return env
+
+    def run(self, command: str, account_id: str, role: str | None = None) -> None:
+        """Run a command of README's; what a variable is set to stays for those after it."""
+        for dots, text in self.filled.items():
+            command = command.replace(dots, text)
+        command = command.replace("security@example.com", SENDER)
+        assert "..." not in command, command
+        variable = re.fullmatch(r"([A-Z_]+)=(\S+)(?: +#.*)?", command)
+        if variable:
+            self.variables[variable[1]] = variable[2]
+            return
+        env = {**self.env(account_id, role), **self.variables}
+        done = run(["/bin/sh", "-euc", command], env, self.folder, timeout=180)
+        self.done.append((command, done))
+
+    def after(self, *words: str) -> Finished:
+        """The command that holds all these words."""
+        (done,) = [done for command, done in self.done if all(word in command for word in words)]
+        return done
+
+
+@pytest.mark.waits
+def test_the_walk_through_of_one_account(aws: EmbeddedAws, tmp_path: Path) -> None:
+    walk = Walk(aws, tmp_path)
+    account = aws.account(HUB)
+    account.add_user("old", Key(10), Key(200), {"OwnerContact": "ana@corp.test"})
+    key_id = account.key_id("old", 2)
+    client(walk, "ses", HUB).verify_email_identity(EmailAddress=SENDER)
+    walk.variables["EDITOR"] = "true"  # an editor that leaves the file as it is
+    for command in commands_in(section("Against a real account"), 4):
+        if command.startswith("c7n-keyrot reactivate"):  # it asks, at a terminal
+            continue
+        walk.run(command, HUB)
+        if command.startswith("c7n-keyrot init"):
+            set_addresses(walk.folder)
+        elif command.startswith("cp examples/mailer.yml"):
+            url = json.loads(walk.after("sqs create-queue").text)["QueueUrl"]
+            fill_in(walk.folder / "mailer.yml", queue_url=url)
+        elif command.startswith("custodian run"):
+            dry = "--dryrun" in command
+            assert account.status("old", 2) == ("Active" if dry else "Inactive"), command
+    check_commands(walk)
+    assert walk.after("custodian report").lines("old", key_id)
+    sent = ses_backends[HUB][REGION].sent_messages
+    assert [mail.destinations for mail in sent] == [["ana@corp.test"]]
+
+
+@pytest.mark.waits
+def test_the_walk_through_over_an_organization(aws: EmbeddedAws, tmp_path: Path) -> None:
+    walk = Walk(aws, tmp_path)
+    walk_through(walk)
+    check_commands(walk)
+    check_keys(walk)
+    check_coverage(walk)
+    check_mails(walk)
+    check_roles(walk)
+
+
+def walk_through(walk: Walk) -> None:
+    root = organization(walk)
+    hub = walk.members["Hub"]
+    walk.aws.enforce()
+    walk.run("c7n-keyrot init .", hub)
+    set_addresses(walk.folder)
+    commands = steps()
+    assert list(commands) == [1, 2, 3, 4, 5]
+
+    # 1: the hub's administrator.
+    walk.filled |= {"OrganizationId=o-...": f"OrganizationId={ORGANIZATION_ID}"}
+    walk.filled |= {"EXTERNAL_ID=c7n-keyrot-...": "EXTERNAL_ID=c7n-keyrot-2f6c1d"}
+    walk.filled |= {"MANAGEMENT=...": f"MANAGEMENT={MANAGEMENT}", "HUB=...": f"HUB={hub}"}
+    walk.run(commands[1][0], hub)
+    (stack,) = cloudformation_backends[hub][REGION].stacks.values()
+    outputs = {o["OutputKey"]: o["OutputValue"] for o in stack.outputs}
+    walk.filled |= {"QUEUE_ARN=...": f"QUEUE_ARN={outputs['QueueArn']}"}
+    walk.filled |= {"MAILER_ROLE=...": f"MAILER_ROLE={outputs['MailerRoleArn']}"}
+    for command in commands[1][1:]:
+        walk.run(command, hub)
+    client(walk, "ses", hub).verify_email_identity(EmailAddress=SENDER)
+    walk.aws.account(hub).add_role("runner", {"Statement": []})
+    client(walk, "iam", hub).attach_role_policy(
+        RoleName="runner", PolicyArn=outputs["RunnerPolicyArn"]
+    )
+
+    # 2 and 3: the management account's.
+    walk.filled |= {"OrganizationalUnitIds=r-...": f"OrganizationalUnitIds={root}"}
+    for command in [*commands[2], *commands[3]]:
+        walk.run(command, MANAGEMENT)
+
+    # 4: the runner, with the files filled in as the text says.
+    before = snapshot(walk)
+    for command in commands[4]:
+        walk.run(command, hub, "runner")
+        if command.startswith("cp examples/mailer.yml"):
+            values = {"queue_url": outputs["QueueUrl"], "profile": "c7n-keyrot-mailer"}
+            fill_in(walk.folder / "mailer.yml", **values)
+    walk.changed[4] = changes(walk, before)
+
+    # 5: first "with step 2's credentials".
+    for command in commands[5]:
+        step_2 = command.startswith("aws ")
+        walk.run(command, *((MANAGEMENT, None) if step_2 else (hub, "runner")))
+    walk.changed[5] = changes(walk, before)
+
+
+def client(walk: Walk, service: str, account_id: str) -> Any:
+    given = walk.aws.credentials(account_id)
+    return boto3.client(
+        service,
+        region_name=REGION,
+        endpoint_url=walk.aws.url,
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def organization(walk: Walk) -> str:
+    """Make one with three members, the hub among them, in each a user to be found; its root."""
+    organizations = client(walk, "organizations", MANAGEMENT)
+    organizations.create_organization()
+    for name in "Hub", "Payments", "Web":
+        made = organizations.create_account(AccountName=name, Email=f"{name}@corp.test")
+        account_id = made["CreateAccountStatus"]["AccountId"]
+        walk.members[name] = account_id
+        account = walk.aws.account(account_id)
+        owner = {"OwnerContact": f"{name.lower()}@corp.test"}
+        account.add_user("old", Key(10, last_used_days=1), Key(200), owner)
+        account.add_user("soon", None, Key(83.5), owner)
+        account.add_user("fresh", Key(200), Key(5))
+    return str(organizations.list_roots()["Roots"][0]["Id"])
+
+
+def set_addresses(folder: Path) -> None:
+    """As a reader does, for addresses of their own."""
+    for file in [*folder.glob("policies/*"), *folder.glob("examples/*.yml")]:
+        text = file.read_text("utf-8")
+        file.write_text(re.sub(r"[\w-]+@example\.com", SENDER, text), "utf-8")
+
+
+def fill_in(path: Path, **values: str) -> None:
+    """Set values in mailer.yml."""
+    config = yaml.safe_load(path.read_text("utf-8"))
+    path.write_text(yaml.safe_dump({**config, "from_address": SENDER, **values}), "utf-8")
+
+
+def snapshot(walk: Walk) -> dict[str, dict[str, str]]:
+    return {i: walk.aws.account(i).snapshot() for i in walk.members.values()}
+
+
+def changes(walk: Walk, before: dict[str, dict[str, str]]) -> set[str]:
+    return {key_id for i in before for key_id in walk.aws.account(i).changes(before[i])}
+
+
+def check_commands(walk: Walk) -> None:
+    bad = [f"$ {command}\n{done.text}" for command, done in walk.done if done.code]
+    assert not bad, "\n".join(bad)
+
+
+def check_keys(walk: Walk) -> None:
+    """Telling changes none, acting disables the second ones."""
+    assert walk.changed[4] == set()
+    old = {walk.aws.account(i).key_id("old", 2) for i in walk.members.values()}
+    assert walk.changed[5] == old
+
+
+def check_coverage(walk: Walk) -> None:
+    """Of all accounts, by what the runs left and by doctor."""
+    accounts = yaml.safe_load((walk.folder / "accounts.yml").read_text("utf-8"))["accounts"]
+    assert {a["account_id"] for a in accounts} == set(walk.members.values())
+    for out, suffix in ("told", SUFFIX), ("out", ""):
+        ran = PolicyRun([], 0, "", walk.folder / out)
+        for account in accounts:
+            assert ran.names(STALE + suffix, account["name"]) == ["old"]
+            assert ran.names(EXPIRING + suffix, account["name"]) == ["soon"]
+    for name in "told", "out":
+        doctor = walk.after("c7n-keyrot doctor", f"--output-dir {name}")
+        assert len(doctor.lines("ok", "coverage of account")) == len(accounts), doctor.text
+
+
+def check_mails(walk: Walk) -> None:
+    """Through SES, by the mailer's role, from its own address."""
+    sent = ses_backends[walk.members["Hub"]][REGION].sent_messages
+    owners = sorted(f"{name.lower()}@corp.test" for name in walk.members)
+    assert {mail.source for mail in sent} == {SENDER}
+    # Two policies, and each was run twice: in step 4 and in step 5.
+    assert sorted(to for mail in sent for to in mail.destinations) == sorted(owners * 4)
+
+
+def check_roles(walk: Walk) -> None:
+    """c7n-org sends as the runner, c7n-mailer reads and mails as the mailer, and nobody else."""
+    roles: dict[str, set[str]] = {}
+    for call in walk.aws.log:
+        key = walk.aws.account(call.account).backend.access_keys.get(call.principal)
+        role = key.role_arn.split("/")[-1] if key and key.role_arn else "administrator"
+        roles.setdefault(call.action, set()).add(role)
+    assert roles["sqs.SendMessage"] == {"runner"}
+    assert roles["sqs.ReceiveMessage"] == roles["ses.SendRawEmail"] == {"c7n-keyrot-mailer"}
+    assert roles["iam.UpdateAccessKey"] == roles["iam.ListAccessKeys"] == {"c7n-keyrot"}
+    assert roles["sts.AssumeRole"] == {"runner"}
