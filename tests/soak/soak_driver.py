@@ -155,7 +155,9 @@ def random_policy(random: Random) -> dict[str, Any]:
 
 def max_age(policy: dict[str, Any]) -> float:
     ages = [
-        one.get("report-max-age", 24) for one in leaves(policy["filters"]) if isinstance(one, dict)
+        one.get("report-max-age", 24)
+        for one in leaves(policy["filters"])
+        if isinstance(one, dict) and "type" in one
     ]
     return min(ages, default=24)
 

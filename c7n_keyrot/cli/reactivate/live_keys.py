@@ -105,8 +105,11 @@ def _connect(
     try:
         own = accounts.own(profile)
     except CallError as error:
+        # So does STS answer in a region of another partition.
+        elsewhere = error.code == "InvalidClientTokenId"
+        where = "; those of China or GovCloud need AWS_DEFAULT_REGION, too" if elsewhere else ""
         raise CommandError(
-            f"no AWS credentials that work: {error}; set AWS_PROFILE, or give --profile"
+            f"no AWS credentials that work: {error}; set AWS_PROFILE, or give --profile{where}"
         ) from None
     current = own.account_id
     if not accounts_file and current not in wanted:
