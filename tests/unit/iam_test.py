@@ -22,10 +22,13 @@ from botocore.exceptions import (
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
+    MetadataRetrievalError,
     NoCredentialsError,
     ParamValidationError,
     ReadTimeoutError,
+    TokenRetrievalError,
 )
 
 from c7n_keyrot import iam
@@ -123,9 +126,12 @@ def client(server: Server, mocker: Any) -> Any:
     return iam.client(session, config=config)
 
 
-def failure(client: Any, method: str = "get_user", **how: Any) -> CallError:
+KEY = {"UserName": "ana", "AccessKeyId": "AKIAIOSFODNN7EXAMPLE", "Status": "Inactive"}
+
+
+def failure(client: Any, method: str = "update_access_key", **how: Any) -> CallError:
     with pytest.raises(CallError) as caught:
-        iam.call(client, method, **(how or {"UserName": "ana"}))
+        iam.call(client, method, **(how or KEY))
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__, "no parser's error is shown with it"
     return caught.value
@@ -147,7 +153,8 @@ def test_what_is_never_an_answer_of_aws_ends_in_one_short_line(
     server.answers = [(status, body)]
     error = failure(client)
     assert (error.kind, error.lost, server.calls) == (Kind.NOT_AWS, True, 3)
-    assert str(error).startswith(f"iam:GetUser failed (something that isn't AWS answered ({what}")
+    says = f"iam:UpdateAccessKey failed (something that isn't AWS answered ({what}"
+    assert str(error).startswith(says)
     assert str(error).endswith("): look at the proxy)")
     assert SECRET not in str(error)
     assert len(str(error)) < 150
@@ -155,7 +162,7 @@ def test_what_is_never_an_answer_of_aws_ends_in_one_short_line(
 
 def test_an_answer_without_what_is_needed_is_not_aws(client: Any, server: Server) -> None:
     server.answers = [(200, answered("GetUser", "<User><Path>/</Path></User>"))]
-    error = failure(client)
+    error = failure(client, "get_user", UserName="ana")
     assert error.kind is Kind.NOT_AWS
     assert "an answer without User.UserName" in str(error)
 
@@ -163,14 +170,14 @@ def test_an_answer_without_what_is_needed_is_not_aws(client: Any, server: Server
 @pytest.mark.parametrize(
     ("code", "status", "kind", "text", "lost", "calls"),
     [
-        ("AccessDenied", 403, Kind.DENIED, "iam:GetUser is denied (AccessDenied)", False, 1),
-        ("NoSuchEntity", 404, Kind.GONE, "iam:GetUser failed (NoSuchEntity)", False, 1),
-        ("Throttling", 400, Kind.THROTTLED, "iam:GetUser failed (Throttling)", False, 3),
-        ("RequestLimitExceeded", 503, Kind.THROTTLED, "iam:GetUser failed (Req", False, 3),
-        ("ExpiredToken", 403, Kind.OTHER, "iam:GetUser failed (ExpiredToken)", False, 1),
-        ("ServiceFailure", 500, Kind.OTHER, "iam:GetUser failed (ServiceFailure)", True, 3),
-        ("two&#10;lines&#8238;", 400, Kind.OTHER, "iam:GetUser failed (two lines", False, 1),
-        ("x" * 999, 400, Kind.OTHER, f"iam:GetUser failed ({'x' * 61}...)", False, 1),
+        ("AccessDenied", 403, Kind.DENIED, "is denied (AccessDenied)", False, 1),
+        ("NoSuchEntity", 404, Kind.GONE, "failed (NoSuchEntity)", False, 1),
+        ("Throttling", 400, Kind.THROTTLED, "failed (Throttling)", False, 3),
+        ("RequestLimitExceeded", 503, Kind.THROTTLED, "failed (Req", False, 3),
+        ("ExpiredToken", 403, Kind.OTHER, "failed (ExpiredToken)", False, 1),
+        ("ServiceFailure", 500, Kind.OTHER, "failed (ServiceFailure)", True, 3),
+        ("two&#10;lines&#8238;", 400, Kind.OTHER, "failed (two lines", False, 1),
+        ("x" * 999, 400, Kind.OTHER, f"failed ({'x' * 61}...)", False, 1),
     ],
 )
 def test_an_error_of_aws_says_what_it_is(
@@ -186,7 +193,7 @@ def test_an_error_of_aws_says_what_it_is(
     server.answers = [(status, refused(code))]
     error = failure(client)
     assert (error.kind, error.lost, server.calls) == (kind, lost, calls)
-    assert str(error).startswith(text)
+    assert str(error).startswith(f"iam:UpdateAccessKey {text}")
     assert str(error).isprintable()
 
 
@@ -198,11 +205,19 @@ def test_an_earlier_try_may_have_taken_effect(
     client: Any, server: Server, first: tuple[int, bytes], lost: bool
 ) -> None:
     server.answers = [first, (403, refused("AccessDenied"))]
-    key = {"UserName": "ana", "AccessKeyId": "AKIAIOSFODNN7EXAMPLE", "Status": "Inactive"}
-    error = failure(client, "update_access_key", **key)
+    error = failure(client)
     assert (error.kind, error.lost, server.calls) == (Kind.DENIED, lost, 2)
     server.answers, server.calls = [(403, refused("AccessDenied"))], 0
-    assert not failure(client, "update_access_key", **key).lost, "each call begins anew"
+    assert not failure(client).lost, "each call begins anew"
+
+
+@pytest.mark.parametrize("answer", [(502, b""), (500, refused("ServiceFailure")), (200, PAGE)])
+def test_a_call_that_only_reads_has_no_effect_that_could_be_lost(
+    client: Any, server: Server, answer: tuple[int, bytes]
+) -> None:
+    server.answers = [answer]
+    assert not failure(client, "get_user", UserName="ana").lost
+    assert failure(client).lost
 
 
 @pytest.mark.parametrize("answer", [(400, refused("Throttling")), (502, b""), (407, PAGE)])
@@ -236,6 +251,24 @@ def test_fewer_tries_can_be_asked_for(
             "ParamValidationError: Parameter validation failed: Invalid, value: [31m0",
             False,
         ),
+        (
+            CredentialRetrievalError(provider="custom-process", error_msg=SECRET),
+            Kind.OTHER,
+            "CredentialRetrievalError: custom-process gave no credentials",
+            False,
+        ),
+        (
+            MetadataRetrievalError(error_msg=SECRET),
+            Kind.OTHER,
+            "a service of the machine gave no credentials",
+            False,
+        ),
+        (
+            TokenRetrievalError(provider="sso", error_msg=SECRET),
+            Kind.OTHER,
+            "sso gave no credentials",
+            False,
+        ),
         (iam.OutageError("AWS answered no call"), Kind.OUTAGE, "AWS answered no call", False),
         # As of Custodian's own call for a role's credentials.
         (KeyError(SECRET), Kind.NOT_AWS, "an answer that can't be read, KeyError", True),
@@ -243,9 +276,9 @@ def test_fewer_tries_can_be_asked_for(
     ],
 )
 def test_other_errors_in_a_few_words(error: Exception, kind: Kind, text: str, lost: bool) -> None:
-    found = iam.explained("iam:GetUser", error)
+    found = iam.explained("iam:UpdateAccessKey", error)
     assert (found.kind, found.lost) == (kind, lost)
-    assert re.fullmatch(rf"iam:GetUser failed \(.*{re.escape(text)}.*\)", str(found))
+    assert re.fullmatch(rf"iam:UpdateAccessKey failed \(.*{re.escape(text)}.*\)", str(found))
     assert SECRET not in str(found)
 
 
