@@ -4,6 +4,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ class CommandError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (1: it failed; 2: wrong arguments)."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As Python has it for errors: no name may end a command half-way that is at work.
+        sys.stdout.reconfigure(errors="backslashreplace")
     command = argv[0] if argv and argv[0] in COMMANDS else ""
     try:
         parser = _parser(command)
@@ -37,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.run(args)
         sys.stdout.flush()
     except CommandError as error:
-        print(f"c7n-keyrot {command}: {error}", file=sys.stderr)
+        print(f"c7n-keyrot {command}: {_clean(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         # Else Python complains when it flushes at its end.
@@ -49,9 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _is_of_the_aws_configuration(error):
             raise
         where = "AWS_PROFILE or your AWS configuration (~/.aws/config, or AWS_CONFIG_FILE)"
-        print(f"c7n-keyrot {command}: {error}; correct {where}", file=sys.stderr)
+        print(f"c7n-keyrot {command}: {_clean(error)}; correct {where}", file=sys.stderr)
         return 2
     return code
+
+
+def _clean(error: Exception) -> str:
+    """Return an error's words as one line: names of files and profiles are in them."""
+    from c7n_keyrot.cli.text import one_line  # here, since botocore takes long to import
+
+    return one_line(error, 2000)
 
 
 def _is_of_the_aws_configuration(error: Exception) -> bool:

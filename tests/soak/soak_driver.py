@@ -21,6 +21,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -35,11 +36,15 @@ from c7n.utils import reset_session_cache
 from soak_oracle import operator_of
 from soak_world import ACCOUNT, CHANGES, DAY, DURING, ERRORS, EVENTS, READS, WHOLE, Killed
 
-from c7n_keyrot import actions, credential_report, outcomes, policy_run
-from c7n_keyrot.cli import reactivate
+from c7n_keyrot import actions, credential_report, iam, outcomes, policy_run
+from c7n_keyrot.cli import accounts, reactivate
+from c7n_keyrot.cli.reactivate import files, live_keys, work
+from c7n_keyrot.cli.reactivate.history import Key, history
 
-POLICY = "keys"
-OUTCOMES = {"disabled", "deleted", "reactivated", "gone", "denied", "failed", "skipped"}
+POLICY, DISABLE = "keys", "disable-access-key"
+OUTCOMES = {
+    *("disabled", "deleted", "reactivated", "gone", "denied", "failed", "unknown", "skipped")
+}
 NAMES = {field.name for field in fields(outcomes.Outcome)}
 
 
@@ -141,7 +146,9 @@ def random_policy(random: Random) -> dict[str, Any]:
 
 def max_age(policy: dict[str, Any]) -> float:
     ages = [
-        one.get("report-max-age", 24) for one in leaves(policy["filters"]) if isinstance(one, dict)
+        one.get("report-max-age", 24)
+        for one in leaves(policy["filters"])
+        if isinstance(one, dict) and "type" in one
     ]
     return min(ages, default=24)
 
@@ -188,13 +195,16 @@ class World:
         self.cached_at = self.iam.now
         self.torn = 0  # lines that killed runs left half-written
         self.lost = 0  # those of them of which no intent tells
-        self.interrupted: set[str] = set()  # keys at which a reactivate was killed
+        # Keys at which a reactivate was killed, or knows not what it did.
+        self.interrupted: set[str] = set()
+        self.was_active: set[str] = set()  # keys that a run has seen active, if no listing lags
         self.story: list[str] = []
         self.seen: Counter[str] = Counter()
         # Of the run that is under way:
         self.room: int | None = None
         self.no_room = False
-        self.appends = self.touched_by_then = 0
+        self.appends = 0
+        self.touched_by_then: set[tuple[str, str]] = set()
         # The account after each event in the midst of it, and the keys that it had touched by then.
         self.meanwhile: list[tuple[dict[str, soak_oracle.LiveUser], set[str]]] = []
         self.tear_at: int | None = None
@@ -225,7 +235,7 @@ class World:
             world.appends += 1
             if world.room is not None and world.appends == world.room + 1:
                 # Room for a moment only: what comes after it could be written again.
-                world.no_room, world.touched_by_then = True, len(world.iam.touched)
+                world.no_room, world.touched_by_then = True, set(world.iam.touched)
                 raise OSError(28, "No space left on device")
             if world.appends == world.tear_at:
                 world.iam.killed = True
@@ -243,16 +253,20 @@ class World:
                 raise Killed
             append(path, line)
 
-        account = lambda profile: (soak_world.Session(world.iam), ACCOUNT)  # noqa: E731
+        access = SimpleNamespace(
+            account_id=ACCOUNT, partition="aws", region="us-east-1", client=lambda *_: world.iam
+        )
         with (
             patch.object(policy_run, "datetime", Clock),
             patch.object(actions, "datetime", Clock),
-            patch.object(reactivate, "datetime", Clock),
+            patch.object(live_keys, "datetime", Clock),
+            patch.object(work, "datetime", Clock),
             patch.object(credential_report, "fetch", fetch),
             patch.object(outcomes, "append", appended),
             patch.object(time, "sleep", sleep),
-            patch.object(reactivate, "_credentials", account),
-            patch.object(reactivate, "ThreadPoolExecutor", _InlinePool),
+            patch.object(accounts, "own", lambda profile: access),
+            patch.object(work, "ThreadPoolExecutor", _InlinePool),
+            patch.object(iam.side_by_side, "__defaults__", (Inline,)),
         ):
             yield
 
@@ -324,6 +338,9 @@ class World:
         self.meanwhile = []
         iam.begin()
         self.appends, self.no_room = 0, False
+        for known, shared in list(policy_run.reports.items()):
+            if isinstance(shared.report, credential_report.ReportError):
+                del policy_run.reports[known]  # a failure is remembered for a while only
         error, run_id, users = self.execute(policy, dryrun)
         report = self.report_of(policy, held, now)
         self.story.append(
@@ -421,7 +438,9 @@ class World:
     ) -> None:
         iam = self.iam
         touched = {key for key, _ in iam.touched}
-        assert len(touched) == len(iam.touched) or len(policy["actions"]) > 1
+        # A call whose answer is lost is made again.
+        again = any(fault == "reset-late" for _, _, fault in iam.fired)
+        assert len(touched) == len(iam.touched) or len(policy["actions"]) > 1 or again
         status = {key.id: key.status for user in before.values() for key in user.keys}
         owner = {key.id: user.name for user in before.values() for key in user.keys}
 
@@ -450,10 +469,11 @@ class World:
             assert error is not None or iam.killed
         if stopped:
             assert not touched
-        lines, intents = (
-            self.lines(outcomes.FILE, run_id),
-            self.lines(outcomes.INTENTS_FILE, run_id),
-        )
+        lines = self.lines(outcomes.FILE, run_id)
+        # What couldn't be written there is in the other file.
+        both = lines + self.lines(outcomes.INTENTS_FILE, run_id)
+        lines = [line for line in both if line["outcome"] != "intended"]
+        intents = [line for line in both if line["outcome"] == "intended"]
         named = {line["access_key_id"] for line in lines} - {None}
         intended = {line["access_key_id"] for line in intents}
         # What was touched can be found again, whatever happened afterwards.
@@ -464,11 +484,13 @@ class World:
             return
 
         # Rule 3: every key an outcome, and the run fails exactly if something failed.
-        bad = {line["outcome"] for line in lines} & {"denied", "failed"}
+        bad = {line["outcome"] for line in lines} & {"denied", "failed", "unknown"}
         faults = [
             fault
             for operation, _, fault in iam.fired
-            if fault != "reset-late" or operation not in CHANGES
+            if (fault != "reset-late" or operation not in CHANGES)
+            # Nobody needs a new report while there is one.
+            and (operation != "GenerateCredentialReport" or iam.handed is None)
         ]
         fails = bool(faults or bad or self.no_room or stopped)
         # Whose deed it is can't be told where an answer is lost and somebody else did the same.
@@ -489,7 +511,7 @@ class World:
         assert error is None or "\n" not in str(error)
         self.seen["failed runs" if fails else "good runs"] += 1
         if self.no_room:
-            assert len(iam.touched) == self.touched_by_then, "touched what can't be recorded"
+            assert set(iam.touched) == self.touched_by_then, "touched what can't be recorded"
             return
         assert touched <= named
         for user in users:
@@ -520,12 +542,15 @@ class World:
         fault = self.iam.faults.get((operation, key)) or self.iam.faults.get((operation, "*"))
         if fault in (None, "reset-late"):
             return "disabled" if status == "Active" else "deleted"
+        if fault in ("reset", "ServiceFailure"):
+            return "unknown"
         return "denied" if fault == "AccessDenied" else "failed"
 
     def whole_run_lost(self, policy: dict[str, Any]) -> bool:
         """Stock's own source dies of the first user that it can't read."""
         of_stock = {"ListUsers", "GetUser"} if policy["source"] == "describe" else set()
-        lost = of_stock | {"GenerateCredentialReport", "GetCredentialReport"}
+        lost = of_stock | {"GetCredentialReport"}
+        lost |= {"GenerateCredentialReport"} if self.iam.handed is None else set()
         return any(operation in lost for operation, _, _ in self.iam.fired)
 
     def stop_expected(
@@ -546,7 +571,9 @@ class World:
                 torn += 1
                 continue
             assert line.keys() == NAMES
-            assert line["outcome"] in (OUTCOMES if name == outcomes.FILE else {"intended"})
+            assert line["outcome"] in OUTCOMES or (
+                name == outcomes.INTENTS_FILE and line["outcome"] == "intended"
+            )
             assert line["account_id"] == ACCOUNT
             assert datetime.fromisoformat(line["time"]).tzinfo
             assert line["policy"] == POLICY
@@ -565,26 +592,32 @@ class World:
             if key and (line["action"], key.id) not in told:
                 key.unsure = True
         for line in lines:
-            key = self.iam.find(line["access_key_id"])
+            key, what = self.iam.find(line["access_key_id"]), line["outcome"]
             if key is None:
                 continue
-            if line["outcome"] == "disabled":
+            if what == "disabled":
                 key.unsure, key.unseen = False, key.by != "tool"
-            elif line["outcome"] == "denied" and line["action"] != "disable-access-key":
+            elif what in ("denied", "failed", "unknown") and line["action"] != DISABLE:
                 continue  # it was inactive; whose work that is, is as unknown as before
-            elif line["outcome"] in ("denied", "reactivated", "gone"):
-                key.unsure = key.unseen = False
-            elif line["outcome"] == "failed":
+            elif what == "unknown":
                 key.unsure = True
+            elif what in ("denied", "failed", "reactivated", "gone"):
+                key.unsure = key.unseen = False
+                self.was_active.add(key.id)
+
+    def keys_by_history(self) -> list[Key]:
+        paths = [self.folder / POLICY / name for name in (outcomes.FILE, outcomes.INTENTS_FILE)]
+        return history(files.read(path for path in paths if path.exists()))
 
     def claimed_by_history(self) -> tuple[set[str], set[str]]:
         """The keys that reactivate takes for the tool's work, and those of which it can't tell."""
-        paths = [self.folder / POLICY / name for name in (outcomes.FILE, outcomes.INTENTS_FILE)]
-        keys = reactivate.history(reactivate.read(path for path in paths if path.exists()))
-        claimed = {key.id for key in keys if reactivate.is_ours(key.last)}
-        doubted = {key.id for key in keys if reactivate.in_doubt(key.last)}
+        keys = self.keys_by_history()
+        claimed = {key.id for key in keys if key.ours}
+        doubted = {key.id for key in keys if key.doubt}
         assert not claimed & doubted
-        assert doubted <= self.interrupted
+        unsure = {key.id for key in self.iam.all_keys() if key.unsure}
+        alive = {key.id for key in self.iam.all_keys()}
+        assert doubted & alive <= self.interrupted | unsure | self.was_active
         return claimed, doubted
 
     def check_history(self) -> None:
@@ -593,8 +626,8 @@ class World:
             if key.active:
                 continue
             if key.id in claimed and key.by != "tool":
-                assert key.unseen or key.unsure, f"{key}: somebody else's work is claimed"
-                self.seen["claimed in doubt"] += 1
+                assert key.unseen, f"{key}: somebody else's work is claimed"
+                self.seen["claimed unseen"] += 1
             if key.by == "tool":
                 assert key.id in claimed | doubted, f"{key}: its way back is lost"
                 self.seen["ways back"] += 1
@@ -614,8 +647,9 @@ class World:
         elif chance < 0.45:
             iam.kill_at = (random.randint(1, 2), random.random() < 0.5)
         claimed, doubted = self.claimed_by_history()
-        mine = {key.id: key.by == "tool" or key.unseen or key.unsure for key in iam.all_keys()}
+        mine = {key.id: key.by == "tool" or key.unseen for key in iam.all_keys()}
         off = {key.id for key in iam.all_keys() if not key.active}
+        left = doubted & off | self.may_lag()
         iam.begin()
         code, text = self.command()
         self.story.append(
@@ -628,9 +662,12 @@ class World:
             assert key in claimed & off
             assert mine[key]
             iam.find(key).unseen = iam.find(key).unsure = False
+        run_ids = [line["run"] for line in self.lines(outcomes.FILE)]
+        last = [line for line in self.lines(outcomes.FILE) if line["run"] == run_ids[-1]]
+        self.interrupted |= {o["access_key_id"] for o in last if o["outcome"] == "unknown"}
         if code is not None:
-            # Of a lost answer it looks up what it did.
-            bad = [fault for fault in fired if fault[2] != "reset-late"] or doubted & off
+            # Of a lost answer it finds out what it did.
+            bad = [fault for fault in fired if fault[2] != "reset-late"] or left
             if {operation for operation, _, _ in fired} != {"GetAccessKeyLastUsed"}:
                 assert (code != 0) == bool(bad or self.lost), text
         if not fired and code is not None:
@@ -638,13 +675,22 @@ class World:
             iam.heal()
             iam.begin()
             code, text = self.command()
-            assert (code, iam.touched) == (int(bool(doubted & off or self.lost)), []), text
+            assert (code, iam.touched) == (int(bool(left or self.lost)), []), text
         self.check_history()
         self.seen["reactivate"] += 1
         self.seen["left in doubt"] += len(doubted & off)
         iam.heal()
         iam.whole_second()
         iam.now += soak_world.SECOND
+
+    def may_lag(self) -> set[str]:
+        """Active keys that the tool switched off so lately that their listing may be behind."""
+        on = {key.id for key in self.iam.all_keys() if key.active}
+        return {
+            key.id
+            for key in self.keys_by_history()
+            if (key.ours or key.doubt) and key.id in on and key.may_lag(self.iam.now)
+        }
 
     def command(self) -> tuple[int | None, str]:
         """Run it: (its exit code, what it says); no code if it was killed."""

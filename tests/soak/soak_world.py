@@ -328,7 +328,8 @@ class Iam:
 
     def get_credential_report(self) -> dict[str, Any]:
         self._call("GetCredentialReport")
-        assert self.report is not None
+        if self.report is None:
+            raise error("ReportNotPresent", "GetCredentialReport")
         self.handed = self.report
         return {"Content": self.report.content, "GeneratedTime": self.report.generated}
 
