@@ -219,7 +219,7 @@ def test_an_answer_that_was_lost_is_looked_up(iam: Any, custodian: Any, mocker: 
 def test_what_fails_before_a_key_is_deleted_is_no_doubt(
     iam: Any, custodian: Any, mocker: Any
 ) -> None:
-    """Its look at the key failed, as if AWS had carried it out; DeleteAccessKey was never called."""
+    """Only its look at the key was lost: DeleteAccessKey was never called."""
     iam.add("ana", NEW, (OLD, "Inactive"))
     listed, seen = iam.list_access_keys, []
 
