@@ -229,7 +229,8 @@ class _Gate:
         body: bytes = answer.content
         status: int = answer.status_code
         if self.protocol != "query":
-            if status < 300 and not body.lstrip().startswith(b"{"):
+            is_object = body.lstrip().startswith(b"{")
+            if not is_object or (status >= 300 and b'"__type"' not in body):
                 raise NotAwsError(what=_looks_like(body, status))
             return ""
         try:

@@ -113,7 +113,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(server: Server, mocker: Any) -> Any:
+def session(server: Server, mocker: Any) -> Any:
     session = boto3.Session("AKIAIOSFODNN7EXAMPLE", "x", region_name="us-east-1")
     url = f"http://127.0.0.1:{server.http.server_port}"
     make = session.client
@@ -122,6 +122,11 @@ def client(server: Server, mocker: Any) -> Any:
     )
     # No pauses between tries.
     mocker.patch("botocore.endpoint.time.sleep")
+    return session
+
+
+@pytest.fixture
+def client(session: Any) -> Any:
     config = Config(retries={"mode": "standard", "total_max_attempts": 3})
     return iam.client(session, config=config)
 
@@ -158,6 +163,32 @@ def test_what_is_never_an_answer_of_aws_ends_in_one_short_line(
     assert str(error).endswith("): look at the proxy)")
     assert SECRET not in str(error)
     assert len(str(error)) < 150
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "says"),
+    [
+        (200, b'{"QueueUrl": "https://x"}', None, ""),
+        (400, b'{"__type": "com.amazonaws.sqs#QueueDoesNotExist"}', Kind.OTHER, "QueueDoesNot"),
+        (403, b'{"__type": "x#AccessDenied"}', Kind.DENIED, "is denied"),
+        (407, PAGE, Kind.NOT_AWS, "(HTML page, HTTP 407): look at the proxy)"),
+        (403, b'{"error": "sign in"}', Kind.NOT_AWS, "(JSON, HTTP 403): look at the proxy)"),
+        (502, b"", Kind.NOT_AWS, "(empty answer, HTTP 502): look at the proxy)"),
+    ],
+)
+def test_a_service_that_speaks_json(
+    server: Server, session: Any, status: int, body: bytes, kind: Kind | None, says: str
+) -> None:
+    server.answers = [(status, body)]
+    config = Config(retries={"mode": "standard", "total_max_attempts": 2})
+    client = iam.client(session, "sqs", config=config)
+    if kind is None:
+        assert iam.call(client, "get_queue_url", QueueName="q")["QueueUrl"] == "https://x"
+        return
+    error = failure(client, "get_queue_url", QueueName="q")
+    assert error.kind is kind
+    assert says in str(error)
+    assert server.calls == (2 if kind is Kind.NOT_AWS else 1)
 
 
 def test_an_answer_without_what_is_needed_is_not_aws(client: Any, server: Server) -> None:
