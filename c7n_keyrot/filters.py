@@ -33,6 +33,8 @@ from c7n_keyrot.slots import (
     SlotFilter,
 )
 
+DAYS = Option("days", NUMBER, "days after which an active key is stale", 90)
+
 
 @declare(
     "stale-access-key",
@@ -182,7 +184,7 @@ class StaleAccessKey(SlotFilter):
 @declare(
     "expiring-access-key",
     SLOT,
-    Option("days", NUMBER, "days after which an active key is stale", 90),
+    DAYS,
     Option(
         "notice",
         NUMBER,
@@ -280,7 +282,7 @@ class ExpiringAccessKey(SlotFilter):
 @declare(
     "unclear-access-key",
     SLOT,
-    Option("days", NUMBER, "days after which an active key is stale", 90),
+    DAYS,
     Option(
         "weekdays",
         some_of(*WEEKDAYS),
