@@ -27,20 +27,24 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 # At the end, so that `c7n_keyrot` is the installed one in every case, never the folder here.
-REPOSITORY = str(Path(__file__).parents[1])
-sys.path.append(REPOSITORY)
+sys.path.append(str(Path(__file__).parents[1]))
 
 from aiosmtpd.controller import Controller
 
 from demo import world
 from embedded_aws import HUB, REGION, Account, EmbeddedAws, Key
 
+REPOSITORY = str(Path(__file__).parents[1])
 OUTPUT = Path("demo-output")
 MARKER = OUTPUT / "made-by-demo"
 WIDTH = 100
+MONDAYS, EVERY_DAY = "&weekdays [Mon]", "&weekdays [Mon, Tue, Wed, Thu, Fri, Sat, Sun]"
 TIMEOUT = 120  # seconds; no command here takes a quarter of it
 EXPIRING = "iam-user-second-access-key-expiring"
 STALE = "iam-user-second-access-key-stale"
+UNCLEAR = "iam-user-second-access-key-unclear"
+# Who gets the notices of users without an owner, and of keys in doubt, as the pack has it.
+WITHOUT_OWNER = SECURITY_TEAM = "security@example.com"
 # What stands for these where the pack was built without its startup files.
 EXPLICIT = {
     "custodian": "c7n-keyrot custodian",
@@ -50,15 +54,15 @@ EXPLICIT = {
 STARTUP_FILE = any(
     file.name == "c7n_keyrot.pth" for file in importlib.metadata.files("c7n-keyrot") or ()
 )
-WITHOUT_OWNER = "security@example.com"  # who gets the notices then, as the pack has it
 
 # The outcomes of demo.world's people, in the order of the table.
 OUTCOMES = {
     "disabled": "DISABLED: active and stale; that key is inactive now, the owner has a notice",
     "reminded": "REMINDED: stale soon; the owner has a notice",
-    "skipped": "SKIPPED: stale, but the key can't be told for certain; the owner has a notice",
+    "unclear": "IN DOUBT: nothing is done; the security team has a notice (on Mondays)",
     "left": "LEFT ALONE: no notice, nothing done",
 }
+TOLD = ("reminded", "disabled", "unclear")  # of what a notice goes out
 
 
 class Unexpected(Exception):
@@ -124,7 +128,7 @@ def one_account() -> None:
             "Once more: nothing is left to do. With -S Python reads no startup file, ours or other",
             "python -S -m c7n_keyrot custodian run -s again policies/",
             # Which -S leaves out as well.
-            PYTHONPATH=os.pathsep.join(path for path in sys.path if path not in ("", REPOSITORY)),
+            PYTHONPATH=os.pathsep.join(p for p in sys.path if p not in ("", REPOSITORY)),
         )
         show_policies(shell.folder / "again")
         check(after == account.snapshot(), "the second run changed a key")
@@ -256,6 +260,11 @@ class Shell:
 def write_pack(shell: Shell) -> None:
     text = shell.run("Write the pack's files, out of the installed package", "c7n-keyrot init")
     say(f"files written: {sum(line.startswith('wrote ') for line in text.splitlines())}")
+    path = shell.folder / "policies" / "second-access-key.yml"
+    pack = path.read_text("utf-8")
+    check(MONDAYS in pack, "the pack's setting of weekdays is another one")
+    path.write_text(pack.replace(MONDAYS, EVERY_DAY), "utf-8")
+    say("the pack tells of keys in doubt on Mondays only; set to every day, so that you see it")
 
 
 def write_settings(folder: Path, queue_url: str, smtp_port: int) -> None:
@@ -304,7 +313,8 @@ class MailServer(Controller):
         path = self.folder / f"{len(self.seen):02d}-{to.split('@')[0]}.eml"
         path.write_bytes(envelope.content)
         path.with_suffix(".html").write_text(text, "utf-8")
-        self.arrived.put(f"to {to}: {mail['subject']} ({', '.join(users)})")
+        self.arrived.put(f"to {to}, about {', '.join(users)}:")
+        self.arrived.put(f"   {mail['subject']}")
         self.arrived.put(f"   {path}")
         self.arrived.put(f"   {path.with_suffix('.html')}")
         return "250 OK"
@@ -322,11 +332,12 @@ class MailServer(Controller):
 def expected_mails(homes: dict[str, list[world.Person]]) -> Iterator[tuple[str, list[str]]]:
     """(recipient, users): one mail for each owner, policy and account."""
     for account_id in world.MEMBERS:
-        for outcomes in ("reminded",), ("disabled", "skipped"):
+        for outcome in TOLD:
             users: defaultdict[str, list[str]] = defaultdict(list)
             for person in homes[account_id]:
-                if person.outcome in outcomes:
-                    users[person.tags.get(world.OWNER, WITHOUT_OWNER)].append(person.name)
+                if person.outcome == outcome:
+                    to = person.tags.get(world.OWNER, WITHOUT_OWNER)
+                    users[SECURITY_TEAM if outcome == "unclear" else to].append(person.name)
             yield from ((to, sorted(names)) for to, names in users.items())
 
 
@@ -356,15 +367,15 @@ def count(outcomes: list[dict[str, Any]]) -> Counter[str]:
 
 
 def show_policies(out: Path) -> None:
-    for name in EXPIRING, STALE:
+    for name in EXPIRING, STALE, UNCLEAR:
         found, outcomes = results(out / name)
         did = ", ".join(f"{n} {outcome}" for outcome, n in sorted(count(outcomes).items()))
         say(f"{name}: found {found}{did and ': '}{did}")
 
 
 def show_warnings(log: str) -> None:
-    warnings = re.findall(r"custodian\.keyrot:WARNING policy \S+: (.+)", log)
-    for warning in dict.fromkeys(warnings):  # both policies may have the same one
+    warnings = re.findall(r"custodian\.keyrot:WARNING account \d+ \(policy \S+\): (.+)", log)
+    for warning in dict.fromkeys(warnings):  # several policies may have the same one
         wrapped(f"warning: {warning}", 2)
 
 
@@ -389,7 +400,7 @@ def show_people(
     def seen(person: world.Person) -> str:
         if person.name in outcomes:
             return str(outcomes[person.name])
-        return "reminded" if noticed.get(person.name) == EXPIRING else "left"
+        return {EXPIRING: "reminded", UNCLEAR: "unclear"}.get(noticed.get(person.name, ""), "left")
 
     rows: list[Sequence[str]] = []
     for outcome, title in OUTCOMES.items():
@@ -434,13 +445,14 @@ def show_accounts(aws: EmbeddedAws, homes: dict[str, list[world.Person]], out: P
         folder = out / name / REGION
         reminded, _ = results(folder / EXPIRING)
         found, outcomes = results(folder / STALE)
-        seen = count(outcomes)
+        unclear, _ = results(folder / UNCLEAR)
+        disabled = count(outcomes)["disabled"]
         wanted = Counter(p.outcome for p in homes[account_id])
-        for outcome in "disabled", "skipped":
-            check(seen[outcome] == wanted[outcome], f"{name}: {seen[outcome]} keys {outcome}")
-        numbers = len(homes[account_id]), reminded, found, seen["disabled"], seen["skipped"]
+        check(disabled == wanted["disabled"], f"{name}: {disabled} keys disabled")
+        check(unclear == wanted["unclear"], f"{name}: {unclear} keys in doubt")
+        numbers = len(homes[account_id]), reminded, found, disabled, unclear
         rows.append((f"{account_id} {name}", *map(str, numbers)))
-    head = ("ACCOUNT", "USERS", "EXPIRING", "STALE", "DISABLED", "SKIPPED")
+    head = ("ACCOUNT", "USERS", "EXPIRING", "STALE", "DISABLED", "IN DOUBT")
     print("\n" + textwrap.indent(table(head, rows), "      ") + "\n")
     say(f"{len(aws.messages(world.QUEUE))} notices wait in the hub's queue")
 

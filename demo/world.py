@@ -24,8 +24,8 @@ class Person:
     """A user, and what becomes of the key in slot 2 under the pack as it is shipped.
 
     verdict: absent, inactive, fresh, expiring, stale or unknown, by the credential report.
-    outcome: "disabled", "reminded" (a notice, nothing done), "skipped" (reported, not touched)
-    or "left" (not selected at all).
+    outcome: "disabled", "reminded" (a notice, nothing done), "unclear" (not touched, the security
+    team has a notice, on some weekdays) or "left" (not selected at all).
     """
 
     name: str
@@ -37,6 +37,12 @@ class Person:
     tags: dict[str, str] = field(default_factory=dict)
     path: str = "/"
     rotated_since: bool = False  # slot 2, after the credential report
+
+
+def due_in(days: int, last_used_days: float | None = None) -> Key:
+    """A key that is stale after 90 days, which end on the UTC day so many days from today."""
+    noon = datetime.now(timezone.utc).replace(hour=12, minute=0, second=0, microsecond=0)
+    return Key(rotated_at=noon + timedelta(days=days - 90), last_used_days=last_used_days)
 
 
 def people(now: datetime | None = None) -> list[Person]:
@@ -116,26 +122,26 @@ def people(now: datetime | None = None) -> list[Person]:
             "expiring",
             "reminded",
             used,
-            Key(83.5, last_used_days=1),
+            due_in(7, last_used_days=1),
             ana,
         ),
         Person(
             "jonas",
-            "ten minutes short of 90 days: passes, to the second",
+            "second key is 90 days old tomorrow: the last reminder",
             "expiring",
             "reminded",
             used,
-            Key(90 - 10 * MINUTE, last_used_days=1),
+            due_in(1, last_used_days=1),
         ),
         Person(
-            "kim", "10 days left: no day for a reminder", "expiring", "left", used, Key(80.5), ben
+            "kim", "10 days left: no day for a reminder", "expiring", "left", used, due_in(10), ben
         ),
-        # Reported, but no key is touched
+        # Reported to the security team, but no key is touched
         Person(
             "lena",
             "both keys made in one second: which is which?",
             "stale",
-            "skipped",
+            "unclear",
             Key(rotated_at=same_second),
             Key(rotated_at=same_second),
             ana,
@@ -177,7 +183,7 @@ def people(now: datetime | None = None) -> list[Person]:
             "tomas",
             "the report has no date for the second key",
             "unknown",
-            "left",
+            "unclear",
             used,
             Key(300, report_date="N/A"),
         ),

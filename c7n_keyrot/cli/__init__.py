@@ -4,6 +4,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> Any:
     Of another program it returns what that one's script hands to `sys.exit`.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As Python has it for errors: no name may end a command half-way that is at work.
+        sys.stdout.reconfigure(errors="backslashreplace")
     command = argv[0] if argv and argv[0] in COMMANDS else ""
     program: Callable[[], Any] | None = None
     try:
@@ -57,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> Any:
             code: int = args.run(args)
             sys.stdout.flush()
     except CommandError as error:
-        print(f"c7n-keyrot {command}: {error}", file=sys.stderr)
+        print(f"c7n-keyrot {command}: {_clean(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         # Else Python complains when it flushes at its end.
@@ -69,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> Any:
         if not _is_of_the_aws_configuration(error):
             raise
         where = "AWS_PROFILE or your AWS configuration (~/.aws/config, or AWS_CONFIG_FILE)"
-        print(f"c7n-keyrot {command}: {error}; correct {where}", file=sys.stderr)
+        print(f"c7n-keyrot {command}: {_clean(error)}; correct {where}", file=sys.stderr)
         return 2
     # Out here its errors and its exit code are its own, as in its own script.
     return program() if program else code
@@ -77,6 +81,13 @@ def main(argv: Sequence[str] | None = None) -> Any:
 
 def _programs() -> Any:
     return importlib.import_module(f"{__name__}.programs")
+
+
+def _clean(error: Exception) -> str:
+    """Return an error's words as one line: names of files and profiles are in them."""
+    from c7n_keyrot.cli.text import one_line  # here, since botocore takes long to import
+
+    return one_line(error, 2000)
 
 
 def _is_of_the_aws_configuration(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from harness import BIN, Finished, run
 from demo import world
 
 REPOSITORY = Path(__file__).parents[2]
-TITLES = {"disabled": "DISABLED", "reminded": "REMINDED", "skipped": "SKIPPED", "left": "LEFT"}
+TITLES = {"disabled": "DISABLED", "reminded": "REMINDED", "unclear": "IN DOUBT", "left": "LEFT"}
 
 
 def demo(*args: str | Path, cwd: Path) -> Finished:

@@ -20,6 +20,7 @@ from aiosmtpd.controller import Controller
 from harness import Finished, PolicyRun, custodian, kill, mailer, start
 
 from c7n_keyrot.cli.templates import folder
+from demo import world
 from embedded_aws import HUB, Account, EmbeddedAws, Key
 
 ROOT = Path(__file__).parents[2]
@@ -35,10 +36,13 @@ def read(path: Path) -> Any:
 def test_notify_only_is_the_pack_without_its_action() -> None:
     """But for what the notices may no longer promise, and the limit on what is disabled."""
     pack, notify_only = read(PACK), read(EXAMPLES / "notify-only.yml")
+    whole, shown = pack["vars"].pop("rule"), notify_only["vars"].pop("rule")
+    assert shown == {key: value for key, value in whole.items() if isinstance(value, str)}
     assert pack["vars"] == notify_only["vars"]
     for policy, quiet in zip(pack["policies"], notify_only["policies"], strict=True):
         assert quiet.pop("name") == policy.pop("name") + SUFFIX
         assert quiet.pop("description") != policy.pop("description")
+        assert (policy.pop("metadata"), quiet.pop("metadata")) == (whole, shown)
         policy.pop("max-resources", None)
         policy["actions"] = [a for a in policy["actions"] if a != "disable-access-key"]
         for notice in policy["actions"] + quiet["actions"]:
@@ -85,7 +89,7 @@ def test_notify_only_mails_promise_nothing(
     """Through c7n-mailer with examples/mailer.yml, but for the mail server."""
     aws.create_queue("c7n-keyrot")
     account.add_user("old", slot2=Key(100), tags={"OwnerContact": "old@example.com"})
-    account.add_user("soon", slot2=Key(83.5), tags={"OwnerContact": "soon@example.com"})
+    account.add_user("soon", slot2=world.due_in(7), tags={"OwnerContact": "soon@example.com"})
     before = account.snapshot()
     done = run_custodian(EXAMPLES / "notify-only.yml")
     assert done.code == 0, done.text
@@ -125,13 +129,31 @@ def test_notify_only_mails_promise_nothing(
         assert mail["from"] == config["from_address"]
 
 
-@pytest.mark.parametrize("name", ["notify-only.yml", "days-per-account.yml"])
-def test_queue_and_owner_are_the_packs(name: str) -> None:
+NAMES = sorted(path.name for path in EXAMPLES.glob("*.yml"))
+POLICY_FILES = [name for name in NAMES if name not in ("accounts.yml", "mailer.yml")]
+
+
+@pytest.mark.parametrize("name", POLICY_FILES)
+def test_queue_and_addressees_are_the_packs(name: str) -> None:
     """So that what is set up for the pack serves the examples as well."""
-    (pack,) = {str(notice(policy)) for policy in read(PACK)["policies"]}
-    assert {str(notice(policy)) for policy in read(EXAMPLES / name)["policies"]} == {pack}
+    assert addressees(read(EXAMPLES / name)) <= addressees(read(PACK))
 
 
-def notice(policy: dict[str, Any]) -> dict[str, Any]:
-    differing = ("template", "subject", "enforced")
-    return {key: value for key, value in policy["actions"][0].items() if key not in differing}
+def addressees(data: dict[str, Any]) -> set[str]:
+    differing = ("template", "subject", "enforced", "violation_desc", "action_desc")
+    return {
+        str({key: value for key, value in sorted(notice.items()) if key not in differing})
+        for policy in data["policies"]
+        for notice in policy["actions"]
+        if isinstance(notice, dict) and notice["type"] == "notify"
+    }
+
+
+@pytest.mark.parametrize("name", POLICY_FILES)
+def test_of_the_rule_examples_say_what_notices_show(name: str) -> None:
+    """It stands in full in the pack alone."""
+    whole = read(PACK)["vars"]["rule"]
+    said = read(EXAMPLES / name)["vars"]["rule"]
+    assert said.keys() <= {"rule-id", "title", "severity", "category", "entity"}
+    # Both slots have the title without its end, "(second access key)".
+    assert all(whole[key].startswith(value) for key, value in said.items())

@@ -125,6 +125,14 @@ def keyrot(*args: str | Path) -> list[str | Path]:
     return [BIN / "c7n-keyrot", *args]
 
 
+def every_day(policies: Path) -> str:
+    """A policy file whose notices of unclear keys go out on every day, not on Mondays only."""
+    setting, days = "&weekdays [Mon]", "&weekdays [Mon, Tue, Wed, Thu, Fri, Sat, Sun]"
+    text = policies.read_text("utf-8")
+    assert setting in text
+    return text.replace(setting, days)
+
+
 def as_file(policies: str | Path | Mapping[str, Any], folder: Path) -> Path:
     """A policy file: a path as it is; text, or a mapping, is written into the folder."""
     if isinstance(policies, Path):

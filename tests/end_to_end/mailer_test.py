@@ -7,7 +7,9 @@ from __future__ import annotations
 import base64
 import email
 import email.policy
+import html
 import json
+import re
 import ssl
 import threading
 import time
@@ -25,9 +27,10 @@ from aiosmtpd.controller import Controller
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from harness import Finished, finish, keyrot, kill, mailer, start
+from harness import Finished, every_day, finish, keyrot, kill, mailer, start
 from notices import message, record, user
 
+from demo import world
 from embedded_aws import HUB, REGION, Account, EmbeddedAws, Key
 
 PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
@@ -147,7 +150,7 @@ def test_the_pack_tells_each_owner_of_their_own_users(
     account.add_user(
         "alice-ci", slot2=Key(120), tags={**alice, "keyrot-exempt-until": "2020-01-01"}
     )
-    account.add_user("alice-soon", slot2=Key(76.5), tags=alice)
+    account.add_user("alice-soon", slot2=world.due_in(14), tags=alice)
     account.add_user("bob-old", slot2=Key(95), tags={"OwnerContact": "bob@example.com"})
     account.add_user("nobodys", slot2=Key(300), tags={"OwnerContact": "not an address"})
     account.add_user("fresh", slot1=Key(300), slot2=Key(5), tags=alice)
@@ -171,17 +174,116 @@ def test_the_pack_tells_each_owner_of_their_own_users(
         assert (mail["To"], mail["From"]) == (address, "custodian@example.com")
         assert mail.get_content_type() == "text/html"
         body = mail.get_content()
-        assert f"{HUB} (acme-production)" in body
+        assert mail["Subject"].endswith(f": account acme-production ({HUB})")
+        assert f"AWS account acme-production ({HUB})" in body
         assert SECURITY in body
         for name in names:
             assert (name in body) == (name in theirs), (address, name)
         for name in theirs:
             assert account.key_id(name, 2) in body
-        assert account.key_id("alice-old", 1) not in body
+        # It is shown as the other key, and no command is about it.
+        words = re.sub("</?span>", "", body)
+        assert f"--access-key-id {account.key_id('alice-old', 1)}" not in words
         assert ("is being disabled by this run" in body) == (theirs in (["bob-old"], ["nobodys"]))
     (mail,) = [mail for mail in smtp.to("alice@example.com") if "being" in mail["Subject"]]
     assert "2 access keys are being disabled by this run" in mail.get_content()
     assert "keyrot-exempt-until=2020-01-01 has ended" in mail.get_content()
+
+
+def test_an_owner_sees_the_other_key_and_what_the_console_says_of_the_keys(
+    account: Account,
+    queue: str,
+    smtp: Smtp,
+    run_custodian: Callable[..., Any],
+    run_mailer: Callable[..., None],
+) -> None:
+    owner = {"OwnerContact": "ana@example.com"}
+    account.add_user("ana", slot1=Key(12, last_used_days=1), slot2=Key(200), tags=owner)
+    first, second = account.key_id("ana", 1), account.key_id("ana", 2)
+    account.tag("ana", {first: "new build server", second: "old build server"})
+
+    assert run_custodian(PACK).code == 0
+    run_mailer()
+
+    (mail,) = smtp.to("ana@example.com")
+    text = " ".join(re.sub("<[^>]+>", " ", mail.get_content()).split())
+    assert f"{second} “ old build server ” slot 2" in text
+    assert f"Other key {first} “ new build server ” active, 12 days old, last used" in text
+    assert "This user has two keys, the most that AWS allows" in text
+
+
+def test_nobody_is_told_of_an_action_that_is_not_taken(
+    aws: EmbeddedAws,
+    account: Account,
+    queue: str,
+    smtp: Smtp,
+    run_custodian: Callable[..., Any],
+    run_mailer: Callable[..., None],
+) -> None:
+    """Neither of a key in doubt nor where keys, or tags, can't be read."""
+    second = datetime.now(timezone.utc) - timedelta(days=200)
+    for name in ("good", "twin", "unlisted", "unread"):
+        twin = Key(rotated_at=second) if name == "twin" else Key(10)
+        tags = {"OwnerContact": f"{name}@example.com"}
+        account.add_user(name, twin, Key(rotated_at=second), tags=tags)
+    aws.fail("iam.ListAccessKeys", "AccessDenied", user="unlisted")
+    aws.fail("iam.GetUser", "AccessDenied", user="unread")
+
+    done = run_custodian(every_day(PACK))
+    run_mailer()
+
+    assert done.code == 2
+    for name in ("unlisted", "unread"):
+        assert done.lines("ERROR", f"user '{name}'"), done.text
+    assert done.lines("WARNING", "user 'twin'"), done.text
+    assert [(to, mail["Subject"]) for to, mail in smtp.mails] == [
+        (["good@example.com"], f"Your AWS access key is being disabled: account {HUB}"),
+        ([SECURITY], f"AWS access keys that need a look: account {HUB}"),
+    ]
+    text = html.unescape(re.sub("<[^>]+>", " ", smtp.mails[1][1].get_content()))
+    text = " ".join(text.split())
+    assert "The second access key of twin needs a look" in text
+    assert "Two of the user's keys were created in the same second" in text
+    for number in (1, 2):
+        assert f"get-access-key-last-used --access-key-id {account.key_id('twin', number)}" in text
+
+
+def test_mails_of_two_accounts_to_one_owner_differ_in_their_subjects(
+    aws: EmbeddedAws,
+    queue: str,
+    smtp: Smtp,
+    run_c7n_org: Callable[..., Any],
+    run_mailer: Callable[..., None],
+) -> None:
+    """By the names in accounts.yml, whether the account has an alias or not."""
+    accounts = {"payments": "111111111111", "wéb {{ 7 * 7 }}\x07": "222222222222"}
+    for number in accounts.values():
+        aws.account(number).add_role("c7n-keyrot")
+        aws.account(number).add_user(
+            "ana", slot2=Key(200), tags={"OwnerContact": "ana@example.com"}
+        )
+    aws.account("111111111111").set_alias("acme-pay")
+    file = {
+        "accounts": [
+            {
+                "name": name,
+                "account_id": number,
+                "role": f"arn:aws:iam::{number}:role/c7n-keyrot",
+                "regions": [REGION],
+                "vars": {"action": {"queue": f"arn:aws:sqs:{REGION}:{HUB}:{QUEUE}"}},
+            }
+            for name, number in accounts.items()
+        ]
+    }
+
+    done = run_c7n_org(file, PACK)
+    assert done.code == 0, done.text
+    run_mailer()
+
+    assert sorted(mail["Subject"] for mail in smtp.to("ana@example.com")) == [
+        "Your AWS access key is being disabled: account payments (111111111111)",
+        "Your AWS access key is being disabled: account wéb {{ 7 * 7 }}\ufffd (222222222222)",
+    ]
 
 
 def test_hostile_messages_arrive_as_plain_mails_and_block_nothing(

@@ -4,16 +4,29 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
+import zlib
 from collections.abc import Sequence
+from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from c7n import utils
+from c7n.config import Config
+from c7n.policy import PolicyCollection
+from c7n.resources import load_resources
 from c7n_mailer.utils import get_rendered_jinja
 
+from c7n_keyrot import notify
 from c7n_keyrot.cli import templates
 
 ACCOUNT = "111111111111"
+NOW = datetime(2026, 7, 19, 9, tzinfo=timezone.utc)
 SITUATIONS = {"expiring": "expiring-access-key", "disabling": "stale-access-key"}
+UNCLEAR = "unclear-access-key"
 KEY = "AKIAIOSFODNN7EXAMPLE"
 
 
@@ -40,6 +53,25 @@ def record(situation: str, **changes: Any) -> dict[str, Any]:
         "last_used_region": "eu-west-1",
         "report_generated": "2026-07-19T08:00:00+00:00",
         "exemption": None,
+        "description": None,
+        "other_key": None,
+        "version": 1,
+    }
+    return {**made, **changes}
+
+
+def other(**changes: Any) -> dict[str, Any]:
+    """A user's other key, as it is in a record."""
+    made = {
+        "access_key_id": "AKIAOTHERKEYEXAMPLE7",
+        "status": "Active",
+        "created": "2026-07-01T10:00:00+00:00",
+        "age_days": 17.9,
+        "in_report": True,
+        "last_used_date": "2026-07-18T22:05:00+00:00",
+        "last_used_service": "sts",
+        "last_used_region": "us-east-1",
+        "description": None,
     }
     return {**made, **changes}
 
@@ -70,6 +102,22 @@ def user(
     }
 
 
+def twin(name: str, tags: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+    """A user whose key in slot 2 can't be identified, with the keys that IAM lists."""
+    doubt = {"filter": UNCLEAR, "access_key_id": None, "status": None, "identified": "ambiguous"}
+    made = user(name, record("disabling", **{**doubt, **changes}), tags=tags)
+    made["c7n:AccessKeys"] = [
+        {
+            "UserName": name,
+            "AccessKeyId": f"AKIATWIN{letter}",
+            "Status": "Active",
+            "CreateDate": "2026-04-19T10:00:00+00:00",
+        }
+        for letter in "AB"
+    ]
+    return made
+
+
 def users(situation: str, number: int = 200) -> list[dict[str, Any]]:
     """So many users, in no order, with names as long as names of machines are."""
     made = []
@@ -79,6 +127,8 @@ def users(situation: str, number: int = 200) -> list[dict[str, Any]]:
             "access_key_id": f"AKIAIOSFODNN7{mixed:07}",
             "deadline": f"2026-{8 + mixed // 100:02}-{1 + mixed % 28:02}T10:00:00+00:00",
             "last_used_service": "secretsmanager",
+            "other_key": other(access_key_id=f"AKIAOTHER{mixed:07}"),
+            "description": "nightly job" if mixed % 3 == 0 else None,
         }
         if mixed % 4 == 0:
             changes |= {"last_used_date": None, "last_used_service": None}
@@ -108,48 +158,73 @@ def message(
     action: dict[str, Any] | None = None,
     **policy: Any,
 ) -> dict[str, Any]:
-    """What `notify` puts into the queue for one of the pack's two policies, or for exemptions."""
-    actions: list[Any] = [{"type": "notify"}]
-    filters: list[Any] = ["rotation-exempt"]
-    if situation in SITUATIONS:
-        filters = [{"not": ["rotation-exempt"]}, {"type": SITUATIONS[situation]}]
-    if situation == "disabling":
-        actions.append("disable-access-key")
-    return {
-        "event": None,
-        "account_id": ACCOUNT,
-        "partition": "aws",
-        "account": "acme-production",
-        "version": "0.9.53",
-        "region": "us-east-1",
-        "execution_id": "run",
-        "execution_start": 1784451600.25,  # 2026-07-19T09:00:00Z
-        "policy": {
-            "name": f"iam-user-second-access-key-{situation}",
-            "resource": "aws.iam-user",
-            "filters": filters,
-            "actions": actions,
-            "metadata": {
-                "rule-id": "D9.AWS.IAM.07",
-                "title": "Ensure access keys are rotated every 90 days or less",
-                "severity": "High",
-                "frameworks": ["AWS CIS Foundations 2.0.0", "AWS PCI-DSS 3.2, 4.0"],
-                "references": ["https://docs.aws.amazon.com/IAM/latest/UserGuide/"],
-            },
-            **policy,
-        },
-        "action": {
-            "type": "notify",
-            "to": ["resource-owner"],
-            "owner_absent_contact": ["security@example.com"],
-            "violation_desc": "These exemptions end within 14 days.",
-            "action_desc": "Rotate the keys before.",
-            "template": f"c7n_keyrot-{situation}.{form}",
-            "slack_template": f"c7n_keyrot-slack-{situation}",
-            **(action or {}),
-        },
-        "resources": list(resources),
+    """What `notify` puts into the queue for one of the pack's policies, or for exemptions.
+
+    Custodian's own action makes it, with what `notify.attach` hangs on it in a run.
+    """
+    actions: list[Any] = policy.pop("actions", None) or ["notify"]
+    if policy.pop("acts", situation == "disabling") and "notify" in actions:
+        actions = [*actions, "disable-access-key"]
+    notice = {
+        "type": "notify",
+        "to": ["resource-owner"],
+        "owner_absent_contact": ["security@example.com"],
+        "template": f"c7n_keyrot-{situation}.{form}",
+        "slack_template": f"c7n_keyrot-slack-{situation}",
+        "transport": {"type": "sqs", "queue": "c7n-keyrot"},
+        **(action or {}),
     }
+    filters: list[Any] = ["rotation-exempt"]
+    if situation != "exemptions":
+        filters = [{"not": ["rotation-exempt"]}, SITUATIONS.get(situation, UNCLEAR)]
+    data = {
+        "name": f"iam-user-second-access-key-{situation}",
+        "resource": "aws.iam-user",
+        "filters": filters,
+        "actions": [notice if one == "notify" else one for one in actions],
+        "metadata": {
+            "rule-id": "D9.AWS.IAM.07",
+            "title": "Ensure access keys are rotated every 90 days or less",
+            "severity": "High",
+            "frameworks": ["AWS CIS Foundations 2.0.0", "AWS PCI-DSS 3.2, 4.0"],
+            "references": ["https://docs.aws.amazon.com/IAM/latest/UserGuide/"],
+        },
+        **policy,
+    }
+    return notified(data, resources)
+
+
+def notified(policy: dict[str, Any], users: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The message of a policy's notify action about users as our filters leave them.
+
+    Without users if there is none, and so no message.
+    """
+    load_resources(("aws.iam-user",))
+    options = Config.empty(region="us-east-1", account_id=ACCOUNT)
+    (loaded,) = PolicyCollection.from_data({"policies": [policy]}, options)
+    manager = loaded.resource_manager
+    manager.ctx.start_time = NOW.timestamp() + 0.25
+    live = {
+        user["UserName"]: [
+            {**key, "CreateDate": datetime.fromisoformat(key["CreateDate"])}
+            for key in user.get("c7n:AccessKeys", ())
+        ]
+        for user in users
+    }
+    run = SimpleNamespace(manager=manager, now=NOW, account_id=ACCOUNT, live=live)
+    notify.attach(run, users)
+    (action,) = [action for action in manager.actions if action.type == "notify"]
+    sent: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "get_account_alias_from_sts", lambda session: "acme-production")
+        patch.setattr(utils, "local_session", lambda factory: None)
+        patch.setattr(action, "send_data_message", lambda message, packed: sent.append(packed))
+        action.process(list(users))
+    if not sent:
+        return {"resources": []}
+    (packed,) = sent
+    made: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return made
 
 
 def render(made: dict[str, Any], recipient: Any = ("owner@example.com",)) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 from cloudformation import hub, member
-from harness import Finished, PolicyRun, c7n_org, keyrot, run, with_own_addresses
+from harness import Finished, PolicyRun, c7n_org, every_day, keyrot, run, with_own_addresses
 
+from demo import world
 from embedded_aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,7 @@ ACCOUNTS = EXAMPLES / "accounts.yml"
 MEMBERS = {"payments": "111111111111", "web": "222222222222", "sandbox": "333333333333"}
 QUEUE = "c7n-keyrot"
 EXPIRING, STALE = "iam-user-second-access-key-expiring", "iam-user-second-access-key-stale"
+UNCLEAR = "iam-user-second-access-key-unclear"
 SUFFIX = "-notify-only"
 MARK = "keyrot-disable-on"
 
@@ -80,13 +82,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         resources = hub(HUB, ORGANIZATION_ID)
         aws.create_queue(QUEUE, policy=resources["QueuePolicy"]["PolicyDocument"])
         aws.account(HUB).add_role("runner", policy=resources["RunnerPolicy"]["PolicyDocument"])
+        same_second = datetime.now(timezone.utc) - timedelta(days=150)
         for name, account_id in MEMBERS.items():
             account = aws.account(account_id)
             owner = {"OwnerContact": f"{name}@example.com"}
             account.add_user("old", Key(300), Key(100), owner)
-            account.add_user("soon", None, Key(83.5), owner)
+            account.add_user("soon", None, world.due_in(7), owner)
             account.add_user("middle", Key(50), Key(50.5))
             account.add_user("fresh", Key(200), Key(5))
+            account.add_user("twins", *[Key(rotated_at=same_second)] * 2, owner)
             account.add_user("inactive", None, Key(200, status="Inactive"))
             account.add_user("exempt", None, Key(200), {"keyrot-exempt-until": "2999-12-31"})
         aws.enforce()
@@ -96,7 +100,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         told.run("look", EXAMPLES / "notify-only.yml", "-t", "env:prod")
         told.run("denied", PACK, "-t", "env:dev")
         told.deploy("enforcing")
-        told.run("pack", PACK)
+        pack = told.folder / "every-day.yml"
+        pack.write_text(every_day(PACK), "utf-8")
+        told.run("pack", pack)
         # Into the same folder, and with one account whose role can't be taken any more.
         accounts = yaml.safe_load(ACCOUNTS.read_text("utf-8"))
         accounts["accounts"][1]["external_id"] = "another"
@@ -152,9 +158,11 @@ def test_the_pack_disables_the_right_key_in_each_account_and_nothing_else(story:
 def test_the_notices_of_all_accounts_are_in_the_hubs_queue(story: Story) -> None:
     assert about(story.notices["pack"], STALE) == everywhere("old")
     assert about(story.notices["pack"], EXPIRING) == everywhere("soon")
-    assert len(story.notices["pack"]) == 2 * len(MEMBERS)
+    assert about(story.notices["pack"], UNCLEAR) == everywhere("twins")
+    assert len(story.notices["pack"]) == 3 * len(MEMBERS)
     for notice in story.notices["pack"]:
-        assert notice["action"]["to"] == ["resource-owner"]
+        unclear = notice["policy"]["name"] == UNCLEAR
+        assert notice["action"]["to"] == ["security@example.com" if unclear else "resource-owner"]
         assert notice["action"]["template"].startswith("c7n_keyrot-")
 
 
@@ -188,8 +196,13 @@ def test_other_days_in_one_account(story: Story) -> None:
     assert {path.name for path in (done.out / "sandbox" / "us-east-1").iterdir()} == {
         f"{EXPIRING}-dev",
         f"{STALE}-dev",
+        f"{UNCLEAR}-dev",
     }
-    assert {path.name for path in (done.out / "web" / "us-east-1").iterdir()} == {EXPIRING, STALE}
+    assert {path.name for path in (done.out / "web" / "us-east-1").iterdir()} == {
+        EXPIRING,
+        STALE,
+        UNCLEAR,
+    }
     assert about(story.notices["days"], f"{STALE}-dev").keys() == {MEMBERS["sandbox"]}
 
 

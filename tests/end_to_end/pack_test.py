@@ -4,9 +4,11 @@
 
 import csv
 import io
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from harness import every_day
 
 from demo import world
 from embedded_aws import HUB, Key, seed_bench
@@ -14,6 +16,7 @@ from embedded_aws import HUB, Key, seed_bench
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "policies"
 EXPIRING, STALE = "iam-user-second-access-key-expiring", "iam-user-second-access-key-stale"
+UNCLEAR = "iam-user-second-access-key-unclear"
 FRESH, OLD = Key(5), Key(200)
 
 
@@ -39,8 +42,9 @@ def test_whole_run_tells_and_disables_exactly_the_stale_second_keys(
 ):
     """A dry run changes nothing, a run disables what it showed, a further run is a no-op."""
     before, wanted = account.snapshot(), slot_2(account, people, "disabled")
+    pack = every_day(PACK / "second-access-key.yml")
 
-    shown = run_custodian(PACK, "--dryrun")
+    shown = run_custodian(pack, "--dryrun")
     assert shown.code == 0, shown.text
     assert account.changes(before) == {}
     assert aws.messages(world.QUEUE) == []
@@ -52,22 +56,25 @@ def test_whole_run_tells_and_disables_exactly_the_stale_second_keys(
     }
     assert found == wanted
 
-    acted = run_custodian(PACK)
+    acted = run_custodian(pack)
     assert acted.code == 0, acted.text
     assert account.changes(before) == dict.fromkeys(wanted, ("Active", "Inactive"))
     outcomes = acted.outcomes(STALE)
     assert {o["access_key_id"] for o in outcomes if o["outcome"] == "disabled"} == wanted
-    skipped = [o["user"] for o in outcomes if o["outcome"] == "skipped"]
-    assert skipped == [p.name for p in people if p.outcome == "skipped"]
+    assert {o["outcome"] for o in outcomes} == {"disabled"}
     told = {m["policy"]["name"]: m["resources"] for m in aws.messages(world.QUEUE)}
+    assert sorted(user["UserName"] for user in told[UNCLEAR]) == [
+        p.name for p in people if p.outcome == "unclear"
+    ]
     assert sorted(user["UserName"] for user in told[EXPIRING]) == [
         p.name for p in people if p.outcome == "reminded"
     ]
-    named = {record["access_key_id"] for user in told[STALE] for record in user["c7n:keyrot"]}
-    assert named - {None} == wanted
+    # Nobody is told of what isn't done.
+    named = {key["key"] for user in told[STALE] for key in user["c7n:keyrot-notice"]["keys"]}
+    assert named == wanted
 
     between = account.snapshot()
-    again = run_custodian(PACK, out=acted.out)
+    again = run_custodian(pack, out=acted.out)
     assert again.code == 0, again.text
     assert account.changes(between) == {}
     disabled = [o for o in again.outcomes(STALE) if o["outcome"] == "disabled"]
@@ -85,6 +92,26 @@ def test_who_is_exempted_after_a_dry_run_is_left_alone_by_the_run_after_it(
     assert "ana" not in acted.names(STALE)
     assert account.status("ana", 2) == "Active"
     assert account.status("ben", 2) == "Inactive"
+
+
+@pytest.mark.parametrize("weekday", [0, 1])
+def test_doubts_are_told_on_their_weekday_and_logged_on_every_day(
+    aws, account, people, run_custodian, weekday
+):
+    """The policy runs daily; its notice, to the security team, goes out weekly."""
+    today = datetime.now(timezone.utc).weekday()
+    day = f"{datetime(2026, 11, 23) + timedelta(days=(today + weekday) % 7):%a}"
+    text = (PACK / "second-access-key.yml").read_text("utf-8")
+    run = run_custodian(text.replace("&weekdays [Mon]", f"&weekdays [{day}]"))
+    assert run.code == 0, run.text
+    told = [m for m in aws.messages(world.QUEUE) if m["policy"]["name"] == UNCLEAR]
+    assert run.names(UNCLEAR) == (["lena", "tomas"] if weekday == 0 else [])
+    assert [m["action"]["to"] for m in told] == ([["security@example.com"]] if told else [])
+    assert len(told) == (weekday == 0)
+    assert run.metadata(UNCLEAR), "the policy has run, whatever the day"
+    assert run.lines("keyrot:WARNING", "'lena': key 2 can't be identified")
+    assert run.lines("keyrot:WARNING", "'tomas': key 2 is unknown")
+    assert not {"lena", "tomas"} & set(run.names(STALE))
 
 
 @pytest.mark.parametrize("source", ["describe", "credential-report"])

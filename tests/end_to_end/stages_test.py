@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PolicyRun
+from harness import PolicyRun, every_day
 
 from demo import world
 from embedded_aws import Key
@@ -22,6 +22,12 @@ def day(days: float) -> str:
     return f"{datetime.now(timezone.utc) + timedelta(days=days):%Y-%m-%d}"
 
 
+def twins(status: str = "Active") -> list[Key]:
+    """Two keys of one second: nobody can tell which slot each of them is in."""
+    same = datetime.now(timezone.utc) - timedelta(days=150)
+    return [Key(rotated_at=same, status=status)] * 2
+
+
 def moment(days: float) -> str:
     """The day as mark-for-op writes it."""
     return day(days).replace("-", "/")
@@ -31,7 +37,9 @@ class Stages:
     """An example, run again and again in one account."""
 
     def __init__(self, example: str, aws: Any, account: Any, run_custodian: Any) -> None:
-        self.policies = EXAMPLES / example
+        self.policies: str | Path = EXAMPLES / example
+        if "&weekdays" in self.policies.read_text("utf-8"):
+            self.policies = every_day(self.policies)
         self.aws, self.account, self.run_custodian = aws, account, run_custodian
         aws.create_queue(world.QUEUE)
         self.heard = 0
@@ -79,6 +87,28 @@ class TestGracefulRollout:
             account.add_user(name, FRESH, OLD)
         account.add_user("rosa", OLD, FRESH)
         return made
+
+    def test_who_cannot_be_identified_is_never_marked_nor_promised_anything(self, rollout, account):
+        account.add_user("twins", *twins())
+        account.add_user("due", *twins(), {self.MARK: self.mark(0)})
+        account.add_user("to-remind", *twins(), {self.MARK: self.mark(2)})
+        rollout.run()
+        assert rollout.changed == {}
+        doubted = ["due", "to-remind", "twins"]
+        assert rollout.told() == {"mark": ["ana", "ben"], "unclear": doubted}
+        assert account.tags("twins") == {}
+        assert rollout.tag("due", self.MARK) == self.mark(0), "it may be stale all the same"
+
+    def test_who_cannot_be_read_is_marked_when_there_is_a_notice(self, aws, rollout, account):
+        """A notice goes out of keys that are known; a mark without one would be no warning."""
+        aws.fail("iam.ListAccessKeys", "AccessDenied", user="ana")
+        rollout.run(code=2)
+        assert rollout.told() == {"mark": ["ben"]}
+        assert rollout.tag("ana", self.MARK) is None
+        aws.heal()
+        rollout.run(after=1)
+        assert rollout.told() == {"mark": ["ana"]}
+        assert rollout.tag("ana", self.MARK) == self.mark(14)
 
     def mark(self, days):
         return f"Resource does not meet policy: disable-access-key@{moment(days)}"
@@ -282,10 +312,12 @@ class TestDeleteStage:
         assert account.status("ana", 2) == "Inactive"
 
     def test_only_keys_known_for_certain_are_marked(self, stage, account):
-        same = datetime.now(timezone.utc) - timedelta(days=150)
-        account.add_user("lena", Key(rotated_at=same), Key(rotated_at=same))
+        account.add_user("lena", *twins())
+        account.add_user("off", *twins(status="Inactive"), {self.MARK: self.mark(-1)})
         stage.run()
         assert account.tags("lena") == {}
+        assert stage.told() == {"disable": ["ana"]}
+        assert stage.changed == stage.off("ana")
 
     def test_old_mark_counts_no_more(self, stage, account):
         account.add_user("old", FRESH, Key(400, status="Inactive"), {self.MARK: self.mark(-31)})
@@ -304,19 +336,31 @@ class TestBothSlots:
         account.add_user("both", OLD, OLD)
         account.add_user("only", OLD)
         account.add_user("exempt", OLD, OLD, {world.EXEMPT: day(9)})
-        account.add_user("soon", Key(83.5), FRESH)
-        same = datetime.now(timezone.utc) - timedelta(days=150)
-        account.add_user("twins", Key(rotated_at=same), Key(rotated_at=same))
+        account.add_user("soon", world.due_in(7), FRESH)
+        account.add_user("twins", *twins())
+        account.add_user("undated", OLD, Key(150, report_date="N/A"))
         both.run()
         assert both.told() == {
             "expiring": ["soon"],
-            "one": ["first", "only", "second", "twins"],
+            "one": ["first", "only", "second"],
             "both": ["both"],
+            "unclear": ["twins", "undated"],
         }
         wanted = both.off("first", "only", "both", slot=1) | both.off("second", "both")
         assert both.changed == wanted
         both.run(after=1)
         assert both.changed == {}
+
+    def test_a_doubt_about_one_key_keeps_no_other_one(self, stages, account):
+        both = stages("both-slots.yml")
+        account.add_user("odd", OLD, Key(150))
+        header, *rows = account.report_text().splitlines()
+        row = next(row for row in rows if row.startswith("odd,")).split(",")
+        row[header.split(",").index("access_key_2_active")] = "Expired"
+        account.set_report("\n".join([header, ",".join(row)]))
+        both.run()
+        assert both.told() == {"one": ["odd"], "unclear": ["odd"]}
+        assert both.changed == both.off("odd", slot=1)
 
     def test_one_of_both_that_failed_is_done_the_next_time(self, aws, stages, account):
         both = stages("both-slots.yml")
@@ -335,6 +379,7 @@ class TestSupersededFirst:
     def test_disables_the_superseded_and_tells_the_rest_with_every_run(self, stages, account):
         """Whatever the age of their keys; they are told again, as it runs weekly."""
         first = stages("superseded-first.yml")
+        account.add_user("twins", *twins())
         kept = []
         for age in (90.5, 91.5, 93, 200, 203.5, 1000):
             stale = Key(age, last_used_days=40)
@@ -375,14 +420,17 @@ class TestExemptions:
             ("ended", day(-1), good),
             ("lenient", "next spring 2050", good),
             ("us-date", "12/31/2050", good),
+            ("as-time", f"{day(13)}T00:00:00Z", good),
+            ("in-366-days", day(366), good),
+            ("in-367-days", day(367), good),
         ):
             account.add_user(name, FRESH, OLD, {world.EXEMPT: until, **more})
         account.add_user("not-exempt", FRESH, OLD)
         before = {name: account.tags(name) for name in account.users()}
         exemptions.run()
         assert exemptions.told() == {
-            "soon": ["ends-soon", "ends-today"],
-            "long": ["for-ever", "too-long"],
+            "soon": ["as-time", "ends-soon", "ends-today"],
+            "long": ["for-ever", "in-367-days", "too-long"],
             "incomplete": ["blank-reason", "no-owner", "no-reason"],
             "void": ["ended", "lenient", "us-date"],
         }

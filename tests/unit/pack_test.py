@@ -23,6 +23,8 @@ from c7n.resources import load_resources
 PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
 EXPIRING = "iam-user-second-access-key-expiring"
 STALE = "iam-user-second-access-key-stale"
+UNCLEAR = "iam-user-second-access-key-unclear"
+NAMES = [EXPIRING, STALE, UNCLEAR]
 
 RULE = {
     "rule-id": "D9.AWS.IAM.07",
@@ -73,7 +75,7 @@ def test_custodian_accepts_the_file() -> None:
     load_resources({"aws.iam-user"})
     config = Config.empty(region="us-east-1", account_id="123456789012")
     loaded = PolicyLoader(config).load_file(str(PACK))
-    assert [policy.name for policy in loaded] == [EXPIRING, STALE]
+    assert [policy.name for policy in loaded] == NAMES
     for policy in loaded:
         policy.expand_variables(policy.get_variables())
         policy.validate()
@@ -86,7 +88,7 @@ def test_a_policy_folder_holds_policy_files_only() -> None:
         assert set(yaml.safe_load(path.read_text())) == {"vars", "policies"}
 
 
-@pytest.mark.parametrize("name", [EXPIRING, STALE])
+@pytest.mark.parametrize("name", NAMES)
 def test_metadata_is_the_rules_own(policies: Any, name: str) -> None:
     metadata = policies[name]["metadata"]
     assert {key: metadata[key] for key in RULE} == RULE
@@ -142,37 +144,48 @@ def test_the_filters_are_the_rule(policies: Any) -> None:
         "notice": 14,
         "remind-at": [14, 7, 3, 1],
     }
+    unclear = {"type": "unclear-access-key", "slot": 2, "days": 90}
+    assert only(policies[UNCLEAR], "unclear-access-key") == {**unclear, "weekdays": ["Mon"]}
+    # Who is told of a doubt isn't told that something is being done.
+    assert {"not": [unclear]} in policies[STALE]["filters"]
 
 
-@pytest.mark.parametrize("name", [EXPIRING, STALE])
-def test_both_take_users_from_the_report_and_leave_out_exempt_ones(
-    policies: Any, name: str
+@pytest.mark.parametrize(("name", "filters"), [(EXPIRING, 2), (STALE, 3), (UNCLEAR, 2)])
+def test_all_take_users_from_the_report_and_leave_out_exempt_ones(
+    policies: Any, name: str, filters: int
 ) -> None:
     policy = policies[name]
     assert policy["resource"] == "aws.iam-user"
     assert policy["source"] == "credential-report"
     assert {"not": ["rotation-exempt"]} in policy["filters"]
-    assert len(policy["filters"]) == 2
+    assert len(policy["filters"]) == filters
     assert "mode" not in policy
 
 
-def test_notify_comes_before_disable_and_expiring_ones_are_only_told(policies: Any) -> None:
+def test_notify_comes_before_disable_and_the_others_only_tell(policies: Any) -> None:
     def kinds(name: str) -> list[str]:
         return [one if isinstance(one, str) else one["type"] for one in policies[name]["actions"]]
 
     assert kinds(STALE) == ["notify", "disable-access-key"]
-    assert kinds(EXPIRING) == ["notify"]
+    assert kinds(EXPIRING) == kinds(UNCLEAR) == ["notify"]
 
 
 @pytest.mark.parametrize(
     ("name", "template"),
-    [(EXPIRING, "c7n_keyrot-expiring.html"), (STALE, "c7n_keyrot-disabling.html")],
+    [
+        (EXPIRING, "c7n_keyrot-expiring.html"),
+        (STALE, "c7n_keyrot-disabling.html"),
+        (UNCLEAR, "c7n_keyrot-unclear.html"),
+    ],
 )
 def test_notices(policies: Any, name: str, template: str) -> None:
     notify = policies[name]["actions"][0]
     assert notify["template"] == template
-    assert notify["to"] == ["resource-owner"]
-    assert notify["owner_absent_contact"] == ["security@example.com"]
+    if name == UNCLEAR:
+        assert notify["to"] == ["security@example.com"]
+    else:
+        assert notify["to"] == ["resource-owner"]
+        assert notify["owner_absent_contact"] == ["security@example.com"]
     assert notify["queue"] == "c7n-keyrot"
     # So that c7n-org's vars can put an account's queue in its place.
     assert notify["transport"]["queue"] == "{action[queue]}"
@@ -190,9 +203,9 @@ def test_settings_stand_once_at_the_top_and_each_is_used(text: str, data: Any) -
     for name, anchor in anchors:
         assert name == anchor
         assert f"*{anchor}" in below
-    assert set(re.findall(r"\*([\w-]+)$", below, re.MULTILINE)) == {a for _, a in anchors}
+    assert set(re.findall(r"\*([\w-]+)(?:}|$)", below, re.MULTILINE)) == {a for _, a in anchors}
     # Below nothing repeats a setting's value.
-    for value in ("90", "security@example.com", "[14, 7, 3, 1]"):
+    for value in ("90", "security@example.com", "[14, 7, 3, 1]", "[Mon]"):
         assert value not in re.sub(r"#.*", "", below)
 
 
@@ -240,10 +253,32 @@ def test_the_rules_subject_and_its_look_alikes(iam: Any, custodian: Any, policie
     iam.add("exempt", 10, 91, {"keyrot-exempt-until": f"{until:%Y-%m-%d}"})
     iam.add("expired", 10, 91, {"keyrot-exempt-until": "2020-01-01"})
     iam.add("second-older", 91, 300)
+    iam.add("twins", 91, 91)
+    iam.add("no-date", 10, 91)
+    iam.rows["no-date"][8] = "N/A"
     iam.rows["root"] = ["<root_account>", "arn:aws:iam::123456789012:root", *iam.rows["stale"][2:]]
     expected = ["expired", "only-second", "second-older", "stale"]
     assert run(custodian, policies[STALE]) == expected
     assert sorted(key for _, key, _ in iam.changed) == [f"{name}-2" for name in expected]
+
+
+@pytest.mark.parametrize(("day", "told"), [(23, True), (24, False), (29, False), (30, True)])
+def test_the_security_team_is_told_of_doubts_on_mondays(
+    iam: Any, custodian: Any, policies: Any, clock: Any, day: int, told: bool
+) -> None:
+    """In November 2026; of those that no other policy speaks of."""
+    iam.now = clock(datetime(2026, 11, day, 5, 0, 0, tzinfo=timezone.utc))
+    iam.add("twins", 91, 91)
+    iam.add("twins-young", 83, 83)
+    iam.add("no-date", 10, 91)
+    iam.rows["no-date"][8] = "N/A"
+    iam.add("stale", 10, 91)
+    iam.add("exempt", 91, 91, {"keyrot-exempt-until": "2026-12-31"})
+    unclear = {**policies[UNCLEAR], "actions": [None]}
+    assert run(custodian, unclear) == (["no-date", "twins"] if told else [])
+    assert run(custodian, policies[STALE]) == ["stale"]
+    assert run(custodian, {**policies[EXPIRING], "actions": [None]}) == []
+    assert iam.changed == [("stale", "stale-2", "Inactive")]
 
 
 def test_owners_are_told_at_fourteen_seven_three_and_one_days(
