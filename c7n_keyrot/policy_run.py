@@ -198,7 +198,7 @@ class PolicyRun:
         return iam.side_by_side(
             function,
             items,
-            lambda done, total: log.info("%s: %d of %d", what, done, total),
+            lambda done, total: self.log(f"{what}: {done} of {total}", logging.INFO),
             self.manager.executor_factory,
         )
 
@@ -314,7 +314,7 @@ class PolicyRun:
 
     def _progress(self, waited: float) -> None:
         if waited > 2:
-            log.info("credential report: AWS is making it, %.0f s so far", waited)
+            self.log(f"credential report: AWS is making it, {waited:.0f} s so far", logging.INFO)
 
     def read_users(self, users: Iterable[dict[str, Any]], again: bool = False) -> None:
         """Read the users that aren't read yet in this run, tags included, side by side.

@@ -246,7 +246,9 @@ def test_an_upload_that_fails_at_the_end_says_where_the_outcomes_are(
     aws.fail("s3.PUT *", "AccessDenied", skip=1)
     run = run_custodian(bucket_policy(), out=BUCKET)
     assert run.code != 0
-    (line,) = run.lines("the output can't be copied to s3://keyrot-out/runs")
+    (line,) = run.lines(
+        f"account {account.id} (policy test): the output can't be copied to s3://keyrot-out/runs"
+    )
     folder = re.search(r"stands in (\S+);", line)[1]
     back = run_in(keyrot("reactivate", folder, "--yes"))
     assert back.code == 0, back.text
