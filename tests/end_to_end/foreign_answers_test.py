@@ -170,7 +170,7 @@ def test_a_credential_report_that_is_never_one_ends_the_run_in_one_line(
     assert run.code != 0
     assert account.changes(before) == {}
     lines = run.lines("keyrot:ERROR", "credential report:", "something that isn't AWS answered")
-    assert len(lines) == 2, "one a policy"
+    assert len(lines) == 3, "one a policy"
     is_clean(run)
 
 
