@@ -137,7 +137,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
 
     def _prepare_bucket(self, tasks: list[_Task]) -> None:
         """Have the intents of all keys in the bucket before the first key is touched."""
-        output_folder.watch_upload(self.manager.ctx)
+        output_folder.watch_upload(self.manager.ctx, lambda line: self.run.log(line, logging.ERROR))
         self.prepared = True
         lines = [
             self._line(task.user, record["slot"], key["AccessKeyId"], outcomes.INTENDED, "")

@@ -198,7 +198,7 @@ class PolicyRun:
         return iam.side_by_side(
             function,
             items,
-            lambda done, total: log.info("%s: %d of %d", what, done, total),
+            lambda done, total: self.log(f"{what}: {done} of {total}", logging.INFO),
             self.manager.executor_factory,
         )
 
@@ -213,7 +213,8 @@ class PolicyRun:
         if configured and configured != report.account_id:
             raise self._stop(
                 f"credential report: it is of account {report.account_id}, but this run is for "
-                f"{configured}: correct its id or role in accounts.yml, or the credentials"
+                f"{configured}: correct the account's id or role in accounts.yml, or the "
+                "credentials"
             )
         self.used_report = report
         # Custodian has none where it couldn't ask STS, and what is done must be found again.
@@ -314,7 +315,7 @@ class PolicyRun:
 
     def _progress(self, waited: float) -> None:
         if waited > 2:
-            log.info("credential report: AWS is making it, %.0f s so far", waited)
+            self.log(f"credential report: AWS is making it, {waited:.0f} s so far", logging.INFO)
 
     def read_users(self, users: Iterable[dict[str, Any]], again: bool = False) -> None:
         """Read the users that aren't read yet in this run, tags included, side by side.

@@ -560,3 +560,26 @@ def test_the_counts_are_logged(iam: Any, custodian: Any, caplog: pytest.LogCaptu
     with caplog.at_level(logging.INFO, "custodian.keyrot"):
         custodian.run([STALE])
     assert "3 users in the credential report, 2 candidates, 1 matched" in caplog.text
+
+
+def test_every_line_names_its_account(
+    iam: Any, custodian: Any, mocker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that say how far it is as well: a log may be of many accounts."""
+    iam.add("ana", NEW, OLD)
+    work = gate.side_by_side
+
+    def slow(function: Any, items: Any, progress: Any, executor: Any) -> Any:
+        progress(1, 2)
+        return work(function, items, progress, executor)
+
+    mocker.patch.object(gate, "side_by_side", slow)
+    with caplog.at_level(logging.INFO, "custodian.keyrot"):
+        policy = custodian.policy([STALE], [DISABLE])
+        policy.validate()
+        policy.run()
+        PolicyRun.of(policy.resource_manager)._progress(3)
+    ours = [one.getMessage() for one in caplog.records if one.name.startswith("custodian.keyrot")]
+    assert len(ours) >= 6
+    for line in ours:
+        assert line.startswith("account 123456789012 (policy test): ")
