@@ -34,6 +34,8 @@ from c7n_keyrot.slots import (
     SlotFilter,
 )
 
+DAYS = Option("days", NUMBER, "days after which an active key is stale", 90)
+
 
 @declare(
     "stale-access-key",
@@ -186,7 +188,7 @@ class StaleAccessKey(SlotFilter):
 @declare(
     "expiring-access-key",
     SLOT,
-    Option("days", NUMBER, "days after which an active key is stale", 90),
+    DAYS,
     Option(
         "notice",
         NUMBER,
@@ -287,7 +289,7 @@ class ExpiringAccessKey(SlotFilter):
 @declare(
     "unclear-access-key",
     SLOT,
-    Option("days", NUMBER, "days after which an active key is stale", 90),
+    DAYS,
     Option(
         "weekdays",
         some_of(*WEEKDAYS),

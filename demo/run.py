@@ -43,8 +43,10 @@ TIMEOUT = 120  # seconds; no command here takes a quarter of it
 EXPIRING = "iam-user-second-access-key-expiring"
 STALE = "iam-user-second-access-key-stale"
 UNCLEAR = "iam-user-second-access-key-unclear"
-# Who gets the notices of users without an owner, and of keys in doubt, as the pack has it.
-WITHOUT_OWNER = SECURITY_TEAM = "security@example.com"
+# Who gets notices of users without an owner, and of keys in doubt. Nobody reads what goes to the
+# address that the pack is shipped with, and doctor says so.
+WITHOUT_OWNER = SECURITY_TEAM = "security@corp.test"
+PLACEHOLDER = "security@example.com"
 # What stands for these where the pack was built without its startup files.
 EXPLICIT = {
     "custodian": "c7n-keyrot custodian",
@@ -260,9 +262,12 @@ def write_pack(shell: Shell) -> None:
     say(f"files written: {sum(line.startswith('wrote ') for line in text.splitlines())}")
     path = shell.folder / "policies" / "second-access-key.yml"
     pack = path.read_text("utf-8")
-    check(MONDAYS in pack, "the pack's setting of weekdays is another one")
-    path.write_text(pack.replace(MONDAYS, EVERY_DAY), "utf-8")
-    say("the pack tells of keys in doubt on Mondays only; set to every day, so that you see it")
+    for setting, own in {MONDAYS: EVERY_DAY, PLACEHOLDER: SECURITY_TEAM}.items():
+        check(setting in pack, f"the pack has no setting {setting}")
+        pack = pack.replace(setting, own)
+    path.write_text(pack, "utf-8")
+    say(f"its addresses are placeholders; set to {SECURITY_TEAM}")
+    say("it tells of keys in doubt on Mondays only; set to every day, so that you see it")
 
 
 def write_settings(folder: Path, queue_url: str, smtp_port: int) -> None:
@@ -273,7 +278,7 @@ def write_settings(folder: Path, queue_url: str, smtp_port: int) -> None:
         "queue_url": queue_url,
         "region": REGION,
         "role": f"arn:aws:iam::{HUB}:role/c7n-keyrot-mailer",
-        "from_address": "custodian@example.com",
+        "from_address": "custodian@corp.test",
         "contact_tags": [world.OWNER],
         "smtp_server": "127.0.0.1",
         "smtp_port": smtp_port,
