@@ -9,13 +9,13 @@ Writes the folder demo-output in the current folder, afresh each time, and nothi
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import time
 from collections import Counter, defaultdict
@@ -53,9 +53,7 @@ EXPLICIT = {
     "c7n-org": "c7n-keyrot org",
     "c7n-mailer": "c7n-keyrot mailer",
 }
-STARTUP_FILE = any(
-    file.name == "c7n_keyrot.pth" for file in importlib.metadata.files("c7n-keyrot") or ()
-)
+STARTUP_FILE = Path(sysconfig.get_path("purelib"), "c7n_keyrot.pth").exists()
 
 # The outcomes of demo.world's people, in the order of the table.
 OUTCOMES = {
