@@ -143,6 +143,16 @@ def test_workers_of_c7n_org_have_the_pack(
         assert [user["UserName"] for user in json.loads(found.read_text())] == ["ana"]
 
 
+def test_doctor_names_this_way(bare: Environment, aws: EmbeddedAws, tmp_path: Path) -> None:
+    """Nothing is wrong where there is no startup file; where one is broken, it is a way out."""
+    command = [bare.folder / "bin" / "c7n-keyrot", "doctor", "--policies", "ours.yml"]
+    done = bare.run(*command, **aws.env(HUB, home=tmp_path))
+    lines = [line for line in done.out.splitlines() if " plugin" in line]
+    assert [line.split()[0] for line in lines] == ["ok", "ok"], done.text
+    assert "c7n-keyrot custodian" in lines[0]
+    assert "c7n-keyrot org" in lines[1]
+
+
 def test_the_mailer_is_given_the_templates(bare: Environment, tmp_path: Path) -> None:
     """In front of the user's own words, so that a -t of theirs counts."""
     show = (
