@@ -213,8 +213,7 @@ class PolicyRun:
         if configured and configured != report.account_id:
             raise self._stop(
                 f"credential report: it is of account {report.account_id}, but this run is for "
-                f"{configured}: correct the account's id or role in accounts.yml, or the "
-                "credentials"
+                f"{configured}: correct its id or role in accounts.yml, or the credentials"
             )
         self.used_report = report
         # Custodian has none where it couldn't ask STS, and what is done must be found again.

@@ -43,8 +43,8 @@ TIMEOUT = 120  # seconds; no command here takes a quarter of it
 EXPIRING = "iam-user-second-access-key-expiring"
 STALE = "iam-user-second-access-key-stale"
 UNCLEAR = "iam-user-second-access-key-unclear"
-# Who gets the notices of users without an owner, and of keys in doubt. Nobody reads what goes to
-# the address that the pack is shipped with, and doctor says so.
+# Who gets notices of users without an owner, and of keys in doubt. Nobody reads what goes to the
+# address that the pack is shipped with, and doctor says so.
 WITHOUT_OWNER = SECURITY_TEAM = "security@corp.test"
 PLACEHOLDER = "security@example.com"
 # What stands for these where the pack was built without its startup files.
