@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from c7n_keyrot import credential_report
+from c7n_keyrot.call_errors import DENIED, THROTTLED
 from c7n_keyrot.credential_report import RawReport, ReportError, instant, parse
-from c7n_keyrot.iam import DENIED, PATIENCE, THROTTLED
+from c7n_keyrot.iam import PATIENCE
 
 NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
 MADE = "2026-05-01T10:00:00+00:00"

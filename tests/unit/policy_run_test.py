@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
 from c7n.utils import reset_session_cache
 
-from c7n_keyrot import credential_report, outcomes, policy_run
+from c7n_keyrot import call_errors, credential_report, outcomes, policy_run
 from c7n_keyrot import iam as gate
 from c7n_keyrot.policy_run import PolicyRun
 
@@ -390,7 +390,7 @@ def test_errors_of_side_by_side_calls_stop_no_other(custodian: Any, iam: Any) ->
 
     def call(item: int) -> int:
         if item % 3 == 0:
-            raise gate.explained("iam:GetUser", client_error("Throttling"))
+            raise call_errors.explained("iam:GetUser", client_error("Throttling"))
         return item * 2
 
     results = run.each("things", call, range(50))
