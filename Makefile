@@ -21,8 +21,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The folders as well as the files: a folder's time tells that a file was removed from it.
 PACKAGED := $(shell find c7n_keyrot policies examples deploy -not -name '__pycache__' \
-	-not -name '*.pyc' 2>/dev/null) $(wildcard c7n_keyrot.pth setup.py setup.cfg pyproject.toml \
-	MANIFEST.in LICENSE README.md)
+	-not -name '*.pyc' 2>/dev/null) $(wildcard c7n_keyrot.pth c7n_keyrot.start setup.py setup.cfg \
+	pyproject.toml MANIFEST.in LICENSE README.md)
 
 .PHONY: help
 help:

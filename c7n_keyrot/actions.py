@@ -248,8 +248,16 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             pause *= 2
 
     def live_status(self, name: str, key_id: str) -> str | None:
-        """Return the key's status as of now; None if it isn't there."""
-        live = iam.live_keys(self.run.client, name)
+        """Return the key's status as of now; None if it isn't there, or its user isn't.
+
+        :raises CallError: so.
+        """
+        try:
+            live = iam.live_keys(self.run.client, name)
+        except CallError as error:
+            if error.gone:
+                return None
+            raise
         return next((key["Status"] for key in live if key["AccessKeyId"] == key_id), None)
 
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:

@@ -77,7 +77,8 @@ NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
         ("AccessKeyMetadata.*.Status", str),
         ("AccessKeyMetadata.*.CreateDate", datetime),
     ),
-    "GetAccessKeyLastUsed": (("AccessKeyLastUsed", dict),),
+    # Without it "never used" could not be told from an answer that lacks something.
+    "GetAccessKeyLastUsed": (("AccessKeyLastUsed.ServiceName", str),),
     "GetCallerIdentity": (("Account", str), ("Arn", str)),
     "AssumeRole": (
         ("Credentials.AccessKeyId", str),

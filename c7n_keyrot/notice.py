@@ -199,10 +199,12 @@ def about_user(
     tags = _tags(user)
     if situation == "exemptions":
         return about | _exemption(plan, tags, now)
-    mine = [record for record in records if record.filter == FILTERS[situation]] or records
+    mine = [record for record in records if record.filter == FILTERS[situation]]
     if situation == "unclear":
-        keys = [_doubt(record) for record in mine]
-        return about | {"keys": _distinct(keys), "live": [_live(key, tags, now) for key in live]}
+        keys = _distinct([_doubt(record) for record in mine])
+        said = {"keys": keys, "live": [_live(key, tags, now) for key in live]}
+        return None if records and not mine else about | said
+    mine = mine or list(records)
     acts = situation == "disabling" and plan.does
     known = [
         record

@@ -22,10 +22,11 @@ from c7n.cache import factory as cache_factory
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import dumps, local_session
 
-from c7n_keyrot import credential_report, iam, notify
+from c7n_keyrot import credential_report, iam, notify, summary
 from c7n_keyrot.credential_report import RawReport, Report, ReportError
 from c7n_keyrot.iam import CallError, log
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, settle, watching
+from c7n_keyrot.records import Why
 
 # What each policy ends with, apart from what is wrong, so that it can be chosen.
 summary_log = logging.getLogger("custodian.keyrot.summary")
@@ -119,6 +120,7 @@ class PolicyRun:
         self.failures: list[str] = []
         # Users whose keys or tags couldn't be read: no key of theirs is ever acted on.
         self.unread: set[str] = set()
+        self.gone: set[str] = set()
         # As IAM has them in this run, by name: users, tags included, and their keys.
         self.users: dict[str, dict[str, Any]] = {}
         self.live: dict[str, list[dict[str, Any]]] = {}
@@ -126,6 +128,10 @@ class PolicyRun:
         # Why no outcome can be written any more, by any action of the policy.
         self.unwritable = ""
         self.acted_on: set[str | None] = set()
+        # Why candidates aren't matched, by user and slot, and exemptions that hold, by user.
+        self.left: dict[tuple[str, int], Why] = {}
+        self.exempt_until: dict[str, str] = {}
+        self.used_report: Report | None = None
         # Exemption tags that have ended or can't be read, by user: the notice tells of them.
         self.ended_exemptions: dict[str, dict[str, str]] = {}
         # Users of the account, and those left to look at, where our source was asked.
@@ -196,6 +202,7 @@ class PolicyRun:
                 f"credential report: it is of account {report.account_id}, but this run is for "
                 f"{configured}: correct the account's id or role (accounts.yml, --account-id)"
             )
+        self.used_report = report
         # Custodian has none where it couldn't ask STS, and what is done must be found again.
         self.account_id = report.account_id
         age = self._age(report)
@@ -307,6 +314,7 @@ class PolicyRun:
                 self.users[name] = user
             elif error is not None and error.gone:
                 self.users.pop(name, None)
+                self.gone.add(name)
                 self.say(f"user {name!r} is gone since the credential report", logging.INFO)
             else:
                 # Without tags nobody knows whether the user is exempt: reported, never acted on.
@@ -326,6 +334,7 @@ class PolicyRun:
             if keys is not None:
                 self.live[name] = keys
             elif error is not None and error.gone:
+                self.gone.add(name)
                 self.say(f"user {name!r} is gone since the credential report", logging.INFO)
             else:
                 self.hide(name, f"keys not read, {error}")
@@ -351,6 +360,10 @@ class PolicyRun:
         """Log a line with its account and policy."""
         policy = self.manager.data.get("name")
         to.log(level, "account %s (policy %s): %s", self.account_id or "unknown", policy, line)
+
+    def note(self, name: str, slot: int, why: Why) -> None:
+        """Note why a candidate isn't matched; the first reason counts."""
+        self.left.setdefault((name, slot), why)
 
     def hide(self, name: str, reason: str) -> None:
         """Note that a user's keys or tags couldn't be read; the user stays, without a key."""
@@ -388,6 +401,7 @@ class PolicyRun:
             for record in user.get(RECORDS, ()):
                 record["exemption"] = self.ended_exemptions.get(name)
         notify.attach(self, selected)
+        summary.write(self, selected)
         if self.candidates is not None:
             self.log(
                 f"{self.population} users in the credential report, {self.candidates} candidates, "

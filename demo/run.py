@@ -381,7 +381,7 @@ def show_people(
         for person in group:
             check(seen(person) == outcome, f"{person.name}: {seen(person)} instead of {outcome}")
             told = person.name in noticed
-            check(told == (outcome in TOLD), f"{person.name}: {'a' if told else 'no'} notice")
+            check(told == (outcome != "left"), f"{person.name}: {'a' if told else 'no'} notice")
             key = account.keys(person.name).get(2)
             now = key.status.lower() if key else "-"
             rows.append(

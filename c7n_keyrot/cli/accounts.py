@@ -8,6 +8,7 @@ The source is c7n_org/cli.py: ``accounts_iterator``, ``filter_accounts``, ``reso
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,8 @@ FALLBACK_REGIONS = ("us-east-1", "us-west-2")
 SESSION_NAME = "c7n-keyrot"
 
 LOADER = create_loader()  # of all sessions
+# Of all sessions, too: side by side each would read the models anew before any has kept them.
+MAKING_CLIENTS = threading.Lock()
 # A role that can't be taken again says so in an error of the call; botocore would log a traceback.
 logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
@@ -84,6 +87,7 @@ class Account:
         return split(given) or split(self.regions) or FALLBACK_REGIONS
 
 
+@functools.cache
 def partition_of(region: str) -> str:
     """Return the partition of a region, as botocore knows it; ``aws`` for one that it doesn't."""
     found: str
@@ -214,7 +218,7 @@ class Access:
         # calls.
         session._session.register_component("data_loader", LOADER)
         self.session, self.region, self.config = session, region, config
-        self._lock, self._clients = threading.Lock(), dict[tuple[str, str], Any]()
+        self._clients: dict[tuple[str, str], Any] = {}
         self.arn: str = arn or iam.call(self.client("sts"), "get_caller_identity")["Arn"]
 
     @property
@@ -231,7 +235,7 @@ class Access:
         :raises CallError: it can't be made.
         """
         place = service, region or self.region
-        with self._lock:
+        with MAKING_CLIENTS:
             if place not in self._clients:
                 self._clients[place] = iam.client(
                     self.session, service, region=place[1], config=self.config
@@ -300,10 +304,14 @@ def _assume(access: Access, role: str, external_id: str, region: str) -> Access:
             "expiry_time": found["Expiration"].isoformat(),
         }
 
+    def again() -> dict[str, str]:
+        iam.renew(sts)  # which nobody needed since
+        return credentials()
+
     core: Any = botocore.session.get_session()
     # As Custodian does; botocore has no public way to a role by credentials at hand.
     core._credentials = RefreshableCredentials.create_from_metadata(
-        credentials(), credentials, "sts-assume-role"
+        credentials(), again, "sts-assume-role"
     )
     core.set_config_variable("region", region)
     return Access(boto3.Session(botocore_session=core), region, access.config, role)

@@ -40,6 +40,7 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
         **{key: p["Default"] for key, p in template["Parameters"].items() if "Default" in p},
         **parameters,
     }
+    partition = values["AWS::Partition"]
     assert set(template["Parameters"]) <= set(values), "a parameter is missing"
 
     def ref(key: str) -> Any:
@@ -51,8 +52,8 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
         resource = template["Resources"][logical]
         properties = fill(resource["Properties"])
         if resource["Type"] == "AWS::SQS::Queue":
-            return f"arn:aws:sqs:{REGION}:{account_id}:{properties['QueueName']}"
-        return f"arn:aws:iam::{account_id}:role/{properties['RoleName']}"
+            return f"arn:{partition}:sqs:{REGION}:{account_id}:{properties['QueueName']}"
+        return f"arn:{partition}:iam::{account_id}:role/{properties['RoleName']}"
 
     def fill(value: Any) -> Any:
         if isinstance(value, list):
@@ -98,10 +99,9 @@ def member(account_id: str, hub: str, mode: str = "enforcing", **parameters: str
     }
 
 
-def hub(account_id: str, organization: str) -> dict[str, Any]:
-    return stack(
-        "hub.yml", account_id, OrganizationId=organization, FromAddress="security@example.com"
-    )
+def hub(account_id: str, organization: str, **parameters: str) -> dict[str, Any]:
+    given = {"OrganizationId": organization, "FromAddress": "security@example.com"}
+    return stack("hub.yml", account_id, **{**given, **parameters})
 
 
 def actions(document: dict[str, Any], effect: str = "Allow") -> list[str]:

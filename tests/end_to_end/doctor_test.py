@@ -418,6 +418,33 @@ def test_run_of_custodian_and_owners_that_cannot_be_told(
     assert done.lines("FAIL", "user cho", "the mails behind it in a message are lost", "fix:")
 
 
+def test_many_accounts_are_few_lines_and_the_one_that_differs_is_named(
+    doctor: Doctor, aws: EmbeddedAws, here: Path
+) -> None:
+    ids = [f"{700000000000 + number}" for number in range(40)]
+    for account_id in ids:
+        aws.account(account_id).add_role()
+    entry = {"regions": ["us-east-1"], "external_id": "c7n-keyrot-2f6c1d"}
+    role = "arn:aws:iam::{}:role/c7n-keyrot"
+    edit(
+        here / "accounts.yml",
+        lambda data: data.update(
+            accounts=[
+                {"name": f"a{i}", "account_id": i, "role": role.format(i), **entry} for i in ids
+            ]
+        ),
+    )
+    well = doctor(*FILES)
+    assert (well.code, failed(well)) == (0, []), well.text
+    assert len(well.text.splitlines()) <= 30
+    assert well.lines("ok", "role c7n-keyrot of all 40 accounts: can be used")
+    aws.fail("iam.GetUser", "AccessDenied", account=ids[7])
+    ill = doctor(*FILES)
+    assert ill.lines("FAIL", f"permissions of account a{ids[7]}", "iam:GetUser is denied")
+    assert ill.lines("ok", "permissions of 39 accounts", "iam:GetUser")
+    assert len(failed(ill)) == 1
+
+
 @pytest.mark.parametrize("fault", ["none", "expired", "stall"])
 def test_credentials(doctor: Doctor, aws: EmbeddedAws, fault: str) -> None:
     env = {}

@@ -176,8 +176,7 @@ def message(
     }
     filters: list[Any] = ["rotation-exempt"]
     if situation != "exemptions":
-        kind = SITUATIONS.get(situation, "stale-access-key")
-        filters = [{"not": ["rotation-exempt"]}, kind]
+        filters = [{"not": ["rotation-exempt"]}, SITUATIONS.get(situation, UNCLEAR)]
     data = {
         "name": f"iam-user-second-access-key-{situation}",
         "resource": "aws.iam-user",

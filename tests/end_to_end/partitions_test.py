@@ -7,13 +7,14 @@ A call that is signed for a region of another partition is refused there, as AWS
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 from cloudformation import DEPLOY
-from harness import PolicyRun
+from harness import Finished, PolicyRun, as_file, c7n_org, keyrot, with_own_addresses
 
 from demo import world
 from embedded_aws import HUB, MEMBER_ROLE, ORGANIZATION_ID, PARTITIONS, EmbeddedAws
@@ -95,8 +96,11 @@ def test_custodian_in_another_partition(
     assert {notice["region"] for notice in notices} == {aws.partition.region}
 
 
-def test_c7n_org_in_another_partition(
-    aws: EmbeddedAws, run_c7n_org: Callable[..., PolicyRun], tmp_path: Path
+def test_c7n_org_and_reactivate_in_another_partition(
+    aws: EmbeddedAws,
+    run_c7n_org: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+    tmp_path: Path,
 ) -> None:
     queue = hub(aws)
     members = ["111111111111", "222222222222"]
@@ -116,6 +120,58 @@ def test_c7n_org_in_another_partition(
     notices = aws.messages(world.QUEUE)
     assert {notice["account_id"] for notice in notices} == set(members)
     assert len(notices) == 2 * len(members)
+
+    # The way back, by the same roles. Without a region nobody knows where to ask.
+    nowhere = {"AWS_DEFAULT_REGION": ""}
+    lost = run_in(keyrot("reactivate", run.out, "--yes"), role="runner", env=nowhere)
+    assert lost.code == 1
+    assert lost.lines("no AWS credentials that work", "China or GovCloud", "AWS_DEFAULT_REGION")
+    # Of one account's keys the outcomes leave a doubt.
+    (run.folder(STALE, world.MEMBERS[members[1]]) / "keyrot-intents.jsonl").unlink()
+    command = keyrot("reactivate", run.out, "--accounts", as_file(accounts, tmp_path), "--yes")
+    back = run_in(command, role="runner")
+    assert back.code == 1
+    assert aws.account(members[0]).changes(before[members[0]]) == {}
+    disabled = aws.account(members[1]).changes(before[members[1]])
+    asked = back.lines(f"aws cloudtrail lookup-events --region {aws.partition.region} ")
+    assert len(asked) == len(disabled)
+    (line,) = back.lines("  c7n-keyrot reactivate ", "--key")
+    back = run_in(keyrot(*shlex.split(line)[1:], "--yes"), role="runner")
+    assert back.code == 0, back.text
+    assert aws.account(members[1]).changes(before[members[1]]) == {}
+
+
+@pytest.mark.parametrize("queue_is", ["url", "arn"])
+def test_doctor_in_another_partition(
+    aws: EmbeddedAws, run_in: Callable[..., Finished], tmp_path: Path, queue_is: str
+) -> None:
+    """All that a run there needs is ok; and what is of another partition is said so."""
+    arn, region, china = hub(aws), aws.partition.region, aws.partition.name == "aws-cn"
+    for account_id in (HUB, "111111111111"):
+        member(aws, account_id)
+    url = aws.partition.queue_url(HUB, "c7n-keyrot")
+    accounts = world.accounts_file(["111111111111"], aws.partition.name)
+    accounts["accounts"][0]["external_id"] = EXTERNAL_ID
+    accounts["vars"] = {"action": {"queue": url if queue_is == "url" else arn}}
+    file = as_file(accounts, tmp_path)
+    mailer = as_file({"queue_url": url, "region": region, "contact_tags": ["Owner"]}, tmp_path)
+    aws.enforce()
+    policies = with_own_addresses(PACK, tmp_path / "policies")
+    ran = run_in(c7n_org("run", "-c", file, "-s", "out", "-u", policies), role="runner")
+    assert ran.code == 0, ran.text
+    flags = ["--accounts", file, "--mailer", mailer, "--output-dir", "out"]
+    done = run_in(keyrot("doctor", *flags), role="runner")
+    assert not done.lines("FAIL"), done.text
+    assert done.lines("ok", "queue c7n-keyrot", region)
+    assert done.lines("ok", "role c7n-keyrot", "can be used")
+    assert done.lines("ok", "permissions of account", "iam:GetUser")
+    assert done.lines("ok", "coverage", STALE)
+    # The URL that Custodian makes of an ARN has no China ending.
+    assert bool(done.lines("not checked", "China's ending")) == (china and queue_is == "arn")
+    accounts["accounts"][0].update(role="c7n-keyrot", regions=["us-east-1"])
+    elsewhere = run_in(keyrot("doctor", "--accounts", as_file(accounts, tmp_path)), role="runner")
+    assert elsewhere.lines("FAIL", "111111111111", "arn:aws: of the short role")
+    assert elsewhere.lines("FAIL", "111111111111", "region us-east-1 isn't one of")
 
 
 def test_every_partition_of_the_embedded_aws_is_tried() -> None:

@@ -623,6 +623,16 @@ def test_damaged_outcomes_are_told_and_stop_nothing(acted, account, run_in):
     assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
 
 
+def test_name_that_a_terminal_cannot_show_ends_nothing_half_way(acted, account, run_in):
+    account.add_user("ж", FRESH, OLD)
+    account.set_status("ж", 2, "Inactive")
+    disabled_by_us(acted, account, ж="ж")
+    done = run_in(keyrot("reactivate", acted.out, "--yes"), env={"PYTHONIOENCODING": "ascii"})
+    assert done.code == 0, done.text
+    assert done.lines("user \\u0436: key", ": reactivated")
+    assert done.lines("Result: 3 reactivated.")
+
+
 def test_copy_of_a_bucket_is_to_be_copied_back(acted, run_in):
     folder = acted.folder("p")
     for name in ("outcomes", "intents"):

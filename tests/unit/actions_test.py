@@ -356,3 +356,17 @@ def test_after_a_servers_error_the_key_is_looked_at(
         with pytest.raises(PolicyExecutionError, match="504"):
             custodian.run([STALE], [DISABLE])
     assert lines(custodian) == [("ana", 2, "ana-2", outcome)]
+
+
+def test_after_a_lost_answer_a_user_who_is_gone_is_gone(
+    iam: Any, custodian: Any, mocker: Any
+) -> None:
+    iam.add("ana", NEW, OLD)
+
+    def broken(**params: Any) -> None:
+        iam.users.pop("ana", None)
+        raise ConnectionClosedError(endpoint_url="https://iam.amazonaws.com/")
+
+    mocker.patch.object(iam, "update_access_key", broken)
+    custodian.run([STALE], [DISABLE])
+    assert lines(custodian) == [("ana", 2, "ana-2", "gone")]

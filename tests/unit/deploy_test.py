@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +128,18 @@ def test_only_the_hub_with_the_external_id(
         facts["sts:ExternalId"] = external_id
     trust = member(ACCOUNT, HUB)["trust"]
     assert allows([trust], "sts:AssumeRole", "*", facts) is trusted
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov"])
+def test_every_arn_is_of_the_partition(partition: str) -> None:
+    given = {
+        "AWS::Partition": partition,
+        "ProtectedPath": "/break-glass/",
+        "Example": "delete-stage",
+    }
+    for made in (member(ACCOUNT, HUB, **given), hub(HUB, ORGANIZATION_ID, **given)):
+        arns = re.findall(r"arn:([^:]*):", json.dumps(made))
+        assert set(arns) == {partition}
 
 
 @pytest.fixture

@@ -160,6 +160,14 @@ def test_an_answer_without_what_is_needed_is_not_aws(client: Any, server: Server
     assert "an answer without User.UserName" in str(error)
 
 
+def test_an_answer_without_a_last_use_is_not_aws(client: Any, server: Server) -> None:
+    """Of a key that was never used IAM says so: its service is N/A."""
+    text = "<UserName>ana</UserName><AccessKeyLastUsed></AccessKeyLastUsed>"
+    server.answers = [(200, answered("GetAccessKeyLastUsed", text))]
+    error = failure(client, "get_access_key_last_used", AccessKeyId="AKIAIOSFODNN7EXAMPLE")
+    assert "an answer without AccessKeyLastUsed.ServiceName" in str(error)
+
+
 @pytest.mark.parametrize(
     ("code", "status", "kind", "text", "lost", "calls"),
     [

@@ -23,6 +23,7 @@ from notices import (
     ACCOUNT,
     KEY,
     SITUATIONS,
+    UNCLEAR,
     exemptions,
     message,
     notified,
@@ -823,13 +824,14 @@ def policies(path: str) -> list[dict[str, Any]]:
     [
         ("policies/second-access-key.yml", "expiring", "will be disabled on 30 July 2026"),
         ("policies/second-access-key.yml", "stale", "is being disabled by this run"),
+        ("policies/second-access-key.yml", "unclear", "second access key of jane.doe needs a look"),
         ("examples/both-slots.yml", "expiring", "will be disabled on 30 July 2026"),
         ("examples/both-slots.yml", "one", "is being disabled by this run"),
         ("examples/both-slots.yml", "both", "is being disabled by this run"),
         ("examples/delete-stage.yml", "-key-delete", "is being deleted by this run"),
         ("examples/delete-stage.yml", "disable", "it will be deleted, from 18 August 2026 on"),
         ("examples/exemptions.yml", "soon", "This exemption ends within 14 days."),
-        ("examples/exemptions.yml", "long", "This exemption lasts longer than 366 days."),
+        ("examples/exemptions.yml", "long", "The last day may be 20 July 2027, at most."),
         ("examples/exemptions.yml", "void", "have ended, or their last day is not a date"),
         ("examples/graceful-rollout.yml", "-mark", "will be disabled on 2 August 2026"),
         ("examples/graceful-rollout.yml", "remind", "will be disabled on 20 August 2026"),
@@ -843,8 +845,10 @@ def policies(path: str) -> list[dict[str, Any]]:
 def test_a_notice_says_what_its_policy_does(path: str, ending: str, said: str) -> None:
     (policy,) = [policy for policy in policies(path) if policy["name"].endswith(ending)]
     kind = "expiring" if "expiring-access-key" in str(policy["filters"]) else "disabling"
+    doubt = {"filter": UNCLEAR, "identified": "ambiguous", "access_key_id": None}
     status = "Inactive" if "-key-delete" in ending else "Active"
-    made = user("jane.doe", record(kind, status=status), tags=MARKED)
+    more = doubt if ending == "unclear" else {"status": status}
+    made = user("jane.doe", record(kind, **more), tags=MARKED)
     flat = " ".join(Reader.read(render(notified(policy, [made]))).split())
     assert said in flat
     again = "The next run deactivates a key past its deadline again" in flat
@@ -852,6 +856,20 @@ def test_a_notice_says_what_its_policy_does(path: str, ending: str, said: str) -
     if "exemptions" not in path:  # they have words of their own
         promised = re.findall(r"(?:will be|being) (?:disabled|deleted)", flat)
         assert (promised != []) == (" be" in said), promised
+
+
+def test_an_examples_words_follow_its_settings() -> None:
+    text = (Path(__file__).parents[2] / "examples/exemptions.yml").read_text("utf-8")
+    text = text.replace("soon: &soon 14", "soon: &soon 9").replace("&longest 366", "&longest 100")
+    said = []
+    for policy in yaml.safe_load(text)["policies"][:2]:
+        body = Reader.read(render(notified(policy, exemptions(2))))
+        said += re.findall(r"These exemptions (?:end|last).*?\.", body)
+        assert "14" not in str(policy["actions"][0])
+    assert said == [
+        "These exemptions end within 9 days.",
+        "These exemptions last longer than 100 days.",
+    ]
 
 
 # Subjects

@@ -14,6 +14,8 @@ from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.cli.doctor.runs import Left
 from c7n_keyrot.cli.text import listed, utc
 
+NEVER, STOPPED = "never began", "was stopped at once"
+
 
 def checks(context: Context) -> Checks:
     """Did the last run into this folder do each policy in each account, without an error."""
@@ -30,7 +32,7 @@ def checks(context: Context) -> Checks:
         yield Check(FAIL, "output-dir", f"{out}: no such folder", fix)
         return
     left = context.left = runs.read(Path(out))
-    if not left:
+    if not left and not any(Path(out).rglob("custodian-run.log*")):
         yield Check(FAIL, "output-dir", f"no policy has run into {out}", fix)
     elif context.targets:  # else why has been said
         yield from covered(context, Path(out), left)
@@ -41,7 +43,9 @@ def covered(context: Context, out: Path, left: Sequence[Left]) -> Checks:
 
     :param left: what the folder holds.
     """
-    alone = all(one.folder.relative_to(out).parts[:1] in ((), (one.name,)) for one in left)
+    alone = bool(left) and all(
+        one.folder.relative_to(out).parts[:1] in ((), (one.name,)) for one in left
+    )
     targets = context.targets
     if context.org and alone:
         what = f"{out} holds a run of custodian, and --accounts is c7n-org's"
@@ -58,7 +62,7 @@ def covered(context: Context, out: Path, left: Sequence[Left]) -> Checks:
         what = "policies that left no folder: --policies would name them"
         yield Check(NOT_CHECKED, "coverage", what)
     expected = {policy.name for target in targets for policy in target.policies if policy.runs}
-    if expected and not expected.intersection(names):
+    if left and expected and not expected.intersection(names):
         what = f"{out} holds {listed(names)}, and none of --policies ({listed(sorted(expected))})"
         yield Check(FAIL, "coverage", what, "give the policies of that run as --policies")
         return
@@ -81,6 +85,7 @@ def _of(
     if target.account is None and target.account_id:
         name = f"coverage of {target}"
     done: list[str] = []
+    stopped: tuple[str, str] | None = None
     failed: dict[tuple[str, str], list[str]] = {}
     for policy in planned:
         if not policy.runs or not policy.pull:
@@ -88,10 +93,13 @@ def _of(
         one = found.get(policy.name)
         if one and one.start >= begun and not one.failed:
             done.append(policy.name)
-        else:
-            failed.setdefault(_why_not(policy.name, one, target, begun, out), []).append(
-                policy.name
-            )
+            continue
+        reason = _why_not(policy.name, one, target, begun, out)
+        if reason[0].startswith(NEVER) and stopped:  # that ends the account's later policies, too
+            reason = stopped
+        elif reason[0].startswith(STOPPED):
+            stopped = reason
+        failed.setdefault(reason, []).append(policy.name)
     for (why, fix), names in failed.items():
         yield Check(FAIL, name, f"{', '.join(names)} {why}", fix, target.account)
     if done:
@@ -128,13 +136,13 @@ def _why_not(
         folder = out / target.account.name / target.region / policy
     log = folder / "custodian-run.log"
     if log.is_file() and log.stat().st_size == 0:
-        return "was stopped at once: its role can't be taken, or a call is denied", fix
+        return f"{STOPPED}: the role can't be taken, or a call is denied", fix
     if folder.is_dir():
         return f"didn't finish: {runner} was stopped, or is at it", fix
     if target.account:
         return (
-            "never began: an earlier policy of the account was denied a call, the policy isn't "
+            f"{NEVER}: an earlier policy of the account was denied a call, the policy isn't "
             "valid there, or a worker died; c7n-org's output says which",
             f"{fix}; if the run was for some only, give doctor its -a, -t and -p",
         )
-    return "never began", f"{fix}; if the run was for some only, give doctor its -p"
+    return NEVER, f"{fix}; if the run was for some only, give doctor its -p"

@@ -136,10 +136,10 @@ def _events(files: Sequence[OutcomeFile], ended: dict[Operation, Outcome]) -> It
             for line in _outcomes([file]):
                 operation, place = _operation(line), (line.account_id, line.access_key_id)
                 closed = line.outcome == outcomes.INTENDED and operation in ended
-                told = ended[operation] if closed else line
-                if (told.action, told.outcome) not in SAYS:
+                end = ended[operation] if closed else line
+                if (end.action, end.outcome) not in SAYS:
                     continue
-                time = outcomes.instant(told)
+                time = outcomes.instant(end)
                 if place in latest:
                     time = max(time, latest[place] + step)
                 if not closed and line.outcome != outcomes.INTENDED:
