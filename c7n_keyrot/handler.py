@@ -9,7 +9,9 @@ from typing import Any
 
 from c7n.handler import dispatch_event
 
-import c7n_keyrot.autoload  # noqa: F401  installs the hook
+from c7n_keyrot import autoload
+
+autoload.install()
 
 
 def run(event: dict[str, Any], context: Any) -> Any:

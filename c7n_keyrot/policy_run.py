@@ -59,7 +59,19 @@ class _Shared:
 
     report: Report | ReportError
     since: float  # time.monotonic() of its fetching
-    logged: set[str] = field(default_factory=set)
+    logged: set[str]
+    # By policy, the execution that used it.
+    users: dict[str, object] = field(default_factory=dict)
+
+    def is_new_run(self, policy: str, execution: object) -> bool:
+        """Note a use; tell whether another run begins with it: its policy has used it before.
+
+        A warm Lambda runs its policy again and again in one session.
+        """
+        if self.users.setdefault(policy, execution) is execution:
+            return False
+        self.users, self.logged = {policy: execution}, set()
+        return True
 
 
 # By session, and gone with it: a c7n-org worker has one for each of many accounts.
@@ -116,6 +128,7 @@ class PolicyRun:
 
     def _begin(self) -> None:
         self.execution_id = self.manager.ctx.execution_id
+        self.execution = object()  # an event's Lambda filters before it has an id
         self.now = datetime.now(timezone.utc).replace(microsecond=0)
         self.failures: list[str] = []
         # Users whose keys or tags couldn't be read: no key of theirs is ever acted on.
@@ -185,7 +198,7 @@ class PolicyRun:
         return iam.side_by_side(
             function,
             items,
-            lambda done, total: log.info("%s: %d of %d", what, done, total),
+            lambda done, total: self.log(f"{what}: {done} of {total}", logging.INFO),
             self.manager.executor_factory,
         )
 
@@ -200,7 +213,7 @@ class PolicyRun:
         if configured and configured != report.account_id:
             raise self._stop(
                 f"credential report: it is of account {report.account_id}, but this run is for "
-                f"{configured}: correct the account's id or role (accounts.yml, --account-id)"
+                f"{configured}: correct its id or role in accounts.yml, or the credentials"
             )
         self.used_report = report
         # Custodian has none where it couldn't ask STS, and what is done must be found again.
@@ -219,15 +232,16 @@ class PolicyRun:
         return (self.now - report.generated) / timedelta(hours=1)
 
     def _known_report(self, max_age: float) -> Report:
-        """Return the session's report, or fetch one; a wait in vain is done once a session."""
+        """Return the session's report, or fetch one; a wait in vain is done once a run."""
         try:
             session = self.session
             known = reports.get(session)
             if known is not None:
                 passed = time.monotonic() - known.since
+                is_new_run = known.is_new_run(self._policy, self.execution)
                 self._logged = known.logged
                 if isinstance(known.report, ReportError):
-                    if passed <= FAILURE_REUSE:
+                    if passed <= FAILURE_REUSE and not is_new_run:
                         raise known.report
                 elif passed <= REPORT_REUSE and self._age(known.report) <= max_age:
                     return known.report
@@ -236,9 +250,16 @@ class PolicyRun:
             raise self._stop(str(error)) from None
         except CallError as error:
             raise self._stop(f"credential report: {error}") from None
-        reports[session] = shared = _Shared(report, time.monotonic())
-        self._logged = shared.logged
+        self._share(session, report)
         return report
+
+    def _share(self, session: Any, report: Report | ReportError) -> None:
+        reports[session] = shared = _Shared(report, time.monotonic(), self._logged)
+        shared.users[self._policy] = self.execution
+
+    @property
+    def _policy(self) -> str:
+        return str(self.manager.data.get("name"))
 
     def _load(self, session: Any, max_age: float) -> Report:
         account = self.manager.config.account_id
@@ -259,7 +280,7 @@ class PolicyRun:
                 self.client, enough, REPORT_LIMIT, progress=self._progress
             )
         except ReportError as error:
-            reports[session] = _Shared(error, time.monotonic())
+            self._share(session, error)
             raise
         report = credential_report.parse(raw.content, raw.generated, account)
         if refusal is not None:
@@ -293,7 +314,7 @@ class PolicyRun:
 
     def _progress(self, waited: float) -> None:
         if waited > 2:
-            log.info("credential report: AWS is making it, %.0f s so far", waited)
+            self.log(f"credential report: AWS is making it, {waited:.0f} s so far", logging.INFO)
 
     def read_users(self, users: Iterable[dict[str, Any]], again: bool = False) -> None:
         """Read the users that aren't read yet in this run, tags included, side by side.
@@ -358,8 +379,8 @@ class PolicyRun:
 
     def log(self, line: str, level: int, to: logging.Logger = log) -> None:
         """Log a line with its account and policy."""
-        policy = self.manager.data.get("name")
-        to.log(level, "account %s (policy %s): %s", self.account_id or "unknown", policy, line)
+        account = self.account_id or "unknown"
+        to.log(level, "account %s (policy %s): %s", account, self._policy, line)
 
     def note(self, name: str, slot: int, why: Why) -> None:
         """Note why a candidate isn't matched; the first reason counts."""

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Installs the hook; also in workers of c7n-org that are started afresh, since these import what the
-# script of their parent imports.
-import c7n_keyrot.autoload  # noqa: F401
-from c7n_keyrot import __version__
+from c7n_keyrot import __version__, autoload
+
+# In workers of c7n-org that are started afresh as well, since these import what the script of their
+# parent imports; and where something has taken away what the startup file installed.
+autoload.install()
 
 # With what --help says of it. Each is a module here with `add_parser(subparsers)`, which sets
 # `run(args) -> int`, its exit code; but these three are other programs, in `programs`.

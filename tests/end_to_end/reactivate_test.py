@@ -334,7 +334,7 @@ def test_doubts_are_left_at_a_terminal_too(acted, account, aws, home):
     code, text = at_a_terminal(keyrot("reactivate", acted.out), aws.env(home=home))
     assert code == 1
     assert "Reactivate 1 key?" in text
-    assert "no intent of that run tells of it" in text
+    assert "that run's intents don't name it" in text
     assert "Result: 1 left in doubt, 1 reactivated." in text
     assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
     args = keyrot("reactivate", acted.out, "--key", ana)

@@ -263,9 +263,12 @@ class World:
         fetch = functools.partial(credential_report.fetch, sleep=sleep, clock=monotonic)
         append = outcomes.append
 
-        def appended(path: Path, line: outcomes.Outcome) -> None:
+        def appended(path: Path, line: Any) -> None:
             if world.iam.killed:
                 raise Killed
+            if not isinstance(line, outcomes.Outcome):
+                append(path, line)  # the summary: no key hangs on it
+                return
             world.appends += 1
             if world.room is not None and world.appends == world.room + 1:
                 # Room for a moment only: what comes after it could be written again.
