@@ -24,7 +24,7 @@ PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
 EXPIRING = "iam-user-second-access-key-expiring"
 STALE = "iam-user-second-access-key-stale"
 UNCLEAR = "iam-user-second-access-key-unclear"
-NAMES = [EXPIRING, STALE, UNCLEAR]
+NAMES = [EXPIRING, UNCLEAR, STALE]
 
 RULE = {
     "rule-id": "D9.AWS.IAM.07",
