@@ -90,11 +90,12 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             for task, _, error in self.run.each(f"{self.type}: users done", self._one_user, some):
                 if error is not None:
                     self.run.fail(f"user {task.user['UserName']!r}: {error}")
-        self._settle_doubts(tasks)
+            self._settle_doubts(some)
         for task in tasks:
             for line, error in task.lines:
                 self._log(line, error)
         if self.not_tried:
+            self.run.outcomes["not tried"] += len(self.not_tried)
             names = [f"{line.user!r} {line.access_key_id}" for line in self.not_tried]
             named = ", ".join(shortened(names))
             self.run.fail(f"{len(names)} keys not tried, since {self.run.unwritable}: {named}")
@@ -248,8 +249,16 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             pause *= 2
 
     def live_status(self, name: str, key_id: str) -> str | None:
-        """Return the key's status as of now; None if it isn't there."""
-        live = iam.live_keys(self.run.client, name)
+        """Return the key's status as of now; None if it isn't there, or its user isn't.
+
+        :raises CallError: so.
+        """
+        try:
+            live = iam.live_keys(self.run.client, name)
+        except CallError as error:
+            if error.gone:
+                return None
+            raise
         return next((key["Status"] for key in live if key["AccessKeyId"] == key_id), None)
 
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:

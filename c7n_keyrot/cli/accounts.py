@@ -304,10 +304,14 @@ def _assume(access: Access, role: str, external_id: str, region: str) -> Access:
             "expiry_time": found["Expiration"].isoformat(),
         }
 
+    def again() -> dict[str, str]:
+        iam.renew(sts)  # which nobody needed since
+        return credentials()
+
     core: Any = botocore.session.get_session()
     # As Custodian does; botocore has no public way to a role by credentials at hand.
     core._credentials = RefreshableCredentials.create_from_metadata(
-        credentials(), credentials, "sts-assume-role"
+        credentials(), again, "sts-assume-role"
     )
     core.set_config_variable("region", region)
     return Access(boto3.Session(botocore_session=core), region, access.config, role)

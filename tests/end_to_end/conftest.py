@@ -11,6 +11,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # for harness; the rest is in tests/conftest.py
 
+from environments import Environment, link_libraries
 from harness import Finished, PolicyRun, as_file, c7n_org, custodian, run
 
 from embedded_aws import HUB, Account, EmbeddedAws
@@ -94,3 +95,14 @@ def run_c7n_org(run_in: Callable[..., Finished], tmp_path: Path) -> Callable[...
 
 def _fresh(folder: Path) -> Path:
     return folder / f"out-{len(list(folder.glob('out-*')))}"
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return link_libraries(tmp_path_factory.mktemp("libraries"))
+
+
+@pytest.fixture
+def make(libraries: Path, tmp_path: Path) -> Callable[..., Environment]:
+    """make(more libraries): a fresh environment, with c7n and the rest, without us."""
+    return lambda *more: Environment(tmp_path / "venv", *more, libraries)

@@ -7,6 +7,7 @@ A call that is signed for a region of another partition is refused there, as AWS
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,8 +96,11 @@ def test_custodian_in_another_partition(
     assert {notice["region"] for notice in notices} == {aws.partition.region}
 
 
-def test_c7n_org_in_another_partition(
-    aws: EmbeddedAws, run_c7n_org: Callable[..., PolicyRun], tmp_path: Path
+def test_c7n_org_and_reactivate_in_another_partition(
+    aws: EmbeddedAws,
+    run_c7n_org: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+    tmp_path: Path,
 ) -> None:
     queue = hub(aws)
     members = ["111111111111", "222222222222"]
@@ -116,6 +120,25 @@ def test_c7n_org_in_another_partition(
     notices = aws.messages(world.QUEUE)
     assert {notice["account_id"] for notice in notices} == set(members)
     assert len(notices) == 2 * len(members)
+
+    # The way back, by the same roles. Without a region nobody knows where to ask.
+    nowhere = {"AWS_DEFAULT_REGION": ""}
+    lost = run_in(keyrot("reactivate", run.out, "--yes"), role="runner", env=nowhere)
+    assert lost.code == 1
+    assert lost.lines("no AWS credentials that work", "China or GovCloud", "AWS_DEFAULT_REGION")
+    # Of one account's keys the outcomes leave a doubt.
+    (run.folder(STALE, world.MEMBERS[members[1]]) / "keyrot-intents.jsonl").unlink()
+    command = keyrot("reactivate", run.out, "--accounts", as_file(accounts, tmp_path), "--yes")
+    back = run_in(command, role="runner")
+    assert back.code == 1
+    assert aws.account(members[0]).changes(before[members[0]]) == {}
+    disabled = aws.account(members[1]).changes(before[members[1]])
+    asked = back.lines(f"aws cloudtrail lookup-events --region {aws.partition.region} ")
+    assert len(asked) == len(disabled)
+    (line,) = back.lines("  c7n-keyrot reactivate ", "--key")
+    back = run_in(keyrot(*shlex.split(line)[1:], "--yes"), role="runner")
+    assert back.code == 0, back.text
+    assert aws.account(members[1]).changes(before[members[1]]) == {}
 
 
 @pytest.mark.parametrize("queue_is", ["url", "arn"])

@@ -11,6 +11,8 @@ import functools
 import io
 import json
 import logging
+import os
+import random as everywhere
 import shutil
 import tempfile
 import time
@@ -21,9 +23,11 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import botocore.retries.bucket
 import soak_oracle
 import soak_world
 from c7n.cache import InMemoryCache
@@ -32,15 +36,25 @@ from c7n.exceptions import PolicyExecutionError
 from c7n.policy import PolicyCollection
 from c7n.resources import load_resources
 from c7n.utils import reset_session_cache
-from soak_oracle import operator_of
-from soak_world import ACCOUNT, CHANGES, DAY, DURING, ERRORS, EVENTS, READS, WHOLE, Killed
+from soak_aws import Session
+from soak_faults import SECRET, random_fault
+from soak_oracle import ACTIONS, operator_of
+from soak_world import ACCOUNT, CHANGES, DAY, DURING, EVENTS, READS, SECOND, WHOLE, Killed
 
 from c7n_keyrot import actions, credential_report, outcomes, policy_run
-from c7n_keyrot.cli import reactivate
+from c7n_keyrot import iam as gate
+from c7n_keyrot.cli import accounts, reactivate
+from c7n_keyrot.cli.reactivate import files, live_keys, work
+from c7n_keyrot.cli.reactivate.history import history
 
 POLICY = "keys"
-OUTCOMES = {"disabled", "deleted", "reactivated", "gone", "denied", "failed", "skipped"}
+DONE = {"disabled", "deleted", "reactivated"}
+BAD = {"denied", "failed", "unknown"}
 NAMES = {field.name for field in fields(outcomes.Outcome)}
+# One life in so many is played over HTTP.
+WIRE = 20
+# Seconds without any answer of AWS after which the package may give up, as it says.
+PATIENCE = timedelta(seconds=44)
 
 
 # -- policies
@@ -119,9 +133,9 @@ def random_policy(random: Random) -> dict[str, Any]:
         filters.append({"not": ["rotation-exempt"]})
     if random.random() < 0.3:
         filters.append({"not": [unclear(random)]})
-    if random.random() < 0.5:
+    if random.random() < 0.4:
         filters.append(tree(random, 3))
-    if random.random() < 0.2:
+    if random.random() < 0.15:
         filters.append(tree(random, 2))
     random.shuffle(filters)
     age = random.choice([None, None, 24, 1, 3000, 3000])
@@ -141,7 +155,9 @@ def random_policy(random: Random) -> dict[str, Any]:
 
 def max_age(policy: dict[str, Any]) -> float:
     ages = [
-        one.get("report-max-age", 24) for one in leaves(policy["filters"]) if isinstance(one, dict)
+        one.get("report-max-age", 24)
+        for one in leaves(policy["filters"])
+        if isinstance(one, dict) and "type" in one
     ]
     return min(ages, default=24)
 
@@ -160,13 +176,13 @@ class Inline:
     """An executor that does each thing at once: the fastest, and the same in every replay."""
 
     def __init__(self, max_workers: int = 0) -> None:
-        pass
+        """It needs none."""
 
     def __enter__(self) -> Inline:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        pass
+        """All has been done already."""
 
     def submit(self, function: Any, *args: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -176,25 +192,48 @@ class Inline:
             future.set_exception(error)
         return future
 
+    def map(self, function: Any, items: Any) -> Iterator[Any]:
+        return iter([function(item) for item in items])
+
+    def shutdown(self, **_: Any) -> None:
+        """All has been done already."""
+
+
+class Heard(logging.Handler):
+    """What is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
 
 class World:
     """One account from its beginning on; `step()` is one case."""
 
-    def __init__(self, random: Random, folder: Path) -> None:
+    def __init__(self, random: Random, folder: Path, heard: Heard, wire: bool) -> None:
         _loaded()
-        self.random, self.folder = random, folder
+        self.random, self.folder, self.heard, self.wire = random, folder, heard, wire
         self.iam = soak_world.account(random)
+        self.iam.lagging = random.choice([0, 0, 0.3, 0.9])
+        self.history = soak_oracle.History()
+        self.sizes: list[int] = []
+        self.claimed: set[str] = set()
+        self.doubted: set[str] = set()
         self.cached: soak_world.Report | None = None
         self.cached_at = self.iam.now
         self.torn = 0  # lines that killed runs left half-written
         self.lost = 0  # those of them of which no intent tells
-        self.interrupted: set[str] = set()  # keys at which a reactivate was killed
+        self.was_full = False  # once there was no room on the disk
         self.story: list[str] = []
         self.seen: Counter[str] = Counter()
         # Of the run that is under way:
         self.room: int | None = None
         self.no_room = False
-        self.appends = self.touched_by_then = 0
+        self.appends = 0
+        self.called_by_then: set[str] = set()
         # The account after each event in the midst of it, and the keys that it had touched by then.
         self.meanwhile: list[tuple[dict[str, soak_oracle.LiveUser], set[str]]] = []
         self.tear_at: int | None = None
@@ -211,12 +250,17 @@ class World:
             def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
                 return world.iam.tick().astimezone(tz)
 
-        waited = [0.0]
+        started, latest = self.iam.now, [0.0]
 
         def sleep(seconds: float) -> None:
-            waited[0] += seconds
+            world.iam.sleep(seconds)
 
-        fetch = functools.partial(credential_report.fetch, sleep=sleep, clock=lambda: waited[0])
+        def monotonic() -> float:
+            latest[0] = max(latest[0], (world.iam.now - started).total_seconds())
+            return latest[0]
+
+        clock = SimpleNamespace(monotonic=monotonic, sleep=sleep)
+        fetch = functools.partial(credential_report.fetch, sleep=sleep, clock=monotonic)
         append = outcomes.append
 
         def appended(path: Path, line: outcomes.Outcome) -> None:
@@ -225,7 +269,8 @@ class World:
             world.appends += 1
             if world.room is not None and world.appends == world.room + 1:
                 # Room for a moment only: what comes after it could be written again.
-                world.no_room, world.touched_by_then = True, len(world.iam.touched)
+                world.no_room = world.was_full = True
+                world.called_by_then = world.called()
                 raise OSError(28, "No space left on device")
             if world.appends == world.tear_at:
                 world.iam.killed = True
@@ -243,21 +288,33 @@ class World:
                 raise Killed
             append(path, line)
 
-        account = lambda profile: (soak_world.Session(world.iam), ACCOUNT)  # noqa: E731
+        def own(profile: str | None = None, config: Any = None) -> accounts.Access:
+            arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/operator/ana"
+            return accounts.Access(Session(world.iam, world.wire), "us-east-1", arn=arn)
+
         with (
             patch.object(policy_run, "datetime", Clock),
             patch.object(actions, "datetime", Clock),
-            patch.object(reactivate, "datetime", Clock),
+            patch.object(work, "datetime", Clock),
+            patch.object(live_keys, "datetime", Clock),
+            patch.object(policy_run, "time", clock),
+            patch.object(actions, "time", clock),
+            patch.object(gate, "time", clock),
+            patch.object(live_keys, "time", clock),
+            patch.object(time, "sleep", sleep),  # botocore's, between two tries
+            patch.object(
+                botocore.retries.bucket.TokenBucket, "acquire", lambda *args, **more: True
+            ),
             patch.object(credential_report, "fetch", fetch),
             patch.object(outcomes, "append", appended),
-            patch.object(time, "sleep", sleep),
-            patch.object(reactivate, "_credentials", account),
-            patch.object(reactivate, "ThreadPoolExecutor", _InlinePool),
+            patch.object(accounts, "own", own),
+            patch.object(work, "ThreadPoolExecutor", Inline),
+            patch.object(gate.side_by_side, "__defaults__", (Inline,)),
         ):
             yield
 
     def new_process(self) -> None:
-        self.session = soak_world.Session(self.iam)
+        self.session = Session(self.iam, self.wire)
         self.cached = None
         policy_run.reports.clear()
         InMemoryCache._InMemoryCache__shared_state.clear()
@@ -287,15 +344,12 @@ class World:
         self.room = self.tear_at = None
         if random.random() < 0.4:
             return
-        subjects = [user.name for user in iam.users.values()] + [key.id for key in iam.all_keys()]
         for _ in range(random.randint(1, 3)):
             kind = random.random()
             if kind < 0.5:
-                operation = random.choice(READS + CHANGES + CHANGES)
-                subject = "*" if random.random() < 0.3 else random.choice(subjects)
-                iam.faults[operation, subject] = random.choice(ERRORS)
+                self.fault(random.choice(READS + CHANGES + CHANGES))
             elif kind < 0.6:
-                iam.faults[random.choice(WHOLE), "*"] = random.choice(ERRORS)
+                self.fault(random.choice(WHOLE))
             elif kind < 0.7:
                 iam.kill_at = (random.randint(1, 3), random.random() < 0.5)
             elif kind < 0.77:
@@ -306,6 +360,26 @@ class World:
                 during = random.choice(DURING)
                 self.seen[f"{during.__name__} during a run"] += 1
                 iam.hooks[random.randint(1, 15)] = functools.partial(self.interfere, during)
+
+    def fault(self, operation: str) -> None:
+        """Calls go wrong: of all subjects, of one, or of some; in one way, or in two in turn."""
+        iam, random = self.iam, self.random
+        change = operation in CHANGES
+        made = [
+            random_fault(random, change=change, wire=self.wire)
+            for _ in range(2 if change and random.random() < 0.3 else 1)
+        ]
+        subjects = ["*"]
+        if operation not in WHOLE and random.random() < (0.5 if change else 0.7):
+            of_users = operation in ("GetUser", "ListAccessKeys", "ListUserTags")
+            known = list(iam.users) if of_users else [key.id for key in iam.all_keys()]
+            subjects = random.sample(known, random.choice([1, 1, len(known) // 2]) if known else 0)
+        for subject in subjects:
+            iam.faults[operation, subject] = list(made)
+
+    def called(self) -> set[str]:
+        """The keys for which a change was called in this run."""
+        return {call.subject for call in self.iam.log if call.operation in CHANGES}
 
     def interfere(self, event: Any) -> None:
         event(self.iam)
@@ -320,28 +394,38 @@ class World:
         if again and (random.random() < 0.7 or iam.now - self.cached_at > timedelta(minutes=15)):
             self.new_process()
         dryrun = random.random() < 0.05
-        before, now, held = soak_oracle.look(iam), iam.now.replace(microsecond=0), self.cached
+        views, now, held = soak_oracle.looks(iam), iam.now.replace(microsecond=0), self.cached
         self.meanwhile = []
         iam.begin()
+        self.heard.records.clear()
         self.appends, self.no_room = 0, False
+        for known, shared in list(policy_run.reports.items()):
+            if isinstance(shared.report, credential_report.ReportError):
+                del policy_run.reports[known]  # a failure is remembered for a while only
         error, run_id, users = self.execute(policy, dryrun)
         report = self.report_of(policy, held, now)
+        lines = "".join(f"\n    {call}" for call in iam.log if any(call.tries) or call.lagged)
         self.story.append(
-            f"{now:%F %T} run {json.dumps(policy)} faults={iam.faults} fired={iam.fired} "
-            f"kill={iam.kill_at} tear={self.tear_at} room={self.room} -> {error!r} {iam.touched}"
+            f"{now:%F %T} run {run_id[:8]} {json.dumps(policy)} kill={iam.kill_at} "
+            f"tear={self.tear_at} room={self.room}{lines}\n  -> {error!r} {iam.touched}"
         )
-        said = soak_oracle.meant(policy["filters"], before, report, now)
+        each = [soak_oracle.meant(policy["filters"], view, report, now) for view in views]
+        said = set().union(*each)
         for later, done in self.meanwhile:
             # It may have read the account as it was before an event, or as it was after it.
-            users_then = self.undone(before, later, done)
+            users_then = self.undone(views[0], later, done)
             said |= soak_oracle.meant(policy["filters"], users_then, report, now)
-        self.check(policy, before, said, error, run_id, users, dryrun, report, now)
+        surely = set.intersection(*each)
+        self.check(policy, views, said, surely, error, run_id, users, dryrun, report, now)
+        self.check_words(policy, error)
         if iam.report:
             iam.now = max(iam.now, iam.report.generated)
         iam.whole_second()
-        iam.now += soak_world.SECOND
+        iam.now += SECOND
         self.check_history()
-        clean = error is None and not iam.fired and not iam.hooked and not iam.killed
+        clean = error is None and not iam.hooked and not iam.killed and len(views) == 1
+        clean = clean and not any(any(call.tries) or call.lagged for call in iam.log)
+        clean = clean and later_by_little(iam.now, now) and not iam.lagging
         if again and clean and not dryrun and random.random() < 0.3:
             iam.heal()
             self.room = self.tear_at = None
@@ -400,7 +484,11 @@ class World:
     ) -> soak_world.Report | None:
         """The report that the run went by: a new one, or what it had kept."""
         if self.iam.handed is None:
-            return held
+            if not any(call.operation in WHOLE[:2] for call in self.iam.log):
+                return held
+            # For some minutes it is known that there is none; that isn't looked at here.
+            self.new_process()
+            return None
         if not self.iam.handed.broken:
             self.cached, self.cached_at = self.iam.handed, now
         return self.iam.handed
@@ -410,8 +498,9 @@ class World:
     def check(
         self,
         policy: dict[str, Any],
-        before: dict[str, soak_oracle.LiveUser],
+        views: list[dict[str, soak_oracle.LiveUser]],
         said: set[str],
+        surely: set[str],
         error: BaseException | None,
         run_id: str,
         users: list[dict[str, Any]],
@@ -422,8 +511,12 @@ class World:
         iam = self.iam
         touched = {key for key, _ in iam.touched}
         assert len(touched) == len(iam.touched) or len(policy["actions"]) > 1
-        status = {key.id: key.status for user in before.values() for key in user.keys}
-        owner = {key.id: user.name for user in before.values() for key in user.keys}
+        status: dict[str, set[str]] = {}
+        for view in views:
+            for user in view.values():
+                for key in user.keys:
+                    status.setdefault(key.id, set()).add(key.status)
+        owner = {key.id: user.name for user in views[0].values() for key in user.keys}
 
         # Rule 1 and 7: never another key, and each in the state that the action is for.
         assert touched <= said, f"wrong keys {touched - said}"
@@ -431,102 +524,161 @@ class World:
         if dryrun:
             assert not touched
         for key, what in iam.touched:
-            wanted = {"Inactive": "disable-access-key", "deleted": "delete-access-key"}[what]
+            wanted = {"Inactive": soak_oracle.DISABLE, "deleted": soak_oracle.DELETE}[what]
             assert wanted in policy["actions"]
-            assert iam.hooked or status[key] == ("Active" if what == "Inactive" else "Inactive")
+            before = "Active" if what == "Inactive" else "Inactive"
+            assert iam.hooked or before in status[key]
 
         # Nothing of users that couldn't be read whole.
+        first = next((n for n, c in enumerate(iam.log) if c.operation in CHANGES), len(iam.log))
+        # The last call of each: Custodian's own source tries again by itself.
+        read = {(call.operation, call.subject): call for call in iam.log[:first]}
         hidden = {
-            owner.get(subject, subject)
-            for operation, subject, fault in iam.fired
-            if operation in READS
+            call.user or call.subject
+            for call in read.values()
+            if call.operation in READS and (call.failed or self.is_missing(call))
         }
         if not iam.hooked:
-            in_action = any(operation in CHANGES for operation, _, _ in iam.fired)
-            assert in_action or not {owner[key] for key in touched} & hidden
+            assert not {owner[key] for key in touched} & hidden
 
         stopped = self.stop_expected(policy, report, now)
         if stopped and policy["source"] == "credential-report":
             assert error is not None or iam.killed
         if stopped:
             assert not touched
-        lines, intents = (
-            self.lines(outcomes.FILE, run_id),
-            self.lines(outcomes.INTENTS_FILE, run_id),
-        )
+        everything = self.lines(outcomes.INTENTS_FILE, run_id) + self.lines(outcomes.FILE, run_id)
+        lines = [line for line in everything if line["outcome"] != "intended"]
+        intents = [line for line in everything if line["outcome"] == "intended"]
         named = {line["access_key_id"] for line in lines} - {None}
         intended = {line["access_key_id"] for line in intents}
         # What was touched can be found again, whatever happened afterwards.
         assert touched <= intended
-        self.note(lines, intents, run_id)
+        self.note(lines)
+        for line in lines:
+            self.check_line(line)
         if iam.killed:
             self.seen["killed"] += 1
             return
 
         # Rule 3: every key an outcome, and the run fails exactly if something failed.
-        bad = {line["outcome"] for line in lines} & {"denied", "failed"}
-        faults = [
-            fault
-            for operation, _, fault in iam.fired
-            if fault != "reset-late" or operation not in CHANGES
-        ]
-        fails = bool(faults or bad or self.no_room or stopped)
-        # Whose deed it is can't be told where an answer is lost and somebody else did the same.
-        beside = iam.hooked and any(
-            operation in CHANGES and fault in ("reset", "ServiceFailure")
-            for operation, _, fault in iam.fired
-        )
-        if not beside and not (stopped and policy["source"] == "describe"):
-            assert (error is not None) == fails, (faults, bad, self.no_room, stopped)
+        bad = [line for line in lines if line["outcome"] in BAD]
+        reads = [call for call in iam.log if call.operation in (*READS, "ListUsers")]
+        latest = {(call.operation, call.subject): call for call in reads}
+        fails = bool(bad or self.no_room or stopped)
+        fails |= any(call.failed or self.is_missing(call) for call in latest.values())
+        may_fail = fails or any(call.failed or self.is_missing(call) for call in reads)
+        silent = iam.longest_silence > PATIENCE
+        if not (stopped and policy["source"] == "describe"):
+            assert error is not None or not fails, "it has failed, and ends well"
+        assert error is None or may_fail or silent, "nothing has failed"
+        for line in bad:
+            logged = any(
+                record.levelno >= logging.ERROR
+                and str(line["access_key_id"]) in record.getMessage()
+                for record in self.heard.records
+            )
+            assert logged, f"no line of the log tells of {line}"
         assert (
             error is None
             or isinstance(error, PolicyExecutionError)
-            or (
-                policy["source"] == "describe"
-                and any(operation in ("GetUser", "ListUsers") for operation, _, _ in iam.fired)
-            )
+            or (policy["source"] == "describe" and self.stock_failed())
         ), repr(error)
-        assert error is None or "\n" not in str(error)
         self.seen["failed runs" if fails else "good runs"] += 1
         if self.no_room:
-            assert len(iam.touched) == self.touched_by_then, "touched what can't be recorded"
+            assert self.called() <= self.called_by_then, "touched what can't be recorded"
             return
         assert touched <= named
         for user in users:
             if any(one["filter"] == "stale-access-key" for one in user.get("c7n:keyrot", ())):
                 told = [line for line in lines if line["user"] == user["UserName"]]
                 assert dryrun or told, "a matched user without an outcome"
-        if dryrun or stopped or iam.hooked or self.whole_run_lost(policy):
+        if dryrun or stopped or iam.hooked or silent or self.whole_run_lost(policy):
             return
-        acts = {"Active": "disable-access-key", "Inactive": "delete-access-key"}
-        expected = {
-            key
-            for key in said
-            if acts[status[key]] in policy["actions"] and owner[key] not in hidden
-        }
-        if not any(operation in CHANGES for operation, _, _ in iam.fired):
-            assert expected <= touched, f"forgotten: {expected - touched}"
-        for key in expected:
+        acts = {"Active": soak_oracle.DISABLE, "Inactive": soak_oracle.DELETE}
+        for key in surely:
+            (was,) = status[key] if len(status[key]) == 1 else [""]
+            if acts.get(was) not in policy["actions"] or owner[key] in hidden:
+                continue
             told = [
                 line["outcome"]
                 for line in lines
-                if line["access_key_id"] == key and line["action"] == acts[status[key]]
+                if line["access_key_id"] == key and line["action"] == acts[was]
             ]
-            assert told == [self.expected_outcome(key, status[key])]
+            assert len(told) == 1, f"forgotten: {key} {told}"
+            assert told[0] in DONE | BAD, f"{key} {told}"
         self.seen["keys acted on"] += len(touched)
 
-    def expected_outcome(self, key: str, status: str) -> str:
-        operation = "UpdateAccessKey" if status == "Active" else "DeleteAccessKey"
-        fault = self.iam.faults.get((operation, key)) or self.iam.faults.get((operation, "*"))
-        if fault in (None, "reset-late"):
-            return "disabled" if status == "Active" else "deleted"
-        return "denied" if fault == "AccessDenied" else "failed"
+    @staticmethod
+    def is_missing(call: soak_world.Call) -> bool:
+        """IAM denies GetAccessKeyLastUsed for a key that isn't there."""
+        return call.operation == "GetAccessKeyLastUsed" and bool(call.refused)
+
+    def stock_failed(self) -> bool:
+        """A call failed that is Custodian's own; the package has no part in it."""
+        of_stock = ("GetUser", "ListUsers", "ListUserTags")
+        return any(call.failed for call in self.iam.log if call.operation in of_stock)
+
+    def check_line(self, line: dict[str, Any]) -> None:
+        """An outcome is true, or unknown where nobody can know."""
+        iam, key_id, outcome = self.iam, line["access_key_id"], line["outcome"]
+        if key_id is None:
+            assert outcome == "skipped"
+            return
+        self.seen[outcome] += 1
+        key = iam.find(key_id)
+        operation, status, done = ACTIONS[line["action"]]
+        calls = [
+            call
+            for call in iam.log
+            if (call.operation, call.subject, call.status) == (operation, key_id, status)
+        ]
+        lagged = any(call.lagged for call in iam.log if call.user == line["user"])
+        beside = iam.hooked or lagged
+        there = key is not None and key.user == line["user"]
+        achieved = key.status == status if there else operation == "DeleteAccessKey"
+        told = f"{line} but {[str(call) for call in calls]}, {key}"
+        if outcome == "gone":
+            assert not there or beside, told
+            assert iam.hooked or not any(call.effect for call in calls), told
+        elif outcome == "skipped":
+            assert not calls or not any(call.effect for call in calls), told
+            if line["action"] == soak_oracle.REACTIVATE:
+                # A lagging listing of what somebody else did may mislead it.
+                assert achieved or (beside and (not key or key.by != "tool")), told
+        else:
+            right = soak_oracle.true_outcomes(line["action"], key_id, line["user"], iam.log)
+            right |= {done} if beside and calls and achieved else set()
+            if iam.longest_silence > PATIENCE:  # it didn't come to a call, or to another one
+                right |= {"unknown"} if any(call.is_lost for call in calls) else {"failed"}
+            assert outcome in right, f"{told} {right}"
+
+    def check_words(self, policy: dict[str, Any] | None, error: BaseException | None) -> None:
+        """No body of an answer comes out anywhere, and nothing has more than one line."""
+        stock = policy is not None and policy["source"] == "describe" and self.stock_failed()
+        for record in self.heard.records:
+            text = record.getMessage()
+            if record.name.startswith("custodian.keyrot"):
+                assert "\n" not in text, text
+                assert len(text) < 1000, text
+                assert not record.exc_info, text
+                assert "fault of its own" not in text, text
+            assert SECRET not in text or stock, text
+        if error is not None and not stock:
+            assert "\n" not in str(error), error
+            assert SECRET not in f"{error!r}{error.__cause__!r}", error
+        if stock:
+            # Custodian logs its own errors whole; what it has logged of them isn't looked at.
+            (self.folder / POLICY / "custodian-run.log").unlink(missing_ok=True)
+        elif any(any(call.tries) for call in self.iam.log):
+            for path in self.folder.rglob("*"):
+                text = path.read_bytes() if path.is_file() else b""
+                place = text.find(SECRET.encode())
+                assert place < 0, f"{path.name}: {text[max(place - 300, 0) : place + 40]!r}"
 
     def whole_run_lost(self, policy: dict[str, Any]) -> bool:
         """Stock's own source dies of the first user that it can't read."""
-        of_stock = {"ListUsers", "GetUser"} if policy["source"] == "describe" else set()
-        lost = of_stock | {"GenerateCredentialReport", "GetCredentialReport"}
-        return any(operation in lost for operation, _, _ in self.iam.fired)
+        of_stock = ("ListUsers", "GetUser") if policy["source"] == "describe" else ()
+        return any(call.failed for call in self.iam.log if call.operation in of_stock)
 
     def stop_expected(
         self, policy: dict[str, Any], report: soak_world.Report | None, now: datetime
@@ -540,13 +692,15 @@ class World:
         path = self.folder / POLICY / name
         found, torn = [], 0
         for text in path.read_text("utf-8").splitlines() if path.exists() else ():
-            try:
-                line = json.loads(text)
-            except ValueError:
+            line = parsed(text)
+            if line is None:
                 torn += 1
                 continue
             assert line.keys() == NAMES
-            assert line["outcome"] in (OUTCOMES if name == outcomes.FILE else {"intended"})
+            assert line["outcome"] in DONE | BAD | {"gone", "skipped", "intended"}
+            # An outcome that can't be written where it belongs is among the intents.
+            intended = line["outcome"] == "intended"
+            assert intended == (name == outcomes.INTENTS_FILE) or (self.was_full and not intended)
             assert line["account_id"] == ACCOUNT
             assert datetime.fromisoformat(line["time"]).tzinfo
             assert line["policy"] == POLICY
@@ -557,35 +711,33 @@ class World:
 
     # -- the way back
 
-    def note(self, lines: list[dict[str, Any]], intents: list[dict[str, Any]], run_id: str) -> None:
-        """What a run's own files say of keys, as far as they can be known to be uncertain."""
-        told = {(line["action"], line["access_key_id"]) for line in lines}
-        for line in intents:
-            key = self.iam.find(line["access_key_id"])
-            if key and (line["action"], key.id) not in told:
-                key.unsure = True
+    def note(self, lines: list[dict[str, Any]]) -> None:
+        """The tool takes for its work what somebody else did a moment before."""
         for line in lines:
             key = self.iam.find(line["access_key_id"])
-            if key is None:
-                continue
-            if line["outcome"] == "disabled":
-                key.unsure, key.unseen = False, key.by != "tool"
-            elif line["outcome"] == "denied" and line["action"] != "disable-access-key":
-                continue  # it was inactive; whose work that is, is as unknown as before
-            elif line["outcome"] in ("denied", "reactivated", "gone"):
-                key.unsure = key.unseen = False
-            elif line["outcome"] == "failed":
-                key.unsure = True
+            if key and line["outcome"] == "disabled":
+                key.unseen = key.by != "tool"
+            elif (
+                key
+                and line["outcome"] in ("denied", "gone")
+                and line["action"] == soak_oracle.DISABLE
+            ):
+                key.unseen = False
 
     def claimed_by_history(self) -> tuple[set[str], set[str]]:
         """The keys that reactivate takes for the tool's work, and those of which it can't tell."""
-        paths = [self.folder / POLICY / name for name in (outcomes.FILE, outcomes.INTENTS_FILE)]
-        keys = reactivate.history(reactivate.read(path for path in paths if path.exists()))
-        claimed = {key.id for key in keys if reactivate.is_ours(key.last)}
-        doubted = {key.id for key in keys if reactivate.in_doubt(key.last)}
-        assert not claimed & doubted
-        assert doubted <= self.interrupted
-        return claimed, doubted
+        names = (outcomes.INTENTS_FILE, outcomes.FILE)
+        paths = [path for name in names if (path := self.folder / POLICY / name).exists()]
+        sizes = [path.stat().st_size for path in paths]
+        if sizes != self.sizes:
+            self.sizes = sizes
+            keys = history(files.read(paths))
+            self.claimed = {key.id for key in keys if key.ours}
+            self.doubted = {key.id for key in keys if key.doubt}
+            self.history.read([line for name in names for line in self.lines(name)])
+            second = self.history.ours, self.history.doubted
+            assert (self.claimed, self.doubted) == second, f"by a second reading {second}"
+        return self.claimed, self.doubted
 
     def check_history(self) -> None:
         claimed, doubted = self.claimed_by_history()
@@ -593,14 +745,14 @@ class World:
             if key.active:
                 continue
             if key.id in claimed and key.by != "tool":
-                assert key.unseen or key.unsure, f"{key}: somebody else's work is claimed"
-                self.seen["claimed in doubt"] += 1
+                assert key.unseen, f"{key}: somebody else's work is claimed"
+                self.seen["claimed unseen"] += 1
             if key.by == "tool":
                 assert key.id in claimed | doubted, f"{key}: its way back is lost"
                 self.seen["ways back"] += 1
 
     def reactivate(self) -> None:
-        """`c7n-keyrot reactivate --yes`, with or without faults."""
+        """`c7n-keyrot reactivate --yes`, with or without faults, for all keys or some."""
         iam, random = self.iam, self.random
         if not (self.folder / POLICY / outcomes.FILE).exists():
             return
@@ -608,55 +760,108 @@ class World:
         iam.whole_second()
         self.room = self.tear_at = None
         chance = random.random()
-        if chance < 0.3:
-            operation = random.choice(["ListAccessKeys", "UpdateAccessKey", "GetAccessKeyLastUsed"])
-            iam.faults[operation, "*"] = random.choice(ERRORS)
-        elif chance < 0.45:
+        if chance < 0.4:
+            self.fault(random.choice(["ListAccessKeys", "UpdateAccessKey", "GetAccessKeyLastUsed"]))
+        elif chance < 0.5:
             iam.kill_at = (random.randint(1, 2), random.random() < 0.5)
         claimed, doubted = self.claimed_by_history()
-        mine = {key.id: key.by == "tool" or key.unseen or key.unsure for key in iam.all_keys()}
+        named: set[str] = set()
+        if doubted and random.random() < 0.3:
+            named = set(random.sample(sorted(doubted), random.randint(1, len(doubted))))
         off = {key.id for key in iam.all_keys() if not key.active}
-        iam.begin()
-        code, text = self.command()
-        self.story.append(
-            f"{iam.now:%F %T} reactivate faults={iam.faults} kill={iam.kill_at} -> {code} "
-            f"{iam.touched}"
-        )
-        fired = [fault for fault in iam.fired if fault[2] != "missing"]
-        for key, what in iam.touched:
-            assert what == "Active"
-            assert key in claimed & off
-            assert mine[key]
-            iam.find(key).unseen = iam.find(key).unsure = False
-        if code is not None:
-            # Of a lost answer it looks up what it did.
-            bad = [fault for fault in fired if fault[2] != "reset-late"] or doubted & off
-            if {operation for operation, _, _ in fired} != {"GetAccessKeyLastUsed"}:
-                assert (code != 0) == bool(bad or self.lost), text
-        if not fired and code is not None:
-            assert {key for key, _ in iam.touched} == claimed & off, text
+        mine = {key.id for key in iam.all_keys() if key.by == "tool" or key.unseen}
+        lagging = any(iam.views(user) for user in iam.users.values())
+        code = self.one_command(named)
+        wanted = named or claimed
+        touched = {key for key, _ in iam.touched}
+        assert all(what == "Active" for _, what in iam.touched)
+        assert touched <= wanted
+        # By --key somebody has decided; else it is the tool's work, as far as anybody can see. What
+        # a listing still shows inactive is switched on once more.
+        if not lagging:
+            assert touched <= off
+            assert named or touched <= mine
+        for key_id in touched:
+            iam.made[key_id].unseen = False
+        left = self.check_command(code, wanted, set() if named else doubted)
+        quiet = not any(any(call.tries) or call.lagged for call in iam.log)
+        if quiet and code is not None:
+            assert touched == wanted & off
             iam.heal()
-            iam.begin()
-            code, text = self.command()
-            assert (code, iam.touched) == (int(bool(doubted & off or self.lost)), []), text
+            again = self.one_command(set())
+            if not named and not any(call.lagged for call in iam.log):
+                assert not iam.touched
+                self.check_command(again, claimed, doubted)
         self.check_history()
         self.seen["reactivate"] += 1
-        self.seen["left in doubt"] += len(doubted & off)
+        self.seen["left in doubt"] += left
         iam.heal()
         iam.whole_second()
-        iam.now += soak_world.SECOND
+        iam.now += SECOND
 
-    def command(self) -> tuple[int | None, str]:
+    def one_command(self, named: set[str]) -> int | None:
+        """Run it and check what it says and records; returns its exit code, None if killed."""
+        iam = self.iam
+        iam.begin()
+        self.heard.records.clear()
+        known = self.lines(outcomes.FILE)
+        code, text = self.command(named)
+        lines = "".join(f"\n    {call}" for call in iam.log)
+        self.story.append(
+            f"{iam.now:%F %T} reactivate {sorted(named)} kill={iam.kill_at}{lines}\n  -> {code} "
+            f"{iam.touched}"
+        )
+        self.story.append(text)
+        assert SECRET not in text
+        assert "fault of its own" not in text
+        for line in text.splitlines():
+            assert len(line) < 1000, line
+        self.check_words(None, None)
+        new = [line for line in self.lines(outcomes.FILE) if line not in known]
+        for line in new:
+            self.check_line(line)
+            assert code is None or line["outcome"] not in BAD or code == 1, line
+        return code
+
+    def check_command(self, code: int | None, wanted: set[str], doubted: set[str]) -> int:
+        """Its exit code says whether all is as it should be; returns how many keys are in doubt."""
+        iam = self.iam
+        if code is None:
+            return 0
+        # What somebody else switched off a moment ago may be listed as it was before.
+        lagged = {call.user for call in iam.log if call.lagged}
+        off = {
+            key.id
+            for key in iam.all_keys()
+            if not key.active and not (key.by == "hand" and key.user in lagged)
+        }
+        unseen = any(
+            call.operation == "GetAccessKeyLastUsed" and call.failed and soak_oracle.is_denied(call)
+            for call in iam.log
+        )
+        if wanted & off and not unseen:
+            assert code == 1, f"{wanted & off} are off"
+        if doubted & off and not unseen:
+            assert code == 1, f"{doubted & off} are in doubt"
+        # So long it takes what a listing shows for its lag.
+        recent = iam.now - 2 * self.history.LAG
+        faulty = any(call.failed or call.lagged for call in iam.log) or any(
+            self.history.off.get(key, recent) > recent for key in wanted | doubted
+        )
+        if not faulty and not (wanted | doubted) & off and not self.lost:
+            assert code == 0
+        return len(doubted & off)
+
+    def command(self, named: set[str]) -> tuple[int | None, str]:
         """Run it: (its exit code, what it says); no code if it was killed."""
         args = argparse.Namespace(
-            dir=str(self.folder), user=[], key=[], yes=True, profile=None, accounts=None
+            dir=str(self.folder), user=[], key=sorted(named), yes=True, profile=None, accounts=None
         )
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             try:
                 return reactivate.run(args), out.getvalue()
-            except Killed as killed:
-                self.interrupted.update(killed.args[:1])
+            except Killed:
                 return None, out.getvalue()
 
     # -- in the end nothing is forgotten
@@ -665,12 +870,14 @@ class World:
         """All faults are over and a new report is there: a run leaves no right key behind."""
         iam = self.iam
         iam.heal()
+        iam.caught_up()
         self.room = self.tear_at = None
         iam.actor = "hand"
         iam.next_report = "good"
         iam.make_report()
         self.new_process()
         iam.begin()
+        self.heard.records.clear()
         slot, days = self.random.choice([1, 2]), self.random.choice(soak_world.DAYS)
         policy = {
             "name": POLICY,
@@ -695,7 +902,8 @@ class World:
             and len({one.created for one in user.keys}) == len(user.keys)
             and not soak_oracle.Reading(user, None, now).exempt()
         }
-        error, _, _ = self.execute(policy, dryrun=False)
+        error, run_id, _ = self.execute(policy, dryrun=False)
+        self.note(self.lines(outcomes.FILE, run_id))
         self.story.append(f"{now:%F %T} mended run {json.dumps(policy)} {iam.touched}")
         assert error is None
         assert {key for key, _ in iam.touched} == right
@@ -706,28 +914,38 @@ class World:
         iam.now += DAY
 
 
-class _InlinePool(Inline):
-    def map(self, function: Any, items: Any) -> Iterator[Any]:
-        return iter([function(item) for item in items])
+@functools.lru_cache(1000)
+def parsed(text: str) -> dict[str, Any] | None:
+    """A line of a file; None for half a line."""
+    try:
+        line: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return None
+    return line
 
-    def shutdown(self, **_: Any) -> None:
-        """All has been done already."""
+
+def later_by_little(later: datetime, now: datetime) -> bool:
+    return later - now < timedelta(milliseconds=2500)
 
 
 class Play:
     """A world in a folder of its own, with the package's surroundings patched while it lasts."""
 
-    def __init__(self, random: Random) -> None:
-        self.random, self.stack = random, contextlib.ExitStack()
+    def __init__(self, random: Random, wire: bool = False) -> None:
+        self.random, self.wire, self.stack = random, wire, contextlib.ExitStack()
 
     def __enter__(self) -> World:
-        level = logging.root.manager.disable
-        logging.disable(logging.CRITICAL)
-        self.stack.callback(logging.disable, level)
-        folder = Path(tempfile.mkdtemp(prefix="keyrot-soak-"))
+        heard = Heard()
+        self.stack.callback(logging.root.setLevel, logging.root.level)
+        self.stack.callback(logging.root.removeHandler, heard)
+        logging.root.setLevel(logging.INFO)
+        logging.root.addHandler(heard)
+        # In memory where that can be: a hundred thousand cases write a million files.
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        folder = Path(tempfile.mkdtemp(prefix="keyrot-soak-", dir=memory))
         self.stack.callback(shutil.rmtree, folder, ignore_errors=True)
         self.stack.callback(reset_session_cache)
-        self.world = World(self.random, folder)
+        self.world = World(self.random, folder, heard, self.wire)
         self.stack.callback(self.world.new_process)
         self.stack.enter_context(self.world.patched())
         self.world.new_process()
@@ -739,7 +957,8 @@ class Play:
 
 def play(seed: int, cases: int) -> Counter[str]:
     """One account, so many cases; an error tells the seed and the account's story."""
-    with Play(Random(seed)) as world:
+    everywhere.seed(seed)  # botocore's pauses
+    with Play(Random(seed), wire=seed % WIRE == 0) as world:
         for case in range(cases):
             try:
                 world.step()

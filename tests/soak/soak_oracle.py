@@ -1,17 +1,20 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A second reading of the rule, without any code of the package: which keys does a policy mean?
+"""A second reading of the rules, without any code of the package.
 
-It is slow and plain, and looks where no tool can: into the account, at the keys' true slots.
+Which keys does a policy mean, which outcomes are true, and whose work is it by the lines on disk
+that a key is inactive? It is slow and plain, and looks where no tool can: into the account, at the
+keys' true slots, and at what each call did.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
-from soak_world import EXEMPT, Iam, Report, Slot
+from soak_world import EXEMPT, Call, Iam, Report, Slot
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,28 @@ def look(iam: Iam) -> dict[str, LiveUser]:
         )
         for user in iam.users.values()
     }
+
+
+def looks(iam: Iam) -> list[dict[str, LiveUser]]:
+    """The account as it is now, and as listings may show it, where they lag behind."""
+    found = [look(iam)]
+    for number in range(max((len(iam.views(user)) for user in iam.users.values()), default=0)):
+        users = dict(found[0])
+        for user in iam.users.values():
+            if number < len(user.views):
+                keys = tuple(
+                    LiveKey(
+                        entry["AccessKeyId"],
+                        slot,
+                        entry["CreateDate"].replace(microsecond=0),
+                        entry["Status"],
+                        used,
+                    )
+                    for entry, slot, used in user.views[number].keys
+                )
+                users[user.name] = replace(users[user.name], keys=keys)
+        found.append(users)
+    return found
 
 
 OPERATORS = ("and", "or", "not")
@@ -257,3 +282,121 @@ def meant(
         if report.users.get(user.name) == user.created
         for key in Reading(user, report.rows.get(user.name), now).meant(filters)
     }
+
+
+# -- outcomes
+
+DISABLE, DELETE, REACTIVATE = "disable-access-key", "delete-access-key", "reactivate"
+# What each action calls, and its outcome where it has done what it should.
+ACTIONS = {
+    DISABLE: ("UpdateAccessKey", "Inactive", "disabled"),
+    DELETE: ("DeleteAccessKey", "", "deleted"),
+    REACTIVATE: ("UpdateAccessKey", "Active", "reactivated"),
+}
+
+
+def true_outcomes(action: str, key: str, user: str, log: Sequence[Call]) -> set[str]:
+    """The outcomes that may stand for a key, by all that was called for it and its user.
+
+    What else happened to the key meanwhile, or was so before, isn't looked at: ``gone`` and
+    ``skipped`` are not among them.
+    """
+    operation, status, done = ACTIONS[action]
+    places = [
+        number
+        for number, call in enumerate(log)
+        if (call.operation, call.subject, call.status) == (operation, key, status)
+    ]
+    calls = [log[number] for number in places]
+    looked = [
+        call
+        for call in log[places[-1] if places else 0 :]
+        if call.operation == "ListAccessKeys" and call.user == user
+    ]
+    if not calls:
+        if action == REACTIVATE:
+            # It may have looked for the key under another name.
+            looked = [call for call in log if call.operation != operation]
+        return {"denied" if is_denied(call) else "failed" for call in looked if call.failed}
+    last = calls[-1]
+    if any(call.refused for call in looked):
+        return {done}  # or "gone", with its user
+    if any(call.effect for call in calls):
+        # Whoever saw it afterwards knows; nobody else does who heard no answer.
+        seen = any(not call.failed and not call.refused and not call.lagged for call in looked)
+        unheard = all(call.failed or call.refused for call in calls)
+        return {done, "unknown"} if unheard and not seen else {done}
+    if any(call.is_lost for call in calls):
+        again = len(calls) > 1 or any(call.failed for call in looked)
+        return {"unknown"} if again and last.failed else set()
+    if not last.failed:
+        return set()
+    return {"denied" if is_denied(last) else "failed"}
+
+
+def is_denied(call: Call) -> bool:
+    fault = call.tries[-1]
+    return fault is not None and fault.what == "AccessDenied"
+
+
+class History:
+    """Whose work it is by the lines on disk that a key is inactive, if it is so.
+
+    ``ours`` are keys that the tool has switched off last, ``doubted`` those of which nobody can
+    tell, such as of one at which a run was cut off.
+    """
+
+    LAG = timedelta(minutes=5)
+
+    def __init__(self) -> None:
+        self.ours: set[str] = set()
+        self.doubted: set[str] = set()
+        self.off: dict[str, datetime] = {}  # when it was switched off last, or may have been
+        self.runs: set[str] = set()
+
+    def read(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Take in what is new: all lines of the next run, of which the last ones may be missing."""
+        new = [line for line in lines if line["run"] not in self.runs and line["access_key_id"]]
+        ended = {
+            (line["action"], line["access_key_id"]) for line in new if line["outcome"] != "intended"
+        }
+        for line in new:
+            is_open = (line["action"], line["access_key_id"]) not in ended
+            if line["outcome"] != "intended" or is_open:
+                self._take(line)
+        self.runs.update(line["run"] for line in new)
+
+    def _take(self, line: dict[str, Any]) -> None:
+        key, action, outcome = line["access_key_id"], line["action"], line["outcome"]
+        time = datetime.fromisoformat(line["time"])
+        what = (action, outcome)
+        known = key in self.ours or key in self.doubted
+        if what == (DISABLE, "disabled"):
+            self._is(key, ours=True)
+        elif action in (DISABLE, REACTIVATE) and outcome in ("unknown", "intended"):
+            self._is(key, doubted=True)
+        elif what in (
+            (DISABLE, "denied"),
+            (DISABLE, "failed"),
+            (DELETE, "skipped"),
+            (REACTIVATE, "skipped"),
+        ):
+            # It was seen active; or the listing was behind.
+            self._is(key, doubted=known and time - self.off.get(key, time) < self.LAG)
+        elif what in (
+            (DISABLE, "gone"),
+            (DELETE, "gone"),
+            (DELETE, "deleted"),
+            (REACTIVATE, "reactivated"),
+        ):
+            self._is(key)
+        if action == DISABLE and outcome in ("disabled", "unknown", "intended"):
+            self.off[key] = time
+
+    def _is(self, key: str, *, ours: bool = False, doubted: bool = False) -> None:
+        self.ours.discard(key)
+        self.doubted.discard(key)
+        if ours:
+            self.ours.add(key)
+        if doubted:
+            self.doubted.add(key)

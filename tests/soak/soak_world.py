@@ -2,22 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model of one AWS account: it knows what no report tells, each key's true slot and its history.
 
-It answers as a boto3 IAM client does, at once and in this process, so that a hundred thousand cases
-end in minutes. It knows nothing of the package.
+It answers IAM's calls at once and in this process, so that a hundred thousand cases end in minutes.
+Its clock goes on when somebody sleeps. It knows nothing of the package.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
-from botocore.exceptions import ClientError, ConnectionClosedError
+from botocore.exceptions import ClientError
+from soak_faults import Fault, error
 
 ACCOUNT = "123456789012"
 START = datetime(2026, 5, 1, 12, 0, 0, tzinfo=timezone.utc)
@@ -37,7 +37,12 @@ HEADER = [
 READS = ("GetUser", "ListAccessKeys", "GetAccessKeyLastUsed", "ListUserTags")
 CHANGES = ("UpdateAccessKey", "DeleteAccessKey")
 WHOLE = ("GenerateCredentialReport", "GetCredentialReport", "ListUsers")
-ERRORS = ("AccessDenied", "Throttling", "ServiceFailure", "ExpiredToken", "reset", "reset-late")
+OPERATIONS = {
+    name: "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+    for name in (*READS, *CHANGES, *WHOLE)
+}
+# Seconds that a listing may be behind. The package counts on less than five minutes.
+LAGS = (1, 3, 8, 9, 30, 120, 250)
 
 
 class Killed(BaseException):
@@ -58,8 +63,6 @@ class Key:
     by: str | None = None
     # Somebody did the same, or undid it, after or beside the tool: no run could see it.
     unseen: bool = False
-    # A run was cut off, or heard no answer, while it was at this key.
-    unsure: bool = False
 
     @property
     def status(self) -> str:
@@ -74,6 +77,14 @@ class Key:
         }
 
 
+@dataclass(frozen=True)
+class View:
+    """A user's keys as they were, which listings show so long: (entry, slot, last use) of each."""
+
+    until: datetime
+    keys: tuple[tuple[dict[str, Any], int, datetime | None], ...]
+
+
 @dataclass(eq=False)
 class User:
     name: str
@@ -81,6 +92,38 @@ class User:
     created: datetime
     tags: dict[str, str] = field(default_factory=dict)
     slots: dict[int, Key] = field(default_factory=dict)
+    views: list[View] = field(default_factory=list)
+    lagged: bool = False  # the last listing was
+
+
+@dataclass(eq=False)
+class Call:
+    """A call and its tries: None for one that was answered as AWS does."""
+
+    operation: str
+    subject: str
+    user: str
+    status: str = ""
+    tries: list[Fault | None] = field(default_factory=list)
+    effect: bool = False
+    refused: str = ""  # by the account itself, with this code
+    lagged: bool = False  # a listing that showed what was before
+
+    @property
+    def failed(self) -> bool:
+        """Nothing that AWS says came back, or an injected error of AWS."""
+        return bool(self.tries) and self.tries[-1] is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Nobody who made this call can tell whether it took effect."""
+        bad = self.failed or bool(self.refused)
+        return bad and any(fault and fault.is_lost for fault in self.tries)
+
+    def __str__(self) -> str:
+        tries = ", ".join(str(fault or self.refused or "fine") for fault in self.tries)
+        notes = " lagged" * self.lagged + " effect" * self.effect
+        return f"{self.operation}({self.subject or ''}: {tries}{notes})"
 
 
 @dataclass(frozen=True)
@@ -111,19 +154,20 @@ class Iam:
         self.random = random
         self.now = START
         self.users: dict[str, User] = {}
+        self.made: dict[str, Key] = {}  # all keys that there ever were
+        self.clients: dict[Any, Any] = {}  # real ones of boto3, by their configuration
         self.number = 0
         self.report: Report | None = None
         self.next_report = "good"
         self.waits = 0
-        self.meta = SimpleNamespace(events=SimpleNamespace(register=lambda *args: None))
-        self.exceptions = SimpleNamespace(NoSuchEntityException=NoSuchEntity)
+        self.lagging = 0.0  # how likely a write is to be followed by listings that lag
         self.heal()
         self.begin()
 
     # -- for the driver
 
     def heal(self) -> None:
-        self.faults: dict[tuple[str, str], str] = {}
+        self.faults: dict[tuple[str, str], list[Fault]] = {}
         self.kill_at: tuple[int, bool] | None = None
         self.hooks: dict[int, Callable[[], None]] = {}
 
@@ -135,7 +179,8 @@ class Iam:
         self.hooked_at = 0
         # Keys that were deleted while they were active, and had been for the last two calls.
         self.active_deleted: list[str] = []
-        self.fired: list[tuple[str, str, str]] = []
+        self.log: list[Call] = []
+        self.answered_at, self.silence = self.now, timedelta(0)
         self.touched: list[tuple[str, str]] = []
         self.handed: Report | None = None
 
@@ -146,6 +191,9 @@ class Iam:
         """The time as a process reads it."""
         self.now += timedelta(milliseconds=1)
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
 
     def whole_second(self) -> None:
         if self.now.microsecond:
@@ -166,7 +214,8 @@ class Iam:
         made = (created or self.now).replace(microsecond=0)
         key = Key(f"AKIA{self.number:016}", user.name, slot, made)
         key.micros = self.random.choice([0, 0, 123456])
-        user.slots[slot] = key
+        self.written(user)
+        user.slots[slot] = self.made[key.id] = key
         return key
 
     def set_status(self, key: Key, active: bool) -> None:
@@ -262,7 +311,7 @@ class Iam:
         elif kind == "odd":
             line[column] = self.random.choice(["Expired", "yes", "1"])
             rows[victim][number] = Slot(line[column], slot.rotated, None, slot.date)
-        elif kind == "drift":
+        elif kind == "drift" and rows[victim][3 - number].date != slot.date:
             date = slot.date + self.random.choice([-1, 1]) * SECOND
             line[column + 1] = date.isoformat()
             rows[victim][number] = Slot(slot.active, date.isoformat(), slot.is_active, date)
@@ -271,10 +320,20 @@ class Iam:
             line[column + 1] = date.isoformat()
             rows[victim][number] = Slot(slot.active, date.isoformat(), slot.is_active, date)
 
-    # -- what boto3 calls
+    # -- IAM's operations
 
-    def _call(self, operation: str, subject: str = "") -> bool:
-        """Count the call, let it fail if it has to; True if only its answer is lost."""
+    def new_call(self, operation: str, params: dict[str, Any]) -> Call:
+        """A client begins a call; it makes one try of it or more."""
+        subject = params.get("AccessKeyId") or params.get("UserName") or ""
+        user = params.get("UserName") or (self.made[subject].user if subject in self.made else "")
+        call = Call(operation, subject, user, params.get("Status", ""))
+        self.log.append(call)
+        return call
+
+    def answer(
+        self, call: Call, params: dict[str, Any]
+    ) -> tuple[dict[str, Any] | ClientError | None, Fault | None]:
+        """One try of a call: the account's answer, if it arrived; and what becomes of that."""
         if self.killed:
             raise Killed
         self.calls += 1
@@ -284,22 +343,52 @@ class Iam:
             before, self.actor = self.actor, "hand"
             hook()
             self.actor = before
-        fault = self.faults.get((operation, subject)) or self.faults.get((operation, "*"))
-        if not fault:
-            return False
-        if fault == "reset-late" and operation not in CHANGES:
-            fault = "reset"
-        self.fired.append((operation, subject, fault))
-        if fault == "reset-late":
-            return True
-        if fault == "reset":
-            raise ConnectionClosedError(endpoint_url="https://iam.amazonaws.com/")
-        raise error(fault, operation)
+        operation = call.operation
+        change = operation in CHANGES
+        kill = False
+        if change:
+            self.changes += 1
+            kill = self.kill_at is not None and self.kill_at[0] == self.changes
+            if kill and not self.kill_at[1]:
+                self._kill(call.subject)
+        fault = self._fault(call)
+        call.tries.append(fault)
+        answer: dict[str, Any] | ClientError | None = None
+        if not fault or fault.after or not change:
+            try:
+                answer = getattr(self, OPERATIONS[operation])(call, **params)
+            except ClientError as refused:
+                answer = refused
+                call.refused = refused.response["Error"]["Code"]
+        if kill:
+            self._kill(call.subject)
+        if not fault or fault.what in ("AccessDenied", "ExpiredToken"):
+            self.answered()
+        return answer, fault
 
-    def _user(self, operation: str, name: str) -> User:
-        self._call(operation, name)
+    def _fault(self, call: Call) -> Fault | None:
+        for place in ((call.operation, call.subject), (call.operation, "*")):
+            for number, fault in enumerate(self.faults.get(place, ())):
+                if fault.times is None:
+                    return fault
+                if fault.times:
+                    self.faults[place][number] = replace(fault, times=fault.times - 1)
+                    return fault
+        return None
+
+    def answered(self) -> None:
+        """AWS answers a call: how long hadn't it?"""
+        self.silence = max(self.silence, self.now - self.answered_at)
+        self.answered_at = self.now
+
+    @property
+    def longest_silence(self) -> timedelta:
+        """For how long AWS has answered no call since the run began."""
+        return max(self.silence, self.now - self.answered_at)
+
+    def _user(self, name: str) -> User:
         if name not in self.users:
-            raise error("NoSuchEntity", operation)
+            raise error("NoSuchEntity", "of a user", 404)
         return self.users[name]
 
     def arn(self, user: User) -> str:
@@ -314,8 +403,7 @@ class Iam:
             "CreateDate": user.created,
         }
 
-    def generate_credential_report(self) -> dict[str, Any]:
-        self._call("GenerateCredentialReport")
+    def generate_credential_report(self, call: Call) -> dict[str, Any]:
         if self.report is None or self.now - self.report.generated >= REPORT_EVERY:
             if self.waits:
                 self.waits -= 1
@@ -326,116 +414,103 @@ class Iam:
             self.now = now
         return {"State": "COMPLETE"}
 
-    def get_credential_report(self) -> dict[str, Any]:
-        self._call("GetCredentialReport")
-        assert self.report is not None
-        self.handed = self.report
+    def get_credential_report(self, call: Call) -> dict[str, Any]:
+        if self.report is None:
+            raise error("ReportNotPresent", "GetCredentialReport", 410)
+        if call.tries[-1] is None:
+            self.handed = self.report
         return {"Content": self.report.content, "GeneratedTime": self.report.generated}
 
-    def get_user(self, UserName: str) -> dict[str, Any]:
-        user = self._user("GetUser", UserName)
+    def get_user(self, call: Call, UserName: str) -> dict[str, Any]:
+        user = self._user(UserName)
         return {"User": {**self._shape(user), "Tags": self._tags(user)}}
 
     @staticmethod
     def _tags(user: User) -> list[dict[str, str]]:
         return [{"Key": key, "Value": value} for key, value in user.tags.items()]
 
-    def list_access_keys(self, UserName: str) -> dict[str, Any]:
-        user = self._user("ListAccessKeys", UserName)
-        keys = [key.entry() for key in user.slots.values()]
-        self.random.shuffle(keys)
-        return {"AccessKeyMetadata": keys, "IsTruncated": False}
+    def list_access_keys(self, call: Call, UserName: str) -> dict[str, Any]:
+        user = self._user(UserName)
+        entries = [key.entry() for key in user.slots.values()]
+        views = self.views(user)
+        if views and call.tries[-1] is None and self.random.random() < 0.2:
+            views.clear()  # it has caught up
+        if views:
+            entries = [{**entry, "UserName": user.name} for entry, _, _ in views[0].keys]
+        call.lagged = user.lagged = bool(views)
+        self.random.shuffle(entries)
+        return {"AccessKeyMetadata": entries, "IsTruncated": False}
 
     def find(self, key_id: str) -> Key | None:
         return next((key for key in self.all_keys() if key.id == key_id), None)
 
-    def get_access_key_last_used(self, AccessKeyId: str) -> dict[str, Any]:
-        self._call("GetAccessKeyLastUsed", AccessKeyId)
+    def get_access_key_last_used(self, call: Call, AccessKeyId: str) -> dict[str, Any]:
         key = self.find(AccessKeyId)
         if key is None:
-            self.fired.append(("GetAccessKeyLastUsed", AccessKeyId, "missing"))
-            raise error("AccessDenied", "GetAccessKeyLastUsed")  # so does AWS
+            raise error("AccessDenied", "GetAccessKeyLastUsed", 403)  # so does AWS
         used = {"LastUsedDate": key.used} if key.used else {}
         last = {"ServiceName": "s3" if key.used else "N/A", "Region": "us-east-1", **used}
         return {"UserName": key.user, "AccessKeyLastUsed": last}
 
-    def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> dict[str, Any]:
-        return self._change("UpdateAccessKey", UserName, AccessKeyId, Status)
+    def update_access_key(
+        self, call: Call, UserName: str, AccessKeyId: str, Status: str
+    ) -> dict[str, Any]:
+        key = self._key_of(UserName, AccessKeyId)
+        self.written(self.users[UserName])
+        self.set_status(key, Status == "Active")
+        self._touched(call, AccessKeyId, Status)
+        return {}
 
-    def delete_access_key(self, UserName: str, AccessKeyId: str) -> dict[str, Any]:
-        return self._change("DeleteAccessKey", UserName, AccessKeyId, "deleted")
+    def delete_access_key(self, call: Call, UserName: str, AccessKeyId: str) -> dict[str, Any]:
+        user, key = self._user(UserName), self._key_of(UserName, AccessKeyId)
+        # No run can see what a listing doesn't show yet, or what happens at this very moment.
+        if key.active and self.hooked_at != self.calls and not user.lagged:
+            self.active_deleted.append(key.id)
+        self.written(user)
+        del user.slots[key.slot]
+        self._touched(call, AccessKeyId, "deleted")
+        return {}
 
-    def _change(self, operation: str, name: str, key_id: str, what: str) -> dict[str, Any]:
-        self.changes += 1
-        kill = self.kill_at is not None and self.kill_at[0] == self.changes
-        if kill and not self.kill_at[1]:
-            self._kill(key_id)
-        lost = self._call(operation, key_id)
+    def _key_of(self, name: str, key_id: str) -> Key:
         key = self.find(key_id)
         if key is None or key.user != name:
-            raise error("NoSuchEntity", operation)
-        self.touched.append((key_id, what))
-        if what == "deleted":
-            if key.active and self.hooked_at != self.calls:
-                self.active_deleted.append(key_id)
-            del self.users[name].slots[key.slot]
-        else:
-            self.set_status(key, what == "Active")
-        if kill:
-            self._kill(key_id)
-        if lost and self.random.random() < 0.5:
-            raise error("ServiceFailure", operation)
-        if lost:
-            raise ConnectionClosedError(endpoint_url="https://iam.amazonaws.com/")
-        return {}
+            raise error("NoSuchEntity", "of a key", 404)
+        return key
+
+    def _touched(self, call: Call, key_id: str, what: str) -> None:
+        call.effect = True
+        if (key_id, what) not in self.touched:
+            self.touched.append((key_id, what))
 
     def _kill(self, key_id: str) -> None:
         self.killed = True
         raise Killed(key_id)
 
-    def can_paginate(self, name: str) -> bool:
-        return name in ("list_users", "list_user_tags")
+    def list_users(self, call: Call) -> dict[str, Any]:
+        return {"Users": [self._shape(user) for user in self.users.values()]}
 
-    def get_paginator(self, name: str) -> Any:
-        pages = {"list_users": self._pages_of_users, "list_user_tags": self._pages_of_tags}
-        return SimpleNamespace(paginate=pages[name], PAGE_ITERATOR_CLS=None)
+    def list_user_tags(self, call: Call, UserName: str) -> dict[str, Any]:
+        return {"Tags": self._tags(self._user(UserName)), "IsTruncated": False}
 
-    def _pages_of_tags(self, UserName: str) -> Iterator[dict[str, Any]]:
-        for tag in self._tags(self._user("ListUserTags", UserName)) or [None]:
-            yield {"Tags": [tag] if tag else []}
+    # -- listings lag behind writes
 
-    def _pages_of_users(self) -> Any:
-        self._call("ListUsers")
-        users = [self._shape(user) for user in self.users.values()]
-        return SimpleNamespace(build_full_result=lambda: {"Users": users})
+    def views(self, user: User) -> list[View]:
+        """What listings of a user's keys may still show, the oldest first; it ends by itself."""
+        user.views[:] = [view for view in user.views if view.until > self.now]
+        return user.views
 
+    def written(self, user: User) -> None:
+        """Something is written: listings may show the keys of before for a while."""
+        if not self.lagging or self.random.random() >= self.lagging:
+            return
+        keys = tuple((key.entry(), key.slot, key.used) for key in user.slots.values())
+        until = self.now + self.random.choice(LAGS) * SECOND
+        user.views.append(View(max([until, *(view.until for view in self.views(user))]), keys))
 
-class NoSuchEntity(ClientError):
-    """IAM's NoSuchEntityException, by which some callers know it."""
-
-
-def error(code: str, operation: str) -> ClientError:
-    made = NoSuchEntity if code == "NoSuchEntity" else ClientError
-    status = {"ServiceFailure": 500, "AccessDenied": 403}.get(code, 400)
-    answer = {
-        "Error": {"Code": code, "Message": "injected"},
-        "ResponseMetadata": {"HTTPStatusCode": status, "RetryAttempts": 0},
-    }
-    return made(answer, operation)
-
-
-class Session:
-    """A boto3 session in the account."""
-
-    region_name = "us-east-1"
-
-    def __init__(self, iam: Iam) -> None:
-        self.iam = iam
-        self.events = SimpleNamespace(unregister=lambda *args, **kwargs: None)
-
-    def client(self, service: str, *args: Any, **kwargs: Any) -> Iam:
-        assert service == "iam"
-        return self.iam
+    def caught_up(self) -> None:
+        """All listings show what is."""
+        for user in self.users.values():
+            user.views.clear()
 
 
 # Events: each changes one thing of the account, as people do between two runs, or during one.
@@ -463,6 +538,7 @@ def key_created(iam: Iam) -> None:
 def key_rotated(iam: Iam) -> None:
     key = _any_key(iam)
     if key:
+        iam.written(iam.users[key.user])
         del iam.users[key.user].slots[key.slot]
         iam.add_key(iam.users[key.user], key.slot)
 
@@ -470,18 +546,21 @@ def key_rotated(iam: Iam) -> None:
 def key_deactivated(iam: Iam) -> None:
     key = _any_key(iam)
     if key:
+        iam.written(iam.users[key.user])
         iam.set_status(key, False)
 
 
 def key_activated(iam: Iam) -> None:
     key = _any_key(iam)
     if key:
+        iam.written(iam.users[key.user])
         iam.set_status(key, True)
 
 
 def key_deleted(iam: Iam) -> None:
     key = _any_key(iam)
     if key:
+        iam.written(iam.users[key.user])
         del iam.users[key.user].slots[key.slot]
 
 

@@ -230,8 +230,11 @@ def test_role_is_taken_again_before_its_credentials_end(
     aws: EmbeddedAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when somebody thinks for an hour before answering a question."""
-    taken = accounts.take(accounts.own(), accounts.Account("a", MEMBER, roles=(ROLE,)))
+    own = accounts.own()
+    taken = accounts.take(own, accounts.Account("a", MEMBER, roles=(ROLE,)))
     later = datetime.now(timezone.utc) + timedelta(minutes=59)
+    # No call has succeeded for so long, since none was made.
+    own.client("sts").keyrot_guard.last_success -= 3540
     monkeypatch.setattr(taken.session.get_credentials(), "_time_fetcher", lambda: later)
     iam.call(taken.client(), "list_account_aliases")
     assert aws.calls["sts.AssumeRole"] == 2

@@ -172,7 +172,7 @@ class Client:
         }
 
     def get_access_key_last_used(self, AccessKeyId: str) -> dict[str, Any]:
-        return {"UserName": self.keys[AccessKeyId], "AccessKeyLastUsed": {}}
+        return {"UserName": self.keys[AccessKeyId], "AccessKeyLastUsed": {"ServiceName": "N/A"}}
 
     def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> dict[str, Any]:
         if AccessKeyId in self.errors:

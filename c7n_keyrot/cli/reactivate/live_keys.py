@@ -69,7 +69,8 @@ def look(
         way = ways[account]
         if isinstance(way, CommandError):
             are = "key is left as it is" if len(of_account) == 1 else "keys are left as they are"
-            print(f"account {account}: {len(of_account)} {are}: {way}", file=sys.stderr)
+            text = f"account {account}: {len(of_account)} {are}: {way}"
+            print(one_line(text, 1000), file=sys.stderr)
             continue
         for key in of_account:
             users.setdefault((account, key.last.user), []).append(key)
@@ -105,8 +106,11 @@ def _connect(
     try:
         own = accounts.own(profile)
     except CallError as error:
+        # So does STS answer in a region of another partition.
+        elsewhere = error.code == "InvalidClientTokenId"
+        where = "; those of China or GovCloud need AWS_DEFAULT_REGION, too" if elsewhere else ""
         raise CommandError(
-            f"no AWS credentials that work: {error}; set AWS_PROFILE, or give --profile"
+            f"no AWS credentials that work: {error}; set AWS_PROFILE, or give --profile{where}"
         ) from None
     current = own.account_id
     if not accounts_file and current not in wanted:
