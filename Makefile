@@ -21,8 +21,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The folders as well as the files: a folder's time tells that a file was removed from it.
 PACKAGED := $(shell find c7n_keyrot policies examples deploy -not -name '__pycache__' \
-	-not -name '*.pyc' 2>/dev/null) $(wildcard c7n_keyrot.pth setup.py setup.cfg pyproject.toml \
-	MANIFEST.in LICENSE README.md)
+	-not -name '*.pyc' 2>/dev/null) $(wildcard c7n_keyrot.pth c7n_keyrot.start setup.py setup.cfg \
+	pyproject.toml MANIFEST.in LICENSE README.md)
 
 .PHONY: help
 help:
@@ -35,7 +35,7 @@ help:
 	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
 	@echo 'make soak    the model-based test, 100,000 cases'
 	@echo 'make mutation  the mutation check of what decides which key is meant'
-	@echo 'make audit   pip-audit and bandit'
+	@echo 'make audit   scanners: bandit, GuardDog, autorun-audit, pydepgate, pip-audit'
 	@echo 'make dist    sdist and wheel, the same for the same commit'
 	@echo 'make clean   removes what these made'
 
@@ -99,11 +99,20 @@ mutation: $(VENV)/installed
 	tests/mutation/run.sh
 
 .PHONY: audit
-audit: $(VENV)/installed
-	@echo '== Looking for known vulnerabilities in what is needed, and for unsafe code here'
-	$(PIP) install --quiet pip-audit bandit
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive c7n_keyrot
-	$(BIN)/pip-audit --progress-spinner off
+audit: $(VENV)/installed .venv-audit/made
+	@echo '== What scanners say of the wheel, and of what it needs'
+	$(BIN)/python tests/audit/run.py dist/*.whl .venv-audit/bin \
+		"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+# Each by itself: one that can't be installed is named by the run, and stops nothing.
+.venv-audit/made:
+	@echo '== Installing the scanners in .venv-audit (a minute)'
+	rm -rf .venv-audit
+	$(PYTHON) -m venv .venv-audit
+	for tool in bandit pip-audit guarddog autorun-audit pydepgate; do \
+		.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check $$tool || true; \
+	done
+	@touch $@
 
 .PHONY: clean
 clean:

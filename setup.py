@@ -15,18 +15,22 @@ from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
 PACK = ("policies", "examples", "deploy")
+# Python up to 3.14 reads the first; newer ones the second instead of it (PEP 829).
+STARTUP_FILES = ("c7n_keyrot.pth", "c7n_keyrot.start")
+# Set, and not to 0: the build has neither, and the pack is used by `c7n-keyrot custodian` only.
+WITHOUT = os.environ.get("C7N_KEYROT_NO_STARTUP_FILES", "0") not in ("", "0")
 
 
 class BuildPy(build_py):
-    """Adds the startup file at the wheel's root, and the pack's folders inside the package."""
+    """Adds the startup files at the wheel's root, and the pack's folders inside the package."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             # Here nothing is taken out of build_lib; `init` finds the folders in the checkout.
-            self._copy_pth(self.get_finalized_command("install").install_lib)
+            self._copy_startup_files(self.get_finalized_command("install").install_lib)
             return
-        self._copy_pth(self.build_lib)
+        self._copy_startup_files(self.build_lib)
         target = Path(self.build_lib, "c7n_keyrot", "pack")
         shutil.rmtree(target, ignore_errors=True)  # an earlier build's, with files since removed
         for folder in PACK:
@@ -34,12 +38,14 @@ class BuildPy(build_py):
                 ignore = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "*~")
                 shutil.copytree(Path(HERE, folder), target / folder, ignore=ignore)
 
-    def _copy_pth(self, folder: str) -> None:
-        # data_files and package_data would lose it in an editable install. From Python 3.15 on
-        # there are .start files for this (PEP 829), and import lines in .pth files are on their
-        # way out: then a c7n_keyrot.start belongs beside it.
+    def _copy_startup_files(self, folder: str) -> None:
+        # data_files and package_data would lose them in an editable install.
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self.copy_file(str(HERE / "c7n_keyrot.pth"), str(Path(folder, "c7n_keyrot.pth")))
+        for name in STARTUP_FILES:
+            target = Path(folder, name)
+            target.unlink(missing_ok=True)  # an earlier build's
+            if not WITHOUT:
+                self.copy_file(str(HERE / name), str(target))
 
 
 class Sdist(sdist):

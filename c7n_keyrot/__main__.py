@@ -1,23 +1,13 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m c7n_keyrot`: the `custodian` command with the pack, where no `.pth` file is read.
-
-That is so with `python -S`, and where the package is found through PYTHONPATH.
-"""
+"""`python -m c7n_keyrot ARG...` is `c7n-keyrot ARG...`, where its script isn't on the PATH."""
 
 import sys
 
-from c7n_keyrot import autoload
-
-
-def main() -> None:
-    """Custodian's own command line; it ends by itself with Custodian's exit codes."""
-    autoload.install()
-    from c7n.cli import main as custodian
-
-    sys.argv[0] = "custodian"  # what its usage texts and logs call it
-    custodian()
-
+from c7n_keyrot.cli import main
 
 if __name__ == "__main__":
-    main()
+    # Under spawn and forkserver c7n-org's workers import the script that their parent ran, and with
+    # it the hook; but not a package's __main__, unless it looks like a script.
+    __spec__ = None
+    sys.exit(main())

@@ -90,11 +90,12 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             for task, _, error in self.run.each(f"{self.type}: users done", self._one_user, some):
                 if error is not None:
                     self.run.fail(f"user {task.user['UserName']!r}: {error}")
-        self._settle_doubts(tasks)
+            self._settle_doubts(some)
         for task in tasks:
             for line, error in task.lines:
                 self._log(line, error)
         if self.not_tried:
+            self.run.outcomes["not tried"] += len(self.not_tried)
             names = [f"{line.user!r} {line.access_key_id}" for line in self.not_tried]
             named = ", ".join(shortened(names))
             self.run.fail(f"{len(names)} keys not tried, since {self.run.unwritable}: {named}")
@@ -136,7 +137,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
 
     def _prepare_bucket(self, tasks: list[_Task]) -> None:
         """Have the intents of all keys in the bucket before the first key is touched."""
-        output_folder.watch_upload(self.manager.ctx)
+        output_folder.watch_upload(self.manager.ctx, lambda line: self.run.log(line, logging.ERROR))
         self.prepared = True
         lines = [
             self._line(task.user, record["slot"], key["AccessKeyId"], outcomes.INTENDED, "")

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adds the pack to Cloud Custodian when Custodian imports its IAM resources, and not before.
 
-Custodian loads no plugins from outside, so `c7n_keyrot.pth` calls `install()` at every start of
-the interpreter. That is why nothing but `sys` is imported here at module level, and why annotations
-are strings: `typing` alone would cost more than all of this.
+Custodian loads no plugins from outside, so this module installs its import hook when it is
+imported: by the startup file `c7n_keyrot.pth` at every start of Python up to 3.14 (newer ones call
+`install()`, as `c7n_keyrot.start` says), by the command `c7n-keyrot`, and in Lambda. That is why
+nothing but `sys` is imported here at module level, and why annotations are strings: `typing` alone
+would cost more than all of this.
 """
 
 import sys
@@ -89,7 +91,8 @@ def log_failure(error: Exception) -> None:
 
     log = logging.getLogger("custodian.keyrot")
     log.error(
-        "stale-access-key and all else of c7n-keyrot is missing, reinstall it: %s: %s",
+        "stale-access-key and all else of c7n-keyrot is missing (%s: %s); "
+        "reinstall it, in a version that fits this c7n",
         type(error).__name__,
         " ".join(str(error).split()),
     )
@@ -105,3 +108,7 @@ def install() -> None:
     sys.meta_path.insert(0, Finder())
     if TARGET in sys.modules:
         register()
+
+
+# What the startup file does must be one import, without any code of its own.
+install()

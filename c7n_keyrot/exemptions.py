@@ -109,6 +109,8 @@ class RotationExempt(KeyrotFilter):
                 continue
             if found.state is not ExemptionState.VALID:
                 self._note(name, found)
+            elif found.until is not None:
+                run.exempt_until[name] = found.until.isoformat()
             if self._is_wanted(found):
                 kept.append(user)
         return kept

@@ -11,7 +11,7 @@ from typing import Any
 
 from c7n_keyrot import rotation
 from c7n_keyrot.credential_report import Row
-from c7n_keyrot.matched_keys import places
+from c7n_keyrot.matched_keys import asserted, places
 from c7n_keyrot.options import (
     DAYS_LIST,
     FLAG,
@@ -23,6 +23,7 @@ from c7n_keyrot.options import (
     one_of,
     some_of,
 )
+from c7n_keyrot.records import Why
 from c7n_keyrot.rotation import Identified, Verdict, created
 from c7n_keyrot.slots import (
     REPORT_MAX_AGE,
@@ -32,6 +33,8 @@ from c7n_keyrot.slots import (
     Match,
     SlotFilter,
 )
+
+DAYS = Option("days", NUMBER, "days after which an active key is stale", 90)
 
 
 @declare(
@@ -137,12 +140,15 @@ class StaleAccessKey(SlotFilter):
         for match, keep, error in self.run.each("last uses read", self._is_dispensable, read):
             if error is not None and error.gone:
                 self.run.say(f"user {match.row.user!r}: a key is gone meanwhile", logging.INFO)
+                self.run.note(match.row.user, self.option("slot"), Why.GONE)
             elif error is not None:
                 self.run.hide(match.row.user, f"last use not read, {error}")
                 match.key, match.identified = None, Identified.UNREAD
                 kept.append(match)
             elif keep:
                 kept.append(match)
+            else:
+                self.run.note(match.row.user, self.option("slot"), Why.USED)
         return kept
 
     def _is_dispensable(self, match: Match) -> bool:
@@ -182,7 +188,7 @@ class StaleAccessKey(SlotFilter):
 @declare(
     "expiring-access-key",
     SLOT,
-    Option("days", NUMBER, "days after which an active key is stale", 90),
+    DAYS,
     Option(
         "notice",
         NUMBER,
@@ -274,13 +280,16 @@ class ExpiringAccessKey(SlotFilter):
         return reminders is None or left in reminders
 
     def refine(self, matched: list[Match]) -> list[Match]:
+        for match in matched:
+            if match.in_doubt:
+                self.run.note(match.row.user, self.option("slot"), Why.UNCLEAR)
         return [match for match in matched if not match.in_doubt]
 
 
 @declare(
     "unclear-access-key",
     SLOT,
-    Option("days", NUMBER, "days after which an active key is stale", 90),
+    DAYS,
     Option(
         "weekdays",
         some_of(*WEEKDAYS),
@@ -355,6 +364,7 @@ class UnclearAccessKey(SlotFilter):
     def refine(self, matched: list[Match]) -> list[Match]:
         for match in matched:
             match.key = None
+            self.run.note(match.row.user, self.option("slot"), Why.UNCLEAR)
         return matched
 
 
@@ -366,9 +376,5 @@ def is_under_not(element: Any) -> bool:
 
 
 def stale_filters(filters: Sequence[Any]) -> Iterator[StaleAccessKey]:
-    """Yield the stale-access-key filters of a tree that can mean a key: those outside any not."""
-    for element in filters:
-        if isinstance(element, StaleAccessKey):
-            yield element
-        elif element.type in ("and", "or"):
-            yield from stale_filters(element.filters)
+    """Return the stale-access-key filters of a tree that can mean a key."""
+    return (element for element in asserted(filters) if isinstance(element, StaleAccessKey))

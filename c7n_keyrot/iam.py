@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -53,7 +54,7 @@ WORKERS = max(1, int(setting("C7N_KEYROT_WORKERS", 24, most=200)))
 PATIENCE = setting("C7N_KEYROT_PATIENCE", 45)
 # Seconds; IAM's listings lag behind its writes, so for so long one that shows the state of before
 # is asked for again.
-LAG = setting("C7N_KEYROT_LAG", 10)
+LAG = setting("C7N_KEYROT_LAG", 10, most=600)
 
 DENIED = frozenset(("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"))
 THROTTLED = frozenset(
@@ -66,6 +67,9 @@ THROTTLED = frozenset(
         "LimitExceeded",
     )
 )
+
+# Calls without any effect.
+READS = re.compile(r"\w+:(Get|List|Simulate)")
 
 # What an answer must have to be AWS's: botocore reads a well-formed page as one without members.
 NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
@@ -107,13 +111,15 @@ class CallError(Exception):
 
     ``call`` is such as ``iam:GetUser``; ``code`` is AWS's code, or the class of what went wrong;
     ``reason`` is AWS's code, or a few words where it gave none; ``lost`` says that one of the
-    tries may have taken effect, and nobody heard the answer. The text is one clean line.
+    tries may have taken effect, and nobody heard the answer: never so of a call that only reads.
+    The text is one clean line.
     """
 
     def __init__(self, call: str, kind: Kind, code: str, reason: str, lost: bool = False) -> None:
         verb = "is denied" if kind is Kind.DENIED else "failed"
         super().__init__(f"{call} {verb} ({reason})")
-        self.call, self.kind, self.code, self.reason, self.lost = call, kind, code, reason, lost
+        self.call, self.kind, self.code, self.reason = call, kind, code, reason
+        self.lost = lost and READS.match(call) is None
 
     @property
     def denied(self) -> bool:
@@ -223,7 +229,8 @@ class _Gate:
         body: bytes = answer.content
         status: int = answer.status_code
         if self.protocol != "query":
-            if status < 300 and not body.lstrip().startswith(b"{"):
+            is_object = body.lstrip().startswith(b"{")
+            if not is_object or (status >= 300 and b'"__type"' not in body):
                 raise NotAwsError(what=_looks_like(body, status))
             return ""
         try:
@@ -392,6 +399,9 @@ def explained(name: str, error: Exception, lost: bool = False) -> CallError:
     if isinstance(error, (HTTPClientError, aws.ConnectionError)):
         what = next((text for known, text in NETWORK if isinstance(error, known)), "no answer")
         return CallError(name, Kind.NO_ANSWER, code, f"{code}: {what}", lost)
+    if isinstance(error, QUOTING):
+        provider = one_line(error.kwargs.get("provider", "a service of the machine"), 40)
+        return CallError(name, Kind.OTHER, code, f"{code}: {provider} gave no credentials", lost)
     if isinstance(error, BotoCoreError):
         return CallError(name, Kind.OTHER, code, f"{code}: {one_line(error)}", lost)
     # Such as Custodian's own call for a role's credentials, which doesn't go through the gate.
@@ -421,6 +431,10 @@ NETWORK = (
     (aws.EndpointConnectionError, "no connection"),
     (aws.ConnectionClosedError, "the connection broke"),
 )
+
+
+# Their text is what a program printed, or the body of an answer.
+QUOTING = (aws.CredentialRetrievalError, aws.MetadataRetrievalError, aws.TokenRetrievalError)
 
 
 def may_have_arrived(error: Exception) -> bool:

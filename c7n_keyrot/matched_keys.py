@@ -34,6 +34,15 @@ def places(filters: Sequence[Any], above: str = "") -> Iterator[tuple[str, Any]]
             yield from places(element.filters, f"{place}.")
 
 
+def asserted(filters: Sequence[Any]) -> Iterator[Any]:
+    """Yield the filters of a tree that a selected user can have passed: those outside any not."""
+    for element in filters:
+        if element.type in ("and", "or"):
+            yield from asserted(element.filters)
+        elif element.type != "not":
+            yield element
+
+
 @contextmanager
 def watching(filters: Sequence[Any]) -> Iterator[dict[str, set[str]]]:
     """Note, while the filters run, which users each of them lets through: names by place."""

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from c7n_keyrot import notice
-from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, places
+from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, asserted, places
 from c7n_keyrot.notice import NOTICE, SITUATIONS, Plan
 from c7n_keyrot.records import KeyRecord
 
@@ -136,7 +136,7 @@ def plan_of(manager: Any, now: datetime) -> Plan:
         delete_on=days.get("delete-access-key"),
         marks=tuple(
             element.data.get("tag", "maid_status")
-            for element in _asserted(manager.filters)
+            for element in asserted(manager.filters)
             if element.type == "marked-for-op" and element.data.get("op") == "disable-access-key"
         ),
         exempt_tag=exempt[0].option("tag") if exempt else "",
@@ -147,12 +147,3 @@ def plan_of(manager: Any, now: datetime) -> Plan:
 
 def _all(filters: Sequence[Any]) -> Iterator[Any]:
     return (element for _, element in places(filters))
-
-
-def _asserted(filters: Sequence[Any]) -> Iterator[Any]:
-    """Yield the filters that a selected user can have passed: those outside any not."""
-    for element in filters:
-        if element.type in ("and", "or"):
-            yield from _asserted(element.filters)
-        elif element.type != "not":
-            yield element

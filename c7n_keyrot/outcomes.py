@@ -18,6 +18,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from c7n_keyrot.records import RunSummary
+
 try:
     import fcntl
 except ImportError:  # on Windows
@@ -27,6 +29,7 @@ FILE = "keyrot-outcomes.jsonl"
 # The same lines, written just before a key is touched: a run that is killed between the call and
 # its outcome leaves this, so that what it did can still be found and undone.
 INTENTS_FILE = "keyrot-intents.jsonl"
+SUMMARY_FILE = "keyrot-summary.jsonl"
 
 DISABLED = "disabled"
 DELETED = "deleted"
@@ -75,12 +78,12 @@ class Outcome:
     reason: str
 
 
-def append(path: Path, outcome: Outcome) -> None:
+def append(path: Path, record: Outcome | RunSummary) -> None:
     """Add one line, whole, whatever other runs write to the same file meanwhile.
 
     :raises OSError: the line could not be written.
     """
-    line = json.dumps(asdict(outcome)).encode() + b"\n"
+    line = json.dumps(asdict(record)).encode() + b"\n"
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def upload_intents(context: Any) -> None:
         output.upload_file(str(packed), "/".join(filter(None, (output.key_prefix, name))))
 
 
-def watch_upload(context: Any) -> None:
-    """Have the line logged that names the folder, should the upload at the end of the run fail."""
+def watch_upload(context: Any, tell: Callable[[str], None]) -> None:
+    """Tell which folder has the outcomes, should the upload at the end of the run fail."""
     output = context.output
     if "upload" in vars(output):
         return  # an earlier action of the policy has done so
@@ -56,11 +57,11 @@ def watch_upload(context: Any) -> None:
         try:
             upload()
         except Exception:
-            iam.log.error(
-                "the output can't be copied to %s: what was done to each key stands in %s; "
-                "keep that folder, copy it to the bucket, or give it to c7n-keyrot reactivate",
-                iam.one_line(f"{output.type}://{output.bucket}/{output.key_prefix}"),
-                output.root_dir,
+            place = iam.one_line(f"{output.type}://{output.bucket}/{output.key_prefix}")
+            tell(
+                f"the output can't be copied to {place}: what was done to each key stands in "
+                f"{output.root_dir}; keep that folder, copy it to the bucket, or give it to "
+                "c7n-keyrot reactivate"
             )
             raise
 

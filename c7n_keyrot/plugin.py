@@ -19,13 +19,23 @@ def register() -> None:
     from c7n_keyrot.filters import ExpiringAccessKey, StaleAccessKey, UnclearAccessKey
     from c7n_keyrot.source import NAME, CredentialReportSource, OtherResource
 
-    User.filter_registry.register("stale-access-key", StaleAccessKey)
-    User.filter_registry.register("expiring-access-key", ExpiringAccessKey)
-    User.filter_registry.register("unclear-access-key", UnclearAccessKey)
-    User.filter_registry.register("rotation-exempt", RotationExempt)
-    User.action_registry.register("disable-access-key", DisableAccessKey)
-    User.action_registry.register("delete-access-key", DeleteAccessKey)
     # The schema's words for source come from the registry of all resources; which class serves
     # a resource comes from its own mapping first.
-    sources.register(NAME, OtherResource)
-    User.source_mapping[NAME] = CredentialReportSource
+    added = [
+        (User.filter_registry, "stale-access-key", StaleAccessKey),
+        (User.filter_registry, "expiring-access-key", ExpiringAccessKey),
+        (User.filter_registry, "unclear-access-key", UnclearAccessKey),
+        (User.filter_registry, "rotation-exempt", RotationExempt),
+        (User.action_registry, "disable-access-key", DisableAccessKey),
+        (User.action_registry, "delete-access-key", DeleteAccessKey),
+        (sources, NAME, OtherResource),
+    ]
+    try:
+        for registry, name, element in added:
+            registry.register(name, element)
+        User.source_mapping[NAME] = CredentialReportSource
+    except Exception:
+        # All or nothing: half a pack would be taken for a whole one.
+        for registry, name, _ in added:
+            registry.unregister(name)
+        raise

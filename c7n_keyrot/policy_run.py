@@ -22,10 +22,11 @@ from c7n.cache import factory as cache_factory
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import dumps, local_session
 
-from c7n_keyrot import credential_report, iam, notify
+from c7n_keyrot import credential_report, iam, notify, summary
 from c7n_keyrot.credential_report import RawReport, Report, ReportError
 from c7n_keyrot.iam import CallError, log
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, settle, watching
+from c7n_keyrot.records import Why
 
 # What each policy ends with, apart from what is wrong, so that it can be chosen.
 summary_log = logging.getLogger("custodian.keyrot.summary")
@@ -58,7 +59,19 @@ class _Shared:
 
     report: Report | ReportError
     since: float  # time.monotonic() of its fetching
-    logged: set[str] = field(default_factory=set)
+    logged: set[str]
+    # By policy, the execution that used it.
+    users: dict[str, object] = field(default_factory=dict)
+
+    def is_new_run(self, policy: str, execution: object) -> bool:
+        """Note a use; tell whether another run begins with it: its policy has used it before.
+
+        A warm Lambda runs its policy again and again in one session.
+        """
+        if self.users.setdefault(policy, execution) is execution:
+            return False
+        self.users, self.logged = {policy: execution}, set()
+        return True
 
 
 # By session, and gone with it: a c7n-org worker has one for each of many accounts.
@@ -115,10 +128,12 @@ class PolicyRun:
 
     def _begin(self) -> None:
         self.execution_id = self.manager.ctx.execution_id
+        self.execution = object()  # an event's Lambda filters before it has an id
         self.now = datetime.now(timezone.utc).replace(microsecond=0)
         self.failures: list[str] = []
         # Users whose keys or tags couldn't be read: no key of theirs is ever acted on.
         self.unread: set[str] = set()
+        self.gone: set[str] = set()
         # As IAM has them in this run, by name: users, tags included, and their keys.
         self.users: dict[str, dict[str, Any]] = {}
         self.live: dict[str, list[dict[str, Any]]] = {}
@@ -126,6 +141,10 @@ class PolicyRun:
         # Why no outcome can be written any more, by any action of the policy.
         self.unwritable = ""
         self.acted_on: set[str | None] = set()
+        # Why candidates aren't matched, by user and slot, and exemptions that hold, by user.
+        self.left: dict[tuple[str, int], Why] = {}
+        self.exempt_until: dict[str, str] = {}
+        self.used_report: Report | None = None
         # Exemption tags that have ended or can't be read, by user: the notice tells of them.
         self.ended_exemptions: dict[str, dict[str, str]] = {}
         # Users of the account, and those left to look at, where our source was asked.
@@ -179,7 +198,7 @@ class PolicyRun:
         return iam.side_by_side(
             function,
             items,
-            lambda done, total: log.info("%s: %d of %d", what, done, total),
+            lambda done, total: self.log(f"{what}: {done} of {total}", logging.INFO),
             self.manager.executor_factory,
         )
 
@@ -194,8 +213,9 @@ class PolicyRun:
         if configured and configured != report.account_id:
             raise self._stop(
                 f"credential report: it is of account {report.account_id}, but this run is for "
-                f"{configured}: correct the account's id or role (accounts.yml, --account-id)"
+                f"{configured}: correct its id or role in accounts.yml, or the credentials"
             )
+        self.used_report = report
         # Custodian has none where it couldn't ask STS, and what is done must be found again.
         self.account_id = report.account_id
         age = self._age(report)
@@ -212,15 +232,16 @@ class PolicyRun:
         return (self.now - report.generated) / timedelta(hours=1)
 
     def _known_report(self, max_age: float) -> Report:
-        """Return the session's report, or fetch one; a wait in vain is done once a session."""
+        """Return the session's report, or fetch one; a wait in vain is done once a run."""
         try:
             session = self.session
             known = reports.get(session)
             if known is not None:
                 passed = time.monotonic() - known.since
+                is_new_run = known.is_new_run(self._policy, self.execution)
                 self._logged = known.logged
                 if isinstance(known.report, ReportError):
-                    if passed <= FAILURE_REUSE:
+                    if passed <= FAILURE_REUSE and not is_new_run:
                         raise known.report
                 elif passed <= REPORT_REUSE and self._age(known.report) <= max_age:
                     return known.report
@@ -229,9 +250,16 @@ class PolicyRun:
             raise self._stop(str(error)) from None
         except CallError as error:
             raise self._stop(f"credential report: {error}") from None
-        reports[session] = shared = _Shared(report, time.monotonic())
-        self._logged = shared.logged
+        self._share(session, report)
         return report
+
+    def _share(self, session: Any, report: Report | ReportError) -> None:
+        reports[session] = shared = _Shared(report, time.monotonic(), self._logged)
+        shared.users[self._policy] = self.execution
+
+    @property
+    def _policy(self) -> str:
+        return str(self.manager.data.get("name"))
 
     def _load(self, session: Any, max_age: float) -> Report:
         account = self.manager.config.account_id
@@ -252,7 +280,7 @@ class PolicyRun:
                 self.client, enough, REPORT_LIMIT, progress=self._progress
             )
         except ReportError as error:
-            reports[session] = _Shared(error, time.monotonic())
+            self._share(session, error)
             raise
         report = credential_report.parse(raw.content, raw.generated, account)
         if refusal is not None:
@@ -286,7 +314,7 @@ class PolicyRun:
 
     def _progress(self, waited: float) -> None:
         if waited > 2:
-            log.info("credential report: AWS is making it, %.0f s so far", waited)
+            self.log(f"credential report: AWS is making it, {waited:.0f} s so far", logging.INFO)
 
     def read_users(self, users: Iterable[dict[str, Any]], again: bool = False) -> None:
         """Read the users that aren't read yet in this run, tags included, side by side.
@@ -307,6 +335,7 @@ class PolicyRun:
                 self.users[name] = user
             elif error is not None and error.gone:
                 self.users.pop(name, None)
+                self.gone.add(name)
                 self.say(f"user {name!r} is gone since the credential report", logging.INFO)
             else:
                 # Without tags nobody knows whether the user is exempt: reported, never acted on.
@@ -326,6 +355,7 @@ class PolicyRun:
             if keys is not None:
                 self.live[name] = keys
             elif error is not None and error.gone:
+                self.gone.add(name)
                 self.say(f"user {name!r} is gone since the credential report", logging.INFO)
             else:
                 self.hide(name, f"keys not read, {error}")
@@ -349,8 +379,12 @@ class PolicyRun:
 
     def log(self, line: str, level: int, to: logging.Logger = log) -> None:
         """Log a line with its account and policy."""
-        policy = self.manager.data.get("name")
-        to.log(level, "account %s (policy %s): %s", self.account_id or "unknown", policy, line)
+        account = self.account_id or "unknown"
+        to.log(level, "account %s (policy %s): %s", account, self._policy, line)
+
+    def note(self, name: str, slot: int, why: Why) -> None:
+        """Note why a candidate isn't matched; the first reason counts."""
+        self.left.setdefault((name, slot), why)
 
     def hide(self, name: str, reason: str) -> None:
         """Note that a user's keys or tags couldn't be read; the user stays, without a key."""
@@ -388,6 +422,7 @@ class PolicyRun:
             for record in user.get(RECORDS, ()):
                 record["exemption"] = self.ended_exemptions.get(name)
         notify.attach(self, selected)
+        summary.write(self, selected)
         if self.candidates is not None:
             self.log(
                 f"{self.population} users in the credential report, {self.candidates} candidates, "

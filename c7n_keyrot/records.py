@@ -1,10 +1,12 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""``KeyRecord``: what a filter of ours found, left on the user under ``c7n:keyrot``."""
+"""What a run leaves besides outcomes: ``KeyRecord`` on a user, ``RunSummary`` in its folder."""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +116,7 @@ class KeyRecord:
         )
 
 
-def _fields(kind: type[OtherKey] | type[KeyRecord], value: object) -> dict[str, Any]:
+def _fields(kind: type[Any], value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"not a record: {type(value).__name__}")
     fields = {field.name: str(field.type) for field in dataclasses.fields(kind)}
@@ -140,9 +142,92 @@ def _is(value: object, kind: str) -> bool:
             return isinstance(value, dict) and all(
                 isinstance(text, str) for pair in value.items() for text in pair
             )
+        case "dict[str, int]":
+            return isinstance(value, dict) and all(type(count) is int for count in value.values())
         case "OtherKey":
             return isinstance(value, Mapping)
+        case "list[dict[str, Any]]" | "list[NotMatched]":
+            return isinstance(value, list) and all(isinstance(one, dict) for one in value)
     return isinstance(value, str)  # Enums, too; they are read behind this
+
+
+class Why(str, enum.Enum):
+    """Why a candidate of a policy's filters isn't matched."""
+
+    EXEMPT = "exempt"
+    UNCLEAR = "unclear"  # which live key it is can't be said
+    UNKNOWN = "unknown"  # the report's date or status can't be read
+    UNREAD = "unread"  # the user's keys or tags couldn't be read
+    CHANGED = "changed"  # since the credential report
+    GONE = "gone"  # user or key
+    OTHER_USER = "other user"  # has got the name since the report
+    TWICE = "appears twice"  # in the credential report
+    USED = "used"  # unused-days or superseded rule it out
+    OTHER_FILTER = "other filter"  # of the policy
+
+
+@dataclass(frozen=True)
+class NotMatched:
+    """A candidate that isn't matched, or a key whose date or status can't be read.
+
+    ``exempt_until`` is the last day (YYYY-MM-DD, UTC) of an exemption that holds, else None.
+    """
+
+    user: str
+    slot: int
+    verdict: Verdict
+    why: Why
+    exempt_until: str | None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run of one policy: a line of ``keyrot-summary.jsonl``. All instants are ISO 8601, UTC.
+
+    - ``time``: when the filters had run
+    - ``account_id``, ``policy``; ``run``: Custodian's execution id
+    - ``dry_run``
+    - ``filters``: our filters that select (those outside any ``not``): ``filter`` and its options
+    - ``report_generated``: when AWS made the credential report; None if none was needed
+    - ``users``: of the account, by the report; None without one
+    - ``active_keys``, ``verdicts``: of all users, by the report, in the slots of the filters
+    - ``candidates``: keys that the filters can match by the report
+    - ``matched``: candidates that are matched; without a slot filter, users
+    - ``not_matched``: every other candidate, and every key whose verdict is ``unknown``
+    - ``version``: of this list of fields
+    """
+
+    time: str
+    account_id: str
+    policy: str
+    run: str
+    dry_run: bool
+    filters: list[dict[str, Any]]
+    report_generated: str | None
+    users: int | None
+    active_keys: int
+    verdicts: dict[str, int]
+    candidates: int
+    matched: int
+    not_matched: list[NotMatched]
+    version: int = VERSION
+
+    @classmethod
+    def parse(cls, line: bytes) -> RunSummary:
+        """Read a line, field by field: anybody may have written it.
+
+        :raises ValueError: it isn't one of ours, or not of this version.
+        """
+        try:
+            fields = _fields(cls, json.loads(line))
+        except RecursionError:
+            raise ValueError("not a summary: nested without end") from None
+        left = []
+        for entry in fields["not_matched"]:
+            one = _fields(NotMatched, entry)
+            one |= {"verdict": Verdict(one["verdict"]), "why": Why(one["why"])}
+            left.append(NotMatched(**one))
+        return cls(**fields | {"not_matched": left})
 
 
 def description(tags: Sequence[Mapping[str, str]], key_id: str | None) -> str | None:

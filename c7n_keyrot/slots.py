@@ -19,7 +19,7 @@ from c7n_keyrot.credential_report import Row, Slot
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, candidates, places
 from c7n_keyrot.options import NUMBER, Option, check_mode, check_options, one_of
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
-from c7n_keyrot.records import KeyRecord
+from c7n_keyrot.records import KeyRecord, Why
 from c7n_keyrot.rotation import Identified, Verdict, created
 
 REPORT_PERMISSIONS = ("iam:GenerateCredentialReport", "iam:GetCredentialReport")
@@ -127,6 +127,8 @@ class SlotFilter(KeyrotFilter):
             # Such as after a run of ours: no surprise.
             what = f"is {match.key['Status'].lower()} now"
         self.run.say(f"user {name!r}: key {slot} {what}: left alone", logging.INFO)
+        gone = match.identified is Identified.GONE
+        self.run.note(name, slot, Why.GONE if gone else Why.CHANGED)
         return False
 
     def refine(self, matched: list[Match]) -> list[Match]:
@@ -165,6 +167,7 @@ class SlotFilter(KeyrotFilter):
             f"user {row.user!r} is another one since the credential report: left alone",
             logging.INFO,
         )
+        run.note(row.user, self.option("slot"), Why.OTHER_USER)
         return False
 
     def _look(self, match: Match) -> bool:

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import time
 from collections import Counter, defaultdict
@@ -33,6 +34,7 @@ from aiosmtpd.controller import Controller
 from demo import world
 from embedded_aws import HUB, REGION, Account, EmbeddedAws, Key
 
+REPOSITORY = str(Path(__file__).parents[1])
 OUTPUT = Path("demo-output")
 MARKER = OUTPUT / "made-by-demo"
 WIDTH = 100
@@ -41,8 +43,17 @@ TIMEOUT = 120  # seconds; no command here takes a quarter of it
 EXPIRING = "iam-user-second-access-key-expiring"
 STALE = "iam-user-second-access-key-stale"
 UNCLEAR = "iam-user-second-access-key-unclear"
-# Who gets the notices of users without an owner, and of keys in doubt, as the pack has it.
-WITHOUT_OWNER = SECURITY_TEAM = "security@example.com"
+# Who gets notices of users without an owner, and of keys in doubt. Nobody reads what goes to the
+# address that the pack is shipped with, and doctor says so.
+WITHOUT_OWNER = SECURITY_TEAM = "security@corp.test"
+PLACEHOLDER = "security@example.com"
+# What stands for these where the pack was built without its startup files.
+EXPLICIT = {
+    "custodian": "c7n-keyrot custodian",
+    "c7n-org": "c7n-keyrot org",
+    "c7n-mailer": "c7n-keyrot mailer",
+}
+STARTUP_FILE = Path(sysconfig.get_path("purelib"), "c7n_keyrot.pth").exists()
 
 # The outcomes of demo.world's people, in the order of the table.
 OUTCOMES = {
@@ -113,7 +124,12 @@ def one_account() -> None:
         say(f"{len(notices)} notices (one a policy) wait in the queue, for c7n-mailer")
         after = account.snapshot()
 
-        shell.run("Once more: nothing is left to do", "custodian run -s again policies/")
+        shell.run(
+            "Once more: nothing is left to do. With -S Python reads no startup file, ours or other",
+            "python -S -m c7n_keyrot custodian run -s again policies/",
+            # Which -S leaves out as well.
+            PYTHONPATH=os.pathsep.join(p for p in sys.path if p not in ("", REPOSITORY)),
+        )
         show_policies(shell.folder / "again")
         check(after == account.snapshot(), "the second run changed a key")
         say("no key was changed; notices went out again, so once a day is right")
@@ -162,19 +178,22 @@ def organization() -> None:
 
 
 def what_you_saw(seconds: float) -> None:
-    custodian = Path(sys.executable).with_name("custodian")
-    activated = shutil.which("custodian") == str(custodian)
+    program, *command = ("custodian" if STARTUP_FILE else EXPLICIT["custodian"]).split()
+    script = Path(sys.executable).with_name(program)
+    activated = shutil.which(program) == str(script)
+    custodian = " ".join([program if activated else os.path.relpath(script), *command])
     heading("What you saw")
     print(
         f"""\
 - A dry run says who is concerned, and changes nothing.
 - A run tells the owners first, then disables second keys of over 90 days, and nothing else.
 - What is in doubt is reported and left alone. Running again does no harm.
+- No startup file is needed: c7n-keyrot custodian, org and mailer are the same, with the pack.
 - The same pack covers many accounts; each owner gets mails about their own users only.
 - Resources, outcomes, logs and mails are in {OUTPUT}/. It took {seconds:.0f} seconds.
 
 What to do next, with credentials for an account of yours (this changes nothing and sends nothing):
-$ {"custodian" if activated else os.path.relpath(custodian)} run --dryrun -s out policies/"""
+$ {custodian} run --dryrun -s out policies/"""
     )
 
 
@@ -189,15 +208,24 @@ class Shell:
         self.steps = 0
         folder.mkdir()
 
-    def run(self, title: str, command: str, meanwhile: Callable[[], object] | None = None) -> str:
+    def run(
+        self,
+        title: str,
+        command: str,
+        meanwhile: Callable[[], object] | None = None,
+        **variables: str,
+    ) -> str:
         """What it wrote; its log has that, too. Says every few seconds that it is still at it."""
         self.steps += 1
+        program, _, rest = command.partition(" ")
+        if not STARTUP_FILE:
+            command = f"{EXPLICIT.get(program, program)} {rest}"
         print(f"\n  {self.steps}. {title}\n      $ {command}", flush=True)
-        name = f"{self.steps}-{command.split()[0]}"
+        name = f"{self.steps}-{program}"
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
         # A home of its own, so a cache of its own: no run sees what another one has read.
-        env = self.aws.env(HUB, (self.folder / "homes" / name).resolve())
+        env = self.aws.env(HUB, (self.folder / "homes" / name).resolve()) | variables
         started = said = time.monotonic()
         with (
             log.open("wb") as out,
@@ -234,9 +262,12 @@ def write_pack(shell: Shell) -> None:
     say(f"files written: {sum(line.startswith('wrote ') for line in text.splitlines())}")
     path = shell.folder / "policies" / "second-access-key.yml"
     pack = path.read_text("utf-8")
-    check(MONDAYS in pack, "the pack's setting of weekdays is another one")
-    path.write_text(pack.replace(MONDAYS, EVERY_DAY), "utf-8")
-    say("the pack tells of keys in doubt on Mondays only; set to every day, so that you see it")
+    for setting, own in {MONDAYS: EVERY_DAY, PLACEHOLDER: SECURITY_TEAM}.items():
+        check(setting in pack, f"the pack has no setting {setting}")
+        pack = pack.replace(setting, own)
+    path.write_text(pack, "utf-8")
+    say(f"its addresses are placeholders; set to {SECURITY_TEAM}")
+    say("it tells of keys in doubt on Mondays only; set to every day, so that you see it")
 
 
 def write_settings(folder: Path, queue_url: str, smtp_port: int) -> None:
@@ -247,7 +278,7 @@ def write_settings(folder: Path, queue_url: str, smtp_port: int) -> None:
         "queue_url": queue_url,
         "region": REGION,
         "role": f"arn:aws:iam::{HUB}:role/c7n-keyrot-mailer",
-        "from_address": "custodian@example.com",
+        "from_address": "custodian@corp.test",
         "contact_tags": [world.OWNER],
         "smtp_server": "127.0.0.1",
         "smtp_port": smtp_port,

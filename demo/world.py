@@ -53,7 +53,7 @@ def people(now: datetime | None = None) -> list[Person]:
         return f"{now + timedelta(days=days):%Y-%m-%d}"
 
     same_second = now - timedelta(days=150)
-    ana, ben = {OWNER: "ana@example.com"}, {OWNER: "ben@example.com"}
+    ana, ben = {OWNER: "ana@corp.test"}, {OWNER: "ben@corp.test"}
     used = Key(12, last_used_days=0.1)
     stale = Key(200, last_used_days=0.5)
     return [

@@ -11,7 +11,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # for harness; the rest is in tests/conftest.py
 
+from environments import Environment, link_libraries
 from harness import Finished, PolicyRun, as_file, c7n_org, custodian, run
+from wheels import built, copy
 
 from embedded_aws import HUB, Account, EmbeddedAws
 
@@ -94,3 +96,25 @@ def run_c7n_org(run_in: Callable[..., Finished], tmp_path: Path) -> Callable[...
 
 def _fresh(folder: Path) -> Path:
     return folder / f"out-{len(list(folder.glob('out-*')))}"
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return link_libraries(tmp_path_factory.mktemp("libraries"))
+
+
+@pytest.fixture
+def make(libraries: Path, tmp_path: Path) -> Callable[..., Environment]:
+    """make(more libraries): a fresh environment, with c7n and the rest, without us."""
+    return lambda *more: Environment(tmp_path / "venv", *more, libraries)
+
+
+@pytest.fixture(scope="session")
+def bare(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with a build that has no startup files, by the real pip."""
+    folder = tmp_path_factory.mktemp("bare")
+    wheel = built(copy(folder / "checkout"), C7N_KEYROT_NO_STARTUP_FILES="1")
+    environment = Environment(folder / "venv", libraries)
+    environment.pip("install", "--no-deps", "--no-index", wheel)
+    assert not list(environment.site.glob("c7n_keyrot.*"))
+    return environment

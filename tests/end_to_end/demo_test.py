@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from environments import Environment
 from harness import BIN, Finished, run
 
 from demo import world
@@ -16,15 +17,25 @@ REPOSITORY = Path(__file__).parents[2]
 TITLES = {"disabled": "DISABLED", "reminded": "REMINDED", "unclear": "IN DOUBT", "left": "LEFT"}
 
 
-def demo(*args: str | Path, cwd: Path) -> Finished:
+def demo(*args: str | Path, cwd: Path, python: str | Path = sys.executable) -> Finished:
     env = {"PATH": f"{BIN}:/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "HOME": str(cwd)}
-    return run([sys.executable, *args], env, cwd, timeout=300)
+    return run([python, *args], env, cwd, timeout=300)
 
 
-def test_everybody_is_shown_with_the_right_outcome_also_the_second_time(tmp_path: Path) -> None:
-    for how in ([REPOSITORY / "demo" / "run.py"], ["-m", "demo.run"]):
-        done = demo(*how, cwd=tmp_path)
+def test_everybody_is_shown_with_the_right_outcome_also_the_second_time(
+    bare: Environment, tmp_path: Path
+) -> None:
+    """The second time by a build without startup files, so by the commands of `c7n-keyrot` only."""
+    ways = (
+        (sys.executable, [REPOSITORY / "demo" / "run.py"]),
+        (bare.python, ["-m", "demo.run"]),
+    )
+    for python, how in ways:
+        done = demo(*how, cwd=tmp_path, python=python)
         assert done.code == 0, done.text
+        programs = {line.split()[1] for line in done.lines("      $ ")}
+        stock = {"custodian", "c7n-org", "c7n-mailer"} if python == sys.executable else set()
+        assert programs == {"c7n-keyrot", "python", *stock}
         check_people(done.text)
         check_text(done.text, tmp_path)
         check_mails(done.text, tmp_path)

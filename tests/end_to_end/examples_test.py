@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 import yaml
 from aiosmtpd.controller import Controller
-from harness import Finished, PolicyRun, custodian, kill, mailer, start
+from harness import Finished, PolicyRun, c7n_org, custodian, kill, mailer, start
 
 from c7n_keyrot.cli.templates import folder
 from demo import world
@@ -54,6 +54,16 @@ def test_notify_only_is_the_pack_without_its_action() -> None:
 def test_all_validate(run_in: Callable[..., Finished]) -> None:
     files = [EXAMPLES / "notify-only.yml", EXAMPLES / "days-per-account.yml"]
     done = run_in(custodian("validate", *files))
+    assert done.code == 0, done.text
+
+
+@pytest.mark.parametrize("path", [PACK, EXAMPLES / "exemptions.yml"], ids=lambda path: path.name)
+def test_no_variable_is_left_unfilled_in_any_account(
+    run_in: Callable[..., Finished], path: Path
+) -> None:
+    """By c7n-org's own check, which takes a subject's Jinja for a variable."""
+    files = ("-c", EXAMPLES / "accounts.yml", "-u", path)
+    done = run_in(c7n_org("validate", "--per-account", *files))
     assert done.code == 0, done.text
 
 

@@ -170,7 +170,7 @@ def test_a_credential_report_that_is_never_one_ends_the_run_in_one_line(
     assert run.code != 0
     assert account.changes(before) == {}
     lines = run.lines("keyrot:ERROR", "credential report:", "something that isn't AWS answered")
-    assert len(lines) == 2, "one a policy"
+    assert len(lines) == 3, "one a policy"
     is_clean(run)
 
 
@@ -246,7 +246,9 @@ def test_an_upload_that_fails_at_the_end_says_where_the_outcomes_are(
     aws.fail("s3.PUT *", "AccessDenied", skip=1)
     run = run_custodian(bucket_policy(), out=BUCKET)
     assert run.code != 0
-    (line,) = run.lines("the output can't be copied to s3://keyrot-out/runs")
+    (line,) = run.lines(
+        f"account {account.id} (policy test): the output can't be copied to s3://keyrot-out/runs"
+    )
     folder = re.search(r"stands in (\S+);", line)[1]
     back = run_in(keyrot("reactivate", folder, "--yes"))
     assert back.code == 0, back.text

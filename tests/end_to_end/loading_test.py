@@ -3,127 +3,23 @@
 """The pack gets into stock Custodian, and out again: real pip, real environments, real commands."""
 
 import importlib.metadata
-import os
+import re
 import shutil
 import subprocess
 import sys
-import sysconfig
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import c7n.registry as c7n_registry
 import pytest
+from environments import Environment, unpack
 from wheels import CHECKOUT, built, copy
 
 from embedded_aws import HUB, EmbeddedAws
 
-OURS = """
-policies:
-  - name: ours
-    resource: aws.iam-user
-    source: credential-report
-    filters:
-      - type: stale-access-key
-      - not: [rotation-exempt]
-    actions: [disable-access-key]
-"""
-THEIRS = """
-policies:
-  - name: theirs
-    resource: aws.iam-user
-    filters: [{type: access-key, key: Status, value: Active}]
-    actions: [{type: remove-keys, matched: true, disable: true}]
-  - name: not-even-iam
-    resource: aws.s3
-"""
-
-
-class Done:
-    """A process that ended."""
-
-    def __init__(self, done: "subprocess.CompletedProcess[str]") -> None:
-        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
-
-    @property
-    def text(self) -> str:
-        return self.out + self.err
-
-
-class Environment:
-    """A virtual environment that sees c7n and the rest, and nothing of ours, without a copy."""
-
-    def __init__(self, folder: Path, *libraries: Path) -> None:
-        venv = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
-        subprocess.run(venv, check=True, timeout=60)
-        self.folder = folder
-        self.python = folder / "bin" / "python"
-        self.site = next(folder.glob("lib/python*/site-packages"))
-        # A folder named in a .pth file is searched; the .pth files in that folder aren't run.
-        (self.site / "libraries.pth").write_text("".join(f"{path}\n" for path in libraries))
-        (folder / "ours.yml").write_text(OURS)
-        (folder / "theirs.yml").write_text(THEIRS)
-        self.at_first = self.files()
-
-    def files(self) -> set[str]:
-        """All there is but caches, which pip leaves to Python."""
-        return {
-            str(path.relative_to(self.folder))
-            for path in self.folder.rglob("*")
-            if "__pycache__" not in path.parts
-        }
-
-    def run(self, *command: str | Path, **env: str) -> Done:
-        clean = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("AWS_", "PYTHON", "C7N_"))
-        }
-        return Done(
-            subprocess.run(
-                [str(word) for word in command],
-                cwd=self.folder,  # not the checkout, whose c7n_keyrot would be found first
-                env={**clean, "AWS_DEFAULT_REGION": "us-east-1", **env},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
-        )
-
-    def pip(self, *words: str | Path) -> str:
-        """pip of the tests' own environment, at work on this one."""
-        done = self.run(sys.executable, "-m", "pip", "--python", self.python, *words)
-        assert done.code == 0, done.text
-        return done.out
-
-    def custodian(self, *words: str | Path, **env: str) -> Done:
-        main = "import sys; from c7n.cli import main; sys.exit(main())"
-        return self.run(self.python, "-c", main, *words, **env)
-
-
-def unpack(folder: Path) -> Path:
-    """Copies the very files of the wheel that is under test, as pip laid them out."""
-    for file in importlib.metadata.files("c7n-keyrot") or []:
-        if ".." not in file.parts and "__pycache__" not in file.parts:  # not bin/, not caches
-            target = folder / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(str(file.locate()), target)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tests' own site-packages without us, made of links: c7n in no time."""
-    folder = tmp_path_factory.mktemp("libraries")
-    for path in Path(sysconfig.get_path("purelib")).iterdir():
-        if not path.name.startswith("c7n_keyrot") and path.suffix != ".pth":
-            (folder / path.name).symlink_to(path)
-    return folder
-
-
-@pytest.fixture
-def make(libraries: Path, tmp_path: Path) -> Callable[..., Environment]:
-    """make(more libraries): a fresh environment."""
-    return lambda *more: Environment(tmp_path / "venv", *more, libraries)
+STARTUP_FILES = {"c7n_keyrot.pth", "c7n_keyrot.start"}
+WITHOUT = {"C7N_KEYROT_NO_STARTUP_FILES": "1"}
 
 
 @pytest.fixture
@@ -169,7 +65,7 @@ def test_each_way_to_install(
     """Stock commands know the filters afterwards; `pip uninstall` leaves nothing behind."""
     environment = make()
     environment.pip("install", *WAYS[way](source))
-    assert (environment.site / "c7n_keyrot.pth").is_file()
+    assert startup_files(environment) == STARTUP_FILES
     assert_silent(environment)
     assert_loaded(environment)
     init = environment.run(environment.folder / "bin" / "c7n-keyrot", "init", tmp_path / "new")
@@ -180,6 +76,36 @@ def test_each_way_to_install(
     assert environment.files() == environment.at_first
     assert_silent(environment)
     assert environment.custodian("validate", "ours.yml").code == 1
+
+
+@pytest.mark.parametrize("way", ["pip install -e .", "wheel", "sdist, wheel"])
+def test_each_way_to_install_without_startup_files(
+    way: str,
+    make: Callable[..., Environment],
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where an earlier build has left its own behind; `c7n-keyrot custodian` has the pack."""
+    if way == "wheel":
+        built(source).unlink()
+    monkeypatch.setenv(*next(iter(WITHOUT.items())))
+    environment = make()
+    environment.pip("install", *WAYS[way](source), **WITHOUT)
+    assert startup_files(environment) == set()
+    assert environment.custodian("validate", "ours.yml").code == 1
+    keyrot = environment.folder / "bin" / "c7n-keyrot"
+    done = environment.run(keyrot, "custodian", "validate", "ours.yml")
+    assert done.code == 0, done.text
+
+
+def test_the_build_holds_the_startup_files_unless_told_otherwise(source: Path) -> None:
+    for value in ("", "0"):
+        with zipfile.ZipFile(built(source, C7N_KEYROT_NO_STARTUP_FILES=value)) as archive:
+            assert set(archive.namelist()) >= STARTUP_FILES
+
+
+def startup_files(environment: Environment) -> set[str]:
+    return {path.name for path in environment.site.glob("c7n_keyrot.*")}
 
 
 def names(folder: Path) -> set[str]:
@@ -193,7 +119,7 @@ def test_the_wheel_holds_what_it_should() -> None:
         file for file in importlib.metadata.files("c7n-keyrot") or [] if ".." not in file.parts
     ]
     info = f"c7n_keyrot-{importlib.metadata.version('c7n-keyrot')}.dist-info"
-    assert {file.parts[0] for file in files} == {"c7n_keyrot", "c7n_keyrot.pth", info}
+    assert {file.parts[0] for file in files} == {"c7n_keyrot", info, *STARTUP_FILES}
     held = {str(file) for file in files}
     for folder in ("policies", "examples", "deploy"):
         assert {f"c7n_keyrot/pack/{folder}/{name}" for name in names(CHECKOUT / folder)} <= held
@@ -218,50 +144,104 @@ NOBODY_LEFT = {"the hook is gone", "the package is gone"}
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
 def test_when_broken_only_our_own_policies_fail(breakage: str, installed: Environment) -> None:
-    """Python starts in silence; Custodian serves everybody else; ours name the filter."""
+    """Python starts; Custodian serves everybody else; ours name the filter."""
     BREAKAGES[breakage](installed.site)
-    assert_silent(installed)
+    start = installed.run(installed.python, "-c", "pass")
+    assert (start.code, start.out) == (0, "")
+    # Where nobody is left, Python itself has a word about the startup file.
+    assert ("Error processing line 1 of " in start.err) == (breakage in NOBODY_LEFT)
     theirs = installed.custodian("validate", "theirs.yml")
     assert theirs.code == 0, theirs.text
     assert "Configuration valid: theirs.yml" in theirs.err
-    assert "Traceback" not in theirs.text
     ours = installed.custodian("validate", "ours.yml")
     assert ours.code == 1
-    assert "Traceback" not in ours.text
     if breakage in NOBODY_LEFT:
         # Then the words are Custodian's own, about the first of ours that it met.
         assert "'credential-report' is not one of" in ours.err
-    else:
-        said = [line for line in ours.err.splitlines() if "custodian.keyrot:ERROR" in line]
-        assert [line.count("stale-access-key") for line in said] == [1]
+        return
+    assert "Traceback" not in theirs.text + ours.text
+    assert_one_line(ours.err)
 
 
-@pytest.mark.parametrize("flags", [[], ["-S"]], ids=["PYTHONPATH", "-S"])
-def test_without_the_startup_file(
-    flags: list[str], make: Callable[..., Environment], libraries: Path, tmp_path: Path
+def assert_one_line(text: str) -> None:
+    said = [line for line in text.splitlines() if "custodian.keyrot:ERROR" in line]
+    assert [line.count("stale-access-key") for line in said] == [1]
+
+
+def renamed(name: str, new: str) -> Callable[[str], str]:
+    return lambda text: re.sub(rf"\b{name}\b", new, text)
+
+
+def refusing(name: str) -> Callable[[str], str]:
+    """A registry that doesn't take an element of this name."""
+    return lambda text: text.replace("\n    def register(", REFUSE.replace("{name}", name))
+
+
+REFUSE = """
+    def register(self, name, *args, **kwargs):
+        if name == "{name}":
+            raise TypeError("no")
+        return self._register(name, *args, **kwargs)
+
+    def _register("""
+# What a later c7n may look like: {a change: the files, and what becomes of them}.
+CHANGES: dict[str, tuple[str, Callable[[str], str]]] = {
+    "the class has another name": ("resources/iam.py", renamed("User", "IamUser")),
+    "a class that we need has another name": (
+        "output.py resources/aws.py",
+        renamed("BlobOutput", "BucketOutput"),
+    ),
+    "the registry of sources has another name": (
+        "query.py schema.py data.py",
+        renamed("sources", "all_sources"),
+    ),
+    "sources are chosen in another way": (
+        "resources/iam.py",
+        lambda text: text + "\ndel User.source_mapping\n",
+    ),
+    "a registry refuses a filter": ("registry.py", refusing("rotation-exempt")),
+    "a registry refuses an action": ("registry.py", refusing("delete-access-key")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_when_c7n_changes_one_line_says_what_is_missing(
+    change: str, installed: Environment
 ) -> None:
-    """`python -m c7n_keyrot` is `custodian`, wherever the package is found."""
-    environment = make()
-    path = os.pathsep.join([str(unpack(tmp_path / "elsewhere")), str(libraries)])
-    command = [environment.python, *flags, "-m", "c7n_keyrot"]
-    done = environment.run(*command, "validate", "ours.yml", PYTHONPATH=path)
-    assert done.code == 0, done.text
-    usage = environment.run(*command, "validate", "--help", PYTHONPATH=path)
-    assert usage.out.startswith("usage: custodian validate ")
-    wrong = environment.run(*command, "schema", "aws.nothing", PYTHONPATH=path)
-    assert wrong.code == 1
-    assert environment.custodian("validate", "ours.yml", PYTHONPATH=path).code == 1
+    """Custodian goes on, with nothing of the pack rather than a half of it."""
+    change_c7n(installed, *CHANGES[change])
+    theirs = installed.custodian("validate", "theirs.yml")
+    assert theirs.code == 0, theirs.text
+    assert_one_line(theirs.err)
+    ours = installed.custodian("validate", "ours.yml")
+    assert ours.code == 1
+    assert_one_line(ours.err)
+    schema = installed.custodian("schema", "aws.iam-user")
+    assert schema.code == 0, schema.text
+    assert "remove-keys" in schema.out
+    assert not re.search("stale-access-key|disable-access-key", schema.out)
 
 
-def test_run_without_the_startup_file(
-    aws: EmbeddedAws, make: Callable[..., Environment], tmp_path: Path
-) -> None:
-    environment = make()
-    env = aws.env(HUB, home=tmp_path) | {"PYTHONPATH": str(unpack(tmp_path / "elsewhere"))}
-    command = [environment.python, "-m", "c7n_keyrot", "run", "-s", tmp_path / "out", "ours.yml"]
-    done = environment.run(*command, **env)
-    assert done.code == 0, done.text
-    assert (tmp_path / "out" / "ours" / "resources.json").read_text() == "[]"
+def test_when_c7n_has_no_users_any_more_it_says_so_itself(installed: Environment) -> None:
+    """There is nothing that the pack could be added to."""
+    change_c7n(installed, "resources/resource_map.py", renamed("aws.iam-user", "aws.iam-person"))
+    (installed.folder / "s3.yml").write_text("policies: [{name: p, resource: aws.s3}]")
+    theirs = installed.custodian("validate", "s3.yml")
+    assert theirs.code == 0, theirs.text
+    ours = installed.custodian("validate", "ours.yml")
+    assert ours.code == 1
+    assert "Invalid resource: iam-user" in ours.err
+
+
+def change_c7n(environment: Environment, names: str, change: Callable[[str], str]) -> None:
+    """Change these files of a copy of c7n that is found in front of the libraries."""
+    c7n = Path(c7n_registry.__file__).parent
+    copied = shutil.copytree(c7n, environment.site / "c7n")
+    for name in names.split():
+        path = Path(copied, name)
+        text = path.read_text()
+        assert change(text) != text
+        path.write_text(change(text))
 
 
 def test_the_oldest_c7n_that_is_declared(

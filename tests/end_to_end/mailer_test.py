@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import email
 import email.policy
+import html
 import json
 import re
 import ssl
@@ -26,9 +27,10 @@ from aiosmtpd.controller import Controller
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from harness import Finished, finish, keyrot, kill, mailer, start
+from harness import Finished, every_day, finish, keyrot, kill, mailer, start
 from notices import message, record, user
 
+from demo import world
 from embedded_aws import HUB, REGION, Account, EmbeddedAws, Key
 
 PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
@@ -148,7 +150,7 @@ def test_the_pack_tells_each_owner_of_their_own_users(
     account.add_user(
         "alice-ci", slot2=Key(120), tags={**alice, "keyrot-exempt-until": "2020-01-01"}
     )
-    account.add_user("alice-soon", slot2=Key(76.5), tags=alice)
+    account.add_user("alice-soon", slot2=world.due_in(14), tags=alice)
     account.add_user("bob-old", slot2=Key(95), tags={"OwnerContact": "bob@example.com"})
     account.add_user("nobodys", slot2=Key(300), tags={"OwnerContact": "not an address"})
     account.add_user("fresh", slot1=Key(300), slot2=Key(5), tags=alice)
@@ -205,8 +207,8 @@ def test_an_owner_sees_the_other_key_and_what_the_console_says_of_the_keys(
 
     (mail,) = smtp.to("ana@example.com")
     text = " ".join(re.sub("<[^>]+>", " ", mail.get_content()).split())
-    assert f"{second} old build server slot 2" in text
-    assert f"Other key {first} new build server active, 12 days old, last used" in text
+    assert f"{second} “ old build server ” slot 2" in text
+    assert f"Other key {first} “ new build server ” active, 12 days old, last used" in text
     assert "This user has two keys, the most that AWS allows" in text
 
 
@@ -218,7 +220,7 @@ def test_nobody_is_told_of_an_action_that_is_not_taken(
     run_custodian: Callable[..., Any],
     run_mailer: Callable[..., None],
 ) -> None:
-    """Neither where keys can't be told apart nor where they, or the tags, can't be read."""
+    """Neither of a key in doubt nor where keys, or tags, can't be read."""
     second = datetime.now(timezone.utc) - timedelta(days=200)
     for name in ("good", "twin", "unlisted", "unread"):
         twin = Key(rotated_at=second) if name == "twin" else Key(10)
@@ -227,20 +229,23 @@ def test_nobody_is_told_of_an_action_that_is_not_taken(
     aws.fail("iam.ListAccessKeys", "AccessDenied", user="unlisted")
     aws.fail("iam.GetUser", "AccessDenied", user="unread")
 
-    done = run_custodian(PACK)
+    done = run_custodian(every_day(PACK))
     run_mailer()
 
     assert done.code == 2
     for name in ("unlisted", "unread"):
         assert done.lines("ERROR", f"user '{name}'"), done.text
     assert done.lines("WARNING", "user 'twin'"), done.text
-    stale = [line["user"] for line in done.outcomes("iam-user-second-access-key-stale")]
-    assert sorted(stale) == ["good", "twin", "unlisted", "unread"]
-    assert [
-        (to, mail["Subject"].split(":")[0])
-        for to, mail in smtp.mails
-        if "look" not in mail["Subject"]
-    ] == [(["good@example.com"], "Your AWS access key is being disabled")]
+    assert [(to, mail["Subject"]) for to, mail in smtp.mails] == [
+        (["good@example.com"], f"Your AWS access key is being disabled: account {HUB}"),
+        ([SECURITY], f"AWS access keys that need a look: account {HUB}"),
+    ]
+    text = html.unescape(re.sub("<[^>]+>", " ", smtp.mails[1][1].get_content()))
+    text = " ".join(text.split())
+    assert "The second access key of twin needs a look" in text
+    assert "Two of the user's keys were created in the same second" in text
+    for number in (1, 2):
+        assert f"get-access-key-last-used --access-key-id {account.key_id('twin', number)}" in text
 
 
 def test_mails_of_two_accounts_to_one_owner_differ_in_their_subjects(

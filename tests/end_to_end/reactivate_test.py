@@ -334,7 +334,7 @@ def test_doubts_are_left_at_a_terminal_too(acted, account, aws, home):
     code, text = at_a_terminal(keyrot("reactivate", acted.out), aws.env(home=home))
     assert code == 1
     assert "Reactivate 1 key?" in text
-    assert "no intent of that run tells of it" in text
+    assert "that run's intents don't name it" in text
     assert "Result: 1 left in doubt, 1 reactivated." in text
     assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
     args = keyrot("reactivate", acted.out, "--key", ana)
@@ -621,6 +621,16 @@ def test_damaged_outcomes_are_told_and_stop_nothing(acted, account, run_in):
     assert done.lines(f"{file}: 1 line can't be read (the first is line 1)", "is lost", "restore")
     assert done.lines("Result: 1 reactivated.")
     assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
+
+
+def test_name_that_a_terminal_cannot_show_ends_nothing_half_way(acted, account, run_in):
+    account.add_user("ж", FRESH, OLD)
+    account.set_status("ж", 2, "Inactive")
+    disabled_by_us(acted, account, ж="ж")
+    done = run_in(keyrot("reactivate", acted.out, "--yes"), env={"PYTHONIOENCODING": "ascii"})
+    assert done.code == 0, done.text
+    assert done.lines("user \\u0436: key", ": reactivated")
+    assert done.lines("Result: 3 reactivated.")
 
 
 def test_copy_of_a_bucket_is_to_be_copied_back(acted, run_in):

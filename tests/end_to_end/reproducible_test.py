@@ -22,8 +22,10 @@ SOURCES = [
     "MANIFEST.in",
     "README.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "LICENSE",
     "c7n_keyrot.pth",
+    "c7n_keyrot.start",
     "c7n_keyrot",
     "policies",
     "examples",
@@ -69,11 +71,11 @@ def test_nothing_is_in_them_that_is_not_meant(builds: list[list[Path]]) -> None:
         in_wheel = archive.namelist()
     with tarfile.open(sdist) as archive:
         in_sdist = [member.name.split("/", 1)[1] for member in archive if member.isfile()]
-    code = r"(cli/(doctor/)?)?\w+\.py"
+    code = r"(cli/(\w+/)?)?\w+\.py"
     meant = rf"{code}|msg-templates/[\w.-]+\.j2|pack/(policies|examples|deploy)/[\w-]+\.yml"
     for name in in_wheel:
         assert re.fullmatch(
-            rf"c7n_keyrot/({meant})|c7n_keyrot\.pth|c7n_keyrot-[\d.]+\.dist-info/.+", name
+            rf"c7n_keyrot/({meant})|c7n_keyrot\.(pth|start)|c7n_keyrot-[\d.]+\.dist-info/.+", name
         ), name
     for name in in_sdist:
         top = name.split("/")[0]

@@ -99,6 +99,17 @@ class TestGracefulRollout:
         assert account.tags("twins") == {}
         assert rollout.tag("due", self.MARK) == self.mark(0), "it may be stale all the same"
 
+    def test_who_cannot_be_read_is_marked_when_there_is_a_notice(self, aws, rollout, account):
+        """A notice goes out of keys that are known; a mark without one would be no warning."""
+        aws.fail("iam.ListAccessKeys", "AccessDenied", user="ana")
+        rollout.run(code=2)
+        assert rollout.told() == {"mark": ["ben"]}
+        assert rollout.tag("ana", self.MARK) is None
+        aws.heal()
+        rollout.run(after=1)
+        assert rollout.told() == {"mark": ["ana"]}
+        assert rollout.tag("ana", self.MARK) == self.mark(14)
+
     def mark(self, days):
         return f"Resource does not meet policy: disable-access-key@{moment(days)}"
 

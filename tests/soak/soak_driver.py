@@ -264,9 +264,12 @@ class World:
         fetch = functools.partial(credential_report.fetch, sleep=sleep, clock=monotonic)
         append = outcomes.append
 
-        def appended(path: Path, line: outcomes.Outcome) -> None:
+        def appended(path: Path, line: Any) -> None:
             if world.iam.killed:
                 raise Killed
+            if not isinstance(line, outcomes.Outcome):
+                append(path, line)  # the summary: no key hangs on it
+                return
             world.appends += 1
             if world.room is not None and world.appends == world.room + 1:
                 # Room for a moment only: what comes after it could be written again.
@@ -400,6 +403,9 @@ class World:
         iam.begin()
         self.heard.records.clear()
         self.appends, self.no_room = 0, False
+        for known, shared in list(policy_run.reports.items()):
+            if isinstance(shared.report, credential_report.ReportError):
+                del policy_run.reports[known]  # a failure is remembered for a while only
         error, run_id, users = self.execute(policy, dryrun)
         report = self.report_of(policy, held, now)
         lines = "".join(f"\n    {call}" for call in iam.log if any(call.tries) or call.lagged)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,26 @@ def test_an_answer_that_was_lost_is_looked_up(iam: Any, custodian: Any, mocker: 
     ]
 
 
+def test_what_fails_before_a_key_is_deleted_is_no_doubt(
+    iam: Any, custodian: Any, mocker: Any
+) -> None:
+    """Only its look at the key was lost: DeleteAccessKey was never called."""
+    iam.add("ana", NEW, (OLD, "Inactive"))
+    listed, seen = iam.list_access_keys, []
+
+    def broken(**arguments: Any) -> Any:
+        seen.append(arguments)
+        if len(seen) > 1:
+            raise ConnectionClosedError(endpoint_url="https://iam.amazonaws.com")
+        return listed(**arguments)
+
+    mocker.patch.object(iam, "list_access_keys", broken)
+    with pytest.raises(PolicyExecutionError, match="iam:ListAccessKeys failed"):
+        custodian.run([INACTIVE], [DELETE])
+    assert iam.calls["DeleteAccessKey"] == 0
+    assert lines(custodian) == [("ana", 2, "ana-2", "failed")]
+
+
 def test_what_is_left_alone_gets_an_outcome_with_the_reason(
     iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -264,6 +285,29 @@ def test_nothing_is_touched_that_cannot_be_recorded(iam: Any, custodian: Any, mo
     with pytest.raises(PolicyExecutionError, match="No space left on device"):
         custodian.run([STALE], [DISABLE])
     assert iam.changed == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_no_second_key_is_touched_where_outcomes_cannot_be_written(
+    iam: Any, custodian: Any, mocker: Any, caplog: pytest.LogCaptureFixture, lost: bool
+) -> None:
+    """Though the intents can, and though it is unknown what became of the first key."""
+    for number in range(40):
+        iam.add(f"user{number:02}", NEW, OLD)
+    (custodian.folder / "test" / outcomes.FILE).mkdir(parents=True)
+    update = iam.update_access_key
+
+    def slow(UserName: str, **arguments: Any) -> Any:
+        time.sleep(0.02)
+        update(UserName=UserName, **arguments)
+        if lost and UserName == "user00":
+            raise ConnectionClosedError(endpoint_url="https://iam.amazonaws.com")
+
+    mocker.patch.object(iam, "update_access_key", slow)
+    with pytest.raises(PolicyExecutionError, match="can't be written"):
+        custodian.run([STALE], [DISABLE])
+    assert {user for user, _, _ in iam.changed} == {"user00"}
+    assert "40 matched: 1 disabled, 0 skipped, 0 denied, 0 failed, 39 not tried" in caplog.text
 
 
 def test_an_intent_stands_on_disk_before_the_key_is_touched(

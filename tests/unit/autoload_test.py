@@ -20,7 +20,9 @@ import pythons
 import c7n_keyrot
 
 PACKAGE = Path(c7n_keyrot.__file__).parent
-OTHERS = [v for v in (*pythons.promised(), "3.14") if v != "{}.{}".format(*sys.version_info)]
+THIS = "{}.{}".format(*sys.version_info)
+OTHERS = [v for v in (*pythons.promised(), "3.14", "3.15") if v != THIS]
+STARTUP_FILES = ("c7n_keyrot.pth", "c7n_keyrot.start")
 
 
 class Ran(NamedTuple):
@@ -30,7 +32,7 @@ class Ran(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """A virtual environment with the startup file, the hook, and a `plugin` that prints."""
+    """A virtual environment with the startup files, the hook, and a `plugin` that prints."""
 
     python: Path
     site: Path
@@ -67,13 +69,14 @@ def environment(python: str, folder: Path) -> Environment:
             User.ours = True
         """,
     )
-    shutil.copy(startup_file(), made.site)
+    for name in STARTUP_FILES:
+        shutil.copy(startup_file(name), made.site)
     return made
 
 
-def startup_file() -> Path:
+def startup_file(name: str) -> Path:
     listed = importlib.metadata.files("c7n-keyrot") or []
-    return Path(str(next(file.locate() for file in listed if file.name == "c7n_keyrot.pth")))
+    return Path(str(next(file.locate() for file in listed if file.name == name)))
 
 
 @pytest.fixture
@@ -82,9 +85,9 @@ def env(tmp_path: Path) -> Environment:
 
 
 def test_it_is_the_installed_package_that_is_tested() -> None:
-    """Only an installed wheel has the startup file; the checkout's folder has not."""
+    """Only an installed wheel has the startup files; the checkout's folder has not."""
     assert PACKAGE.parent.name in ("site-packages", "dist-packages")
-    assert startup_file().parent == PACKAGE.parent
+    assert {startup_file(name).parent for name in STARTUP_FILES} == {PACKAGE.parent}
 
 
 CASES = {
@@ -273,7 +276,7 @@ def test_the_start_imports_the_hook_and_nothing_else(env: Environment) -> None:
 
 
 IMPORT = "import c7n.resources.iam as iam; print(hasattr(iam.User, 'ours'))"
-LINE = "stale-access-key and all else of c7n-keyrot is missing, reinstall it: "
+LINE = "stale-access-key and all else of c7n-keyrot is missing ("
 
 
 @pytest.mark.parametrize(
@@ -303,25 +306,57 @@ def test_a_broken_plugin_costs_one_line(env: Environment, plugin: str | None, ca
     assert "Traceback (most recent call last):" in err
 
 
-@pytest.mark.parametrize(
-    "gone",
-    [
-        ["c7n_keyrot/autoload.py"],
-        ["c7n_keyrot/__init__.py", "c7n_keyrot/autoload.py"],
-        ["c7n_keyrot"],
-    ],
-)
-def test_half_a_package_is_silent(env: Environment, gone: list[str]) -> None:
-    for name in gone:
-        path = env.site / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert env.run(IMPORT) == (0, "False\n", "")
+GONE = {
+    "the hook": ["c7n_keyrot/autoload.py"],
+    "all but a folder": ["c7n_keyrot/__init__.py", "c7n_keyrot/autoload.py"],
+    "the package": ["c7n_keyrot"],
+}
+BROKEN = ["def install(", "import c7n_gone", "1 / 0", "\0"]
 
 
-@pytest.mark.parametrize("content", ["def install(", "import c7n_gone", "1 / 0", "\0", ""])
-def test_a_broken_hook_is_silent(env: Environment, content: str) -> None:
-    env.write("c7n_keyrot/autoload.py", content)
-    assert env.run(IMPORT) == (0, "False\n", "")
+@pytest.mark.parametrize("what", [*GONE, *BROKEN])
+def test_a_startup_file_without_what_it_imports_breaks_nothing(env: Environment, what: str) -> None:
+    """Python's own words about the line go to stderr, and all goes on."""
+    if what in GONE:
+        for name in GONE[what]:
+            path = env.site / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    else:
+        env.write("c7n_keyrot/autoload.py", what)
+    code, out, err = env.run(IMPORT)
+    assert (code, out) == (0, "False\n")
+    said = [line for line in err.splitlines() if line.startswith("Error processing line 1 of ")]
+    assert said  # twice in a venv, where `site` reads the file twice
+    assert all(line.endswith("c7n_keyrot.pth:") for line in said)
+
+
+# What PEP 829 has Python 3.15 do, since there is none to be had everywhere: each line of the .start
+# is resolved and called, and the import lines of the .pth of its name are passed over. A file that
+# is met twice is obeyed twice.
+PEP_829 = """
+import pkgutil, sys
+sys.path.append({site!r})
+for _ in range({times}):
+    for line in open({site!r} + "/c7n_keyrot.start", encoding="utf-8").read().splitlines():
+        try:
+            pkgutil.resolve_name(line)()
+        except Exception as error:
+            print("Error in", line, file=sys.stderr)
+print(sum(type(finder).__module__ == "c7n_keyrot.autoload" for finder in sys.meta_path))
+import c7n.resources.iam
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_start_file(env: Environment, times: int) -> None:
+    code = PEP_829.format(site=str(env.site), times=times)
+    assert env.run(code, "-S") == (0, "1\nregistered \n", "")
+
+
+def test_start_file_without_the_package(env: Environment) -> None:
+    (env.site / "c7n_keyrot" / "autoload.py").unlink()
+    code = PEP_829.format(site=str(env.site), times=1)
+    assert env.run(code, "-S") == (0, "0\n", "Error in c7n_keyrot.autoload:install\n")
 
 
 def test_a_loader_that_takes_no_attributes_costs_one_line(env: Environment) -> None:

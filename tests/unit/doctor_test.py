@@ -156,6 +156,13 @@ def test_account_of_another_partition(
     assert list(organization.entries([short], "")) == []
 
 
+def test_regions_of_all_are_those_of_the_partition() -> None:
+    chinese = Account("web", "1" * 12, roles=("arn:aws-cn:iam::1:role/a",), regions=("all",))
+    assert organization.regions_of(chinese, []) == ("cn-north-1", "cn-northwest-1")
+    assert organization.regions_of(chinese, ["cn-north-1"]) == ("cn-north-1",)
+    assert "us-east-1" in organization.regions_of(Account("web", "1" * 12, regions=("all",)), [])
+
+
 def test_accounts_of_one_folder_or_one_id_are_said_once(tmp_path: Path) -> None:
     good = account(tmp_path)
     for name in ("web", "web/", "./web", "a/../web"):
@@ -325,7 +332,8 @@ def test_coverage_of_a_run_that_was_denied_everywhere(tmp_path: Path) -> None:
     leave(tmp_path, "web/us-east-1/a", None, log="")
     where = context(target("web", "1" * 12, "a", "b"), output_dir=str(tmp_path))
     (check,) = coverage.checks(where)
-    assert (check.status, "a, b was stopped at once" in check.what) == (FAIL, True)
+    assert (check.status, check.what[:22]) == (FAIL, "a was stopped at once:")
+    assert check.what.endswith("; b never began after that")
 
 
 def test_coverage_is_not_asked_of_a_function_that_was_set_up(tmp_path: Path) -> None:
@@ -721,3 +729,16 @@ def test_in_a_folder_other_files_may_stand_beside_the_policies(
     assert [line for line in lines if line.startswith("FAIL")] == []
     main(["doctor", "--policies", str(EXAMPLES / "accounts.yml")])
     assert "FAIL         policies" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
+def test_error_of_a_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "a\x1b[2J\nb")
+    assert main(["doctor"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert main(["reactivate", "a\x1b[2J\nb"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()

@@ -22,10 +22,13 @@ from botocore.exceptions import (
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
+    MetadataRetrievalError,
     NoCredentialsError,
     ParamValidationError,
     ReadTimeoutError,
+    TokenRetrievalError,
 )
 
 from c7n_keyrot import iam
@@ -110,7 +113,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(server: Server, mocker: Any) -> Any:
+def session(server: Server, mocker: Any) -> Any:
     session = boto3.Session("AKIAIOSFODNN7EXAMPLE", "x", region_name="us-east-1")
     url = f"http://127.0.0.1:{server.http.server_port}"
     make = session.client
@@ -119,13 +122,21 @@ def client(server: Server, mocker: Any) -> Any:
     )
     # No pauses between tries.
     mocker.patch("botocore.endpoint.time.sleep")
+    return session
+
+
+@pytest.fixture
+def client(session: Any) -> Any:
     config = Config(retries={"mode": "standard", "total_max_attempts": 3})
     return iam.client(session, config=config)
 
 
-def failure(client: Any, method: str = "get_user", **how: Any) -> CallError:
+KEY = {"UserName": "ana", "AccessKeyId": "AKIAIOSFODNN7EXAMPLE", "Status": "Inactive"}
+
+
+def failure(client: Any, method: str = "update_access_key", **how: Any) -> CallError:
     with pytest.raises(CallError) as caught:
-        iam.call(client, method, **(how or {"UserName": "ana"}))
+        iam.call(client, method, **(how or KEY))
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__, "no parser's error is shown with it"
     return caught.value
@@ -147,15 +158,42 @@ def test_what_is_never_an_answer_of_aws_ends_in_one_short_line(
     server.answers = [(status, body)]
     error = failure(client)
     assert (error.kind, error.lost, server.calls) == (Kind.NOT_AWS, True, 3)
-    assert str(error).startswith(f"iam:GetUser failed (something that isn't AWS answered ({what}")
+    says = f"iam:UpdateAccessKey failed (something that isn't AWS answered ({what}"
+    assert str(error).startswith(says)
     assert str(error).endswith("): look at the proxy)")
     assert SECRET not in str(error)
     assert len(str(error)) < 150
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "says"),
+    [
+        (200, b'{"QueueUrl": "https://x"}', None, ""),
+        (400, b'{"__type": "com.amazonaws.sqs#QueueDoesNotExist"}', Kind.OTHER, "QueueDoesNot"),
+        (403, b'{"__type": "x#AccessDenied"}', Kind.DENIED, "is denied"),
+        (407, PAGE, Kind.NOT_AWS, "(HTML page, HTTP 407): look at the proxy)"),
+        (403, b'{"error": "sign in"}', Kind.NOT_AWS, "(JSON, HTTP 403): look at the proxy)"),
+        (502, b"", Kind.NOT_AWS, "(empty answer, HTTP 502): look at the proxy)"),
+    ],
+)
+def test_a_service_that_speaks_json(
+    server: Server, session: Any, status: int, body: bytes, kind: Kind | None, says: str
+) -> None:
+    server.answers = [(status, body)]
+    config = Config(retries={"mode": "standard", "total_max_attempts": 2})
+    client = iam.client(session, "sqs", config=config)
+    if kind is None:
+        assert iam.call(client, "get_queue_url", QueueName="q")["QueueUrl"] == "https://x"
+        return
+    error = failure(client, "get_queue_url", QueueName="q")
+    assert error.kind is kind
+    assert says in str(error)
+    assert server.calls == (2 if kind is Kind.NOT_AWS else 1)
+
+
 def test_an_answer_without_what_is_needed_is_not_aws(client: Any, server: Server) -> None:
     server.answers = [(200, answered("GetUser", "<User><Path>/</Path></User>"))]
-    error = failure(client)
+    error = failure(client, "get_user", UserName="ana")
     assert error.kind is Kind.NOT_AWS
     assert "an answer without User.UserName" in str(error)
 
@@ -171,14 +209,14 @@ def test_an_answer_without_a_last_use_is_not_aws(client: Any, server: Server) ->
 @pytest.mark.parametrize(
     ("code", "status", "kind", "text", "lost", "calls"),
     [
-        ("AccessDenied", 403, Kind.DENIED, "iam:GetUser is denied (AccessDenied)", False, 1),
-        ("NoSuchEntity", 404, Kind.GONE, "iam:GetUser failed (NoSuchEntity)", False, 1),
-        ("Throttling", 400, Kind.THROTTLED, "iam:GetUser failed (Throttling)", False, 3),
-        ("RequestLimitExceeded", 503, Kind.THROTTLED, "iam:GetUser failed (Req", False, 3),
-        ("ExpiredToken", 403, Kind.OTHER, "iam:GetUser failed (ExpiredToken)", False, 1),
-        ("ServiceFailure", 500, Kind.OTHER, "iam:GetUser failed (ServiceFailure)", True, 3),
-        ("two&#10;lines&#8238;", 400, Kind.OTHER, "iam:GetUser failed (two lines", False, 1),
-        ("x" * 999, 400, Kind.OTHER, f"iam:GetUser failed ({'x' * 61}...)", False, 1),
+        ("AccessDenied", 403, Kind.DENIED, "is denied (AccessDenied)", False, 1),
+        ("NoSuchEntity", 404, Kind.GONE, "failed (NoSuchEntity)", False, 1),
+        ("Throttling", 400, Kind.THROTTLED, "failed (Throttling)", False, 3),
+        ("RequestLimitExceeded", 503, Kind.THROTTLED, "failed (Req", False, 3),
+        ("ExpiredToken", 403, Kind.OTHER, "failed (ExpiredToken)", False, 1),
+        ("ServiceFailure", 500, Kind.OTHER, "failed (ServiceFailure)", True, 3),
+        ("two&#10;lines&#8238;", 400, Kind.OTHER, "failed (two lines", False, 1),
+        ("x" * 999, 400, Kind.OTHER, f"failed ({'x' * 61}...)", False, 1),
     ],
 )
 def test_an_error_of_aws_says_what_it_is(
@@ -194,7 +232,7 @@ def test_an_error_of_aws_says_what_it_is(
     server.answers = [(status, refused(code))]
     error = failure(client)
     assert (error.kind, error.lost, server.calls) == (kind, lost, calls)
-    assert str(error).startswith(text)
+    assert str(error).startswith(f"iam:UpdateAccessKey {text}")
     assert str(error).isprintable()
 
 
@@ -206,11 +244,19 @@ def test_an_earlier_try_may_have_taken_effect(
     client: Any, server: Server, first: tuple[int, bytes], lost: bool
 ) -> None:
     server.answers = [first, (403, refused("AccessDenied"))]
-    key = {"UserName": "ana", "AccessKeyId": "AKIAIOSFODNN7EXAMPLE", "Status": "Inactive"}
-    error = failure(client, "update_access_key", **key)
+    error = failure(client)
     assert (error.kind, error.lost, server.calls) == (Kind.DENIED, lost, 2)
     server.answers, server.calls = [(403, refused("AccessDenied"))], 0
-    assert not failure(client, "update_access_key", **key).lost, "each call begins anew"
+    assert not failure(client).lost, "each call begins anew"
+
+
+@pytest.mark.parametrize("answer", [(502, b""), (500, refused("ServiceFailure")), (200, PAGE)])
+def test_a_call_that_only_reads_has_no_effect_that_could_be_lost(
+    client: Any, server: Server, answer: tuple[int, bytes]
+) -> None:
+    server.answers = [answer]
+    assert not failure(client, "get_user", UserName="ana").lost
+    assert failure(client).lost
 
 
 @pytest.mark.parametrize("answer", [(400, refused("Throttling")), (502, b""), (407, PAGE)])
@@ -244,6 +290,24 @@ def test_fewer_tries_can_be_asked_for(
             "ParamValidationError: Parameter validation failed: Invalid, value: [31m0",
             False,
         ),
+        (
+            CredentialRetrievalError(provider="custom-process", error_msg=SECRET),
+            Kind.OTHER,
+            "CredentialRetrievalError: custom-process gave no credentials",
+            False,
+        ),
+        (
+            MetadataRetrievalError(error_msg=SECRET),
+            Kind.OTHER,
+            "a service of the machine gave no credentials",
+            False,
+        ),
+        (
+            TokenRetrievalError(provider="sso", error_msg=SECRET),
+            Kind.OTHER,
+            "sso gave no credentials",
+            False,
+        ),
         (iam.OutageError("AWS answered no call"), Kind.OUTAGE, "AWS answered no call", False),
         # As of Custodian's own call for a role's credentials.
         (KeyError(SECRET), Kind.NOT_AWS, "an answer that can't be read, KeyError", True),
@@ -251,9 +315,9 @@ def test_fewer_tries_can_be_asked_for(
     ],
 )
 def test_other_errors_in_a_few_words(error: Exception, kind: Kind, text: str, lost: bool) -> None:
-    found = iam.explained("iam:GetUser", error)
+    found = iam.explained("iam:UpdateAccessKey", error)
     assert (found.kind, found.lost) == (kind, lost)
-    assert re.fullmatch(rf"iam:GetUser failed \(.*{re.escape(text)}.*\)", str(found))
+    assert re.fullmatch(rf"iam:UpdateAccessKey failed \(.*{re.escape(text)}.*\)", str(found))
     assert SECRET not in str(found)
 
 

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,6 +219,37 @@ def test_the_wait_for_a_report_is_done_once_a_session(iam: Any, custodian: Any) 
         said.append(str(caught.value))
     assert said[0] == said[1]
     assert iam.calls["GenerateCredentialReport"] == 1
+
+
+def test_a_warm_lambda_waits_again_and_says_all_again(
+    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its session stays, but each of its executions is a run: Lambda repeats one that failed."""
+    iam.add("ana", OLD, OLD)
+    iam.errors["GetCredentialReport", ""] = "AccessDenied"
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([STALE])
+    iam.errors.clear()
+    for _ in range(2):
+        caplog.clear()
+        assert len(custodian.run([STALE])) == 1
+        assert caplog.text.count("one second") == 1
+    assert iam.calls["GetCredentialReport"] == 2, "the report is reused"
+    custodian.run([STALE], name="two")
+    assert caplog.text.count("one second") == 1
+
+
+def test_a_warning_from_before_the_report_comes_once_a_run(
+    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Both policies need a report of their own, and pass over the same cache."""
+    iam.add("ana", NEW, OLD)
+    custodian.options = {"cache": str(tmp_path), "cache_period": 15}
+    for name, hours in (("one", 24), ("two", 0.5)):
+        with contextlib.suppress(PolicyExecutionError):
+            custodian.run([{**STALE, "report-max-age": hours}], name=name)
+    assert iam.calls["GetCredentialReport"] == 2
+    assert caplog.text.count("can't be used") == 1
 
 
 def test_no_credentials_are_one_line_as_well(iam: Any, custodian: Any, mocker: Any) -> None:
@@ -527,3 +560,26 @@ def test_the_counts_are_logged(iam: Any, custodian: Any, caplog: pytest.LogCaptu
     with caplog.at_level(logging.INFO, "custodian.keyrot"):
         custodian.run([STALE])
     assert "3 users in the credential report, 2 candidates, 1 matched" in caplog.text
+
+
+def test_every_line_names_its_account(
+    iam: Any, custodian: Any, mocker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that say how far it is as well: a log may be of many accounts."""
+    iam.add("ana", NEW, OLD)
+    work = gate.side_by_side
+
+    def slow(function: Any, items: Any, progress: Any, executor: Any) -> Any:
+        progress(1, 2)
+        return work(function, items, progress, executor)
+
+    mocker.patch.object(gate, "side_by_side", slow)
+    with caplog.at_level(logging.INFO, "custodian.keyrot"):
+        policy = custodian.policy([STALE], [DISABLE])
+        policy.validate()
+        policy.run()
+        PolicyRun.of(policy.resource_manager)._progress(3)
+    ours = [one.getMessage() for one in caplog.records if one.name.startswith("custodian.keyrot")]
+    assert len(ours) >= 6
+    for line in ours:
+        assert line.startswith("account 123456789012 (policy test): ")

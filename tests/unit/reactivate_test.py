@@ -756,6 +756,16 @@ def test_look_is_recorded_with_its_own_time(tmp_path):
     assert looks[0] < key.time <= looks[1]
 
 
+@pytest.mark.parametrize("name", ["outcomes", "intents"])
+def test_fifo_in_the_place_of_a_record_is_refused_before_anything_is_done(tmp_path, name):
+    other = "intents" if name == "outcomes" else "outcomes"
+    write(tmp_path / f"keyrot-{other}.jsonl", line())
+    os.mkfifo(tmp_path / f"keyrot-{name}.jsonl")
+    findings = [Finding(key, access(None), "ana", "reactivated") for key in keys_of(tmp_path)]
+    with pytest.raises(CommandError, match=f"keyrot-{name}.jsonl can't be written"):
+        work.check_writable(findings)
+
+
 def test_folder_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path, mocker):
     write(tmp_path / "keyrot-outcomes.jsonl", line())
     mocker.patch("os.access", return_value=False)

@@ -14,7 +14,7 @@ from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.cli.doctor.runs import Left
 from c7n_keyrot.cli.text import listed, utc
 
-NEVER, STOPPED = "never began", "was stopped at once"
+NEVER, STOPPED, ENDED = "never began", "was stopped at once", "ended with an error"
 
 
 def checks(context: Context) -> Checks:
@@ -85,8 +85,9 @@ def _of(
     if target.account is None and target.account_id:
         name = f"coverage of {target}"
     done: list[str] = []
-    stopped: tuple[str, str] | None = None
     failed: dict[tuple[str, str], list[str]] = {}
+    cause: tuple[str, str] | None = None
+    after: dict[tuple[str, str], list[str]] = {}
     for policy in planned:
         if not policy.runs or not policy.pull:
             continue
@@ -95,12 +96,17 @@ def _of(
             done.append(policy.name)
             continue
         reason = _why_not(policy.name, one, target, begun, out)
-        if reason[0].startswith(NEVER) and stopped:  # that ends the account's later policies, too
-            reason = stopped
-        elif reason[0].startswith(STOPPED):
-            stopped = reason
+        if reason[0].startswith(NEVER) and cause:
+            after.setdefault(cause, []).append(policy.name)
+            continue
         failed.setdefault(reason, []).append(policy.name)
-    for (why, fix), names in failed.items():
+        # Where a call is denied, c7n-org leaves out the account's later policies.
+        if target.account and reason[0].startswith((STOPPED, ENDED)):
+            cause = reason
+    for reason, names in failed.items():
+        why, fix = reason
+        if reason in after:
+            why += f"; {', '.join(after[reason])} never began after that"
         yield Check(FAIL, name, f"{', '.join(names)} {why}", fix, target.account)
     if done:
         dry = " a dry run," if all(found[policy].dry_run for policy in done) else ""
@@ -116,21 +122,20 @@ def _why_not(
     fix = f"correct that, and run {again} again"
     if left and left.start < begun:
         return (
-            f"isn't of the last run (it is of {utc(left.start)}, the last run began {utc(begun)}):"
-            f" a role that can't be taken, a call that is denied, or an error; {runner}'s output "
-            "says which",
+            f"isn't of the last run, which began {utc(begun)}: a role that can't be taken, a call "
+            f"that is denied, or an error; {runner}'s output says which",
             f"{fix}; if the run was for some only, give doctor its -a, -t and -p",
         )
     if left:
         error = runs.last_error(left)
         if not error:
             where = f"the line with policy:{policy}" if target.account else "its last lines"
-            what = f"ended with an error that isn't in its log: {runner}'s output has it, {where}"
+            what = f"{ENDED} that isn't in its log: {runner}'s output has it, {where}"
             return what, fix
         denied = re.search(r"\b(iam:\w+) is denied", error)
         if denied:
             fix = f"{permissions.how_to_allow(denied[1], target)}, and run {again} again"
-        return f"ended with an error: {error}", fix
+        return f"{ENDED}: {error}", fix
     folder = out / policy
     if target.account:
         folder = out / target.account.name / target.region / policy

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from c7n_keyrot.cli.doctor.context import Context
 NAME = "c7n-keyrot"
 FILTER = "stale-access-key"
 PROCESS_LIMIT = 90  # seconds
+STARTUP_FILES = ("c7n_keyrot.pth", "c7n_keyrot.start")
 
 # Runs in the Python of c7n-org, as a process that starts a worker as c7n-org does.
 WORKER = """
@@ -48,6 +50,10 @@ with ProcessPoolExecutor(1) as pool:
 
 def checks(context: Context) -> Checks:
     """Is the plugin loaded in ``custodian``, and in a worker of c7n-org; in which version."""
+    if not startup_file():
+        yield from explicit()
+        yield version()
+        return
     # Here, since sysconfig isn't made for threads.
     custodian = script_of("custodian")
     org = script_of("c7n-org") or shutil.which("c7n-org")
@@ -68,7 +74,36 @@ def plugin(script: str | None) -> Check:
         return Check(OK, "plugin", f"loaded in {script}")
     why = (done.stdout + done.stderr).strip().splitlines()[-1:] or [f"exit {done.returncode}"]
     what = f"not loaded in {script} ({why[0]})"
-    return Check(FAIL, "plugin", what, reinstall(Path(script).parent))
+    fix = f"{reinstall(Path(script).parent)}; or use c7n-keyrot custodian, which has it"
+    return Check(FAIL, "plugin", what, fix)
+
+
+def startup_file() -> bool:
+    """Tell whether there is a startup file, which the programs of this environment need."""
+    try:
+        installed = importlib.metadata.distribution(NAME)
+    except importlib.metadata.PackageNotFoundError:
+        return True  # `version` says that it isn't installed
+    return any(Path(str(installed.locate_file(name))).is_file() for name in STARTUP_FILES)
+
+
+def explicit() -> Checks:
+    """Where there is no startup file: do the commands of ``c7n-keyrot`` have the plugin."""
+    here = "here is no startup file, so"
+    command = [sys.executable, "-m", "c7n_keyrot"]
+    done = _process([*command, "custodian", "schema", f"aws.iam-user.filters.{FILTER}"])
+    if done.returncode == 0 and FILTER in done.stdout:
+        what = f"loaded by c7n-keyrot custodian; {here} custodian by itself hasn't got it"
+        yield Check(OK, "plugin", what)
+    else:
+        why = (done.stdout + done.stderr).strip().splitlines()[-1:] or [f"exit {done.returncode}"]
+        what = f"not loaded by c7n-keyrot custodian ({why[0]})"
+        yield Check(FAIL, "plugin", what, reinstall(Path(sys.executable).parent))
+    name = "plugin in c7n-org"
+    if _process([*command, "org", "--help"]).returncode:
+        yield Check(NOT_CHECKED, name, f"{here} only c7n-keyrot org would have it: no c7n-org here")
+    else:
+        yield Check(OK, name, f"loaded by c7n-keyrot org; {here} c7n-org by itself hasn't got it")
 
 
 def org_worker(script: str | None) -> Check:
@@ -85,6 +120,8 @@ def org_worker(script: str | None) -> Check:
         why = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
         return Check(FAIL, name, f"no worker can be started with {python} ({why[0]})", fix)
     if not loaded:
+        if importlib.util.find_spec("c7n_org"):
+            fix += "; or use c7n-keyrot org, which has it"
         return Check(FAIL, name, f"not loaded in a worker of {script}", fix)
     if version != installed or version != c7n_keyrot.__version__:
         what = (

@@ -21,7 +21,7 @@ NAMES = tuple(name.removesuffix(".jsonl") for name in (outcomes.FILE, outcomes.I
 ENDINGS = (".jsonl", ".jsonl.gz")
 # A line that was cut off: what follows its time, and its run.
 TORN = re.compile(rb'\{"time": "[^"]*", ("account_id": .*"run": "([^"]*)".*)', re.DOTALL)
-LOST = "restore the file or fetch it again, else ask CloudTrail before a key of it is switched on"
+LOST = "restore the file or fetch it again, or ask CloudTrail before you switch on a key of it"
 
 
 @dataclass
@@ -106,9 +106,9 @@ def damage(files: Sequence[OutcomeFile]) -> list[str]:
     found = []
     for file in files:
         if file.problem:
-            found.append(f"{file.path}: {file.problem}: what it told there is lost; {LOST}")
+            found.append(f"{file.path}: {file.problem}; what it says is lost: {LOST}")
         elif not file.lines:
-            found.append(f"{file.path}: it is empty: what it told is lost; {LOST}")
+            found.append(f"{file.path}: it is empty; what it said is lost: {LOST}")
         bad = [
             number
             for number, line in enumerate(file.lines)
@@ -118,7 +118,7 @@ def damage(files: Sequence[OutcomeFile]) -> list[str]:
         if bad:
             found.append(
                 f"{file.path}: {counted(len(bad), 'line')} can't be read (the first is line "
-                f"{bad[0] + 1}): what was told there is lost; {LOST}"
+                f"{bad[0] + 1}); what they say is lost: {LOST}"
             )
     return found
 

@@ -136,10 +136,10 @@ def _events(files: Sequence[OutcomeFile], ended: dict[Operation, Outcome]) -> It
             for line in _outcomes([file]):
                 operation, place = _operation(line), (line.account_id, line.access_key_id)
                 closed = line.outcome == outcomes.INTENDED and operation in ended
-                told = ended[operation] if closed else line
-                if (told.action, told.outcome) not in SAYS:
+                end = ended[operation] if closed else line
+                if (end.action, end.outcome) not in SAYS:
                     continue
-                time = outcomes.instant(told)
+                time = outcomes.instant(end)
                 if place in latest:
                     time = max(time, latest[place] + step)
                 if not closed and line.outcome != outcomes.INTENDED:
@@ -173,7 +173,7 @@ def _after(before: Key | None, line: Outcome, file: OutcomeFile, intended: bool)
         else:
             doubt += "; if it didn't switch the key off, somebody else has"
     elif says is Says.OURS and not intended:
-        doubt = "no intent of that run tells of it, so the line may not be the pack's"
+        doubt = "that run's intents don't name it, so the pack may not have disabled it"
     elif says is Says.OURS and file.problem:
         doubt = f"the end of {one_line(file.path)}, which tells of it, can't be read"
     if line.action == DISABLE and says in (Says.OURS, Says.IN_DOUBT):

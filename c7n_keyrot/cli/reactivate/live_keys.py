@@ -69,7 +69,8 @@ def look(
         way = ways[account]
         if isinstance(way, CommandError):
             are = "key is left as it is" if len(of_account) == 1 else "keys are left as they are"
-            print(f"account {account}: {len(of_account)} {are}: {way}", file=sys.stderr)
+            text = f"account {account}: {len(of_account)} {are}: {way}"
+            print(one_line(text, 1000), file=sys.stderr)
             continue
         for key in of_account:
             users.setdefault((account, key.last.user), []).append(key)

@@ -47,8 +47,8 @@ def say_doubts(findings: Sequence[Finding], args: Namespace) -> None:
         say(finding)
         print(f"  {trail(finding)}", file=sys.stderr)
     print(
-        "CloudTrail says who switched a key off last. To switch on those that are in doubt, "
-        f"without those that somebody else switched off:\n  {command(findings, args)}",
+        "CloudTrail says who switched a key off last. This command takes the keys in doubt; "
+        f"leave out those that somebody else switched off:\n  {command(findings, args)}",
         file=sys.stderr,
         flush=True,
     )

@@ -40,7 +40,8 @@ def check_writable(findings: Sequence[Finding]) -> None:
         if finding.recorded
         for path in (record_file(finding.key), intents_file(finding.key))
     ):
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
+        regular = path.is_file() or not path.exists()
+        if not regular or not os.access(path if path.exists() else path.parent, os.W_OK):
             raise CommandError(
                 f"{path} can't be written, and what is done must be recorded there; "
                 "correct that, or copy the folder and name the copy"
@@ -72,14 +73,14 @@ def carry_out(
     work = _Work({key.place: key for key in now})
     done: list[Finding] = []
 
-    def told(finding: Finding, result: Finding) -> None:
+    def note(finding: Finding, result: Finding) -> None:
         done.append(result)
         if result.outcome != finding.outcome or result.to_do:
             tell(result)  # the others were told before
 
-    _each(work.on, findings, told)
+    _each(work.on, findings, note)
     # After all others, so that a fault that stays keeps none of them waiting.
-    _each(work.settle, [finding for finding, _ in work.lost.values()], told)
+    _each(work.settle, [finding for finding, _ in work.lost.values()], note)
     for line in work.unwritable:
         print(line, file=sys.stderr)
     return done
@@ -88,16 +89,16 @@ def carry_out(
 def _each(
     function: Callable[[Finding], Finding | None],
     findings: Sequence[Finding],
-    told: Callable[[Finding, Finding], None],
+    note: Callable[[Finding, Finding], None],
 ) -> None:
-    """Call the function on all findings side by side; what isn't None is told, in their order."""
+    """Call the function on all findings side by side; what isn't None is noted, in their order."""
     for finding in findings:
         iam.renew(finding.access.client("iam"))
     with ThreadPoolExecutor(iam.WORKERS) as pool:
         try:
             for finding, result in zip(findings, pool.map(function, findings), strict=True):
                 if result is not None:
-                    told(finding, result)
+                    note(finding, result)
         finally:  # at Ctrl-C what hasn't begun doesn't begin
             pool.shutdown(cancel_futures=True)
 

@@ -1,0 +1,195 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""keyrot-summary.jsonl: each stale key of the report is matched, or it says why not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from c7n.exceptions import PolicyExecutionError
+
+from c7n_keyrot import outcomes
+from c7n_keyrot.records import RunSummary, Why
+
+NEW, OLD = 10, 200
+STALE = {"type": "stale-access-key"}
+UNEXEMPT = {"not": ["rotation-exempt"]}
+UNCLEAR = {"not": ["unclear-access-key"]}
+DISABLE = "disable-access-key"
+
+
+def summaries(custodian: Any, name: str = "test") -> list[RunSummary]:
+    path = custodian.folder / name / outcomes.SUMMARY_FILE
+    return [RunSummary.parse(line) for line in path.read_bytes().splitlines()]
+
+
+def why(summary: RunSummary) -> dict[str, str]:
+    return {left.user: left.why.value for left in summary.not_matched}
+
+
+def test_every_stale_key_is_matched_or_says_why_not(iam: Any, custodian: Any) -> None:
+    for name in ("well", "exempt", "changed", "off", "gone", "other", "left", "twice"):
+        iam.add(name, NEW, OLD)
+    iam.add("fresh", OLD, NEW)
+    iam.add("none")
+    iam.add("twins", OLD, OLD)
+    iam.add("odd", NEW, OLD)
+    until = f"{iam.now + timedelta(days=60):%Y-%m-%d}"
+    iam.tag("exempt", keyrot_exempt_until=until)
+    iam.keys["changed"].pop()
+    iam.add_key("changed", "changed-new")
+    iam.key("off-2")["Status"] = "Inactive"
+    del iam.users["gone"]
+    iam.users["other"]["CreateDate"] += timedelta(seconds=1)
+    iam.rows["odd"][7] = "Expired"
+    iam.rows["again"] = iam.rows["twice"]
+    others = {"type": "value", "key": "UserName", "op": "ne", "value": "left"}
+    custodian.run([UNEXEMPT, STALE, UNCLEAR, others], [DISABLE])
+    (summary,) = summaries(custodian)
+    assert why(summary) == {
+        "exempt": "exempt",
+        "changed": "changed",
+        "off": "changed",
+        "gone": "gone",
+        "other": "other user",
+        "left": "other filter",
+        "twice": "appears twice",
+        "twins": "unclear",
+        "odd": "unknown",
+    }
+    assert {left.user: left.exempt_until for left in summary.not_matched if left.exempt_until} == {
+        "exempt": until
+    }
+    assert (summary.users, summary.candidates, summary.matched) == (12, 8, 1)
+    assert summary.verdicts == {"stale": 8, "fresh": 1, "absent": 1, "unknown": 1}
+    assert summary.active_keys == 9, "by the report, whatever was done since"
+    assert summary.filters == [
+        {
+            "filter": "stale-access-key",
+            "slot": 2,
+            "days": 90,
+            "status": "Active",
+            "superseded": False,
+            "report-max-age": 24,
+        }
+    ]
+    assert (summary.account_id, summary.policy, summary.dry_run) == (
+        "123456789012",
+        "test",
+        False,
+    )
+    generated = iam.now - timedelta(hours=iam.age_hours)
+    assert summary.report_generated == generated.isoformat()
+
+
+def test_a_key_that_is_still_used_says_so(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.used["ana-2"] = iam.now
+    custodian.run([{**STALE, "unused-days": 30}])
+    assert why(summaries(custodian)[0]) == {"ana": "used"}
+
+
+def test_a_user_who_cannot_be_read_is_matched_or_says_so(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.errors["GetUser", "ana"] = "Throttling"
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([STALE])
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([{"tag:team": "shop"}, STALE])
+    first, second = summaries(custodian)
+    assert (first.matched, why(first)) == (1, {})
+    assert (second.matched, why(second)) == (0, {"ana": "unread"})
+
+
+def test_each_run_adds_a_line_and_dry_runs_do_so_too(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    for dryrun in (True, False, False):
+        custodian.options["dryrun"] = dryrun
+        custodian.run([STALE], [DISABLE])
+    lines = summaries(custodian)
+    assert [(line.dry_run, line.matched) for line in lines] == [(True, 1), (False, 1), (False, 0)]
+    assert len({line.run for line in lines}) == 3
+
+
+@pytest.mark.parametrize("source", ["credential-report", "describe"])
+@pytest.mark.parametrize(
+    ("filters", "matched", "candidates", "active"),
+    [
+        ([{"or": [STALE, {**STALE, "slot": 1}]}], 2, 2, 4),
+        ([{**STALE, "slot": 1}], 1, 1, 2),
+        ([{"type": "expiring-access-key", "days": OLD + 5}], 1, 1, 2),
+        ([{"not": [STALE]}], 1, 0, 0),
+    ],
+)
+def test_it_speaks_of_the_slots_of_the_filters(
+    iam: Any,
+    custodian: Any,
+    source: str,
+    filters: list[Any],
+    matched: int,
+    candidates: int,
+    active: int,
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", OLD, NEW)
+    custodian.run(filters, source=source)
+    (line,) = summaries(custodian)
+    assert (line.matched, line.candidates, line.active_keys) == (matched, candidates, active)
+
+
+def test_a_policy_on_exemptions_alone_counts_its_users(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD, {"keyrot-exempt-until": "9999-12-31"})
+    custodian.run(["rotation-exempt"], source="describe")
+    (line,) = summaries(custodian)
+    assert (line.matched, line.users, line.report_generated) == (1, None, None)
+    assert line.filters[0]["filter"] == "rotation-exempt"
+
+
+def test_a_summary_that_cannot_be_written_is_an_error(
+    iam: Any, custodian: Any, mocker: Any
+) -> None:
+    iam.add("ana", NEW, OLD)
+    (custodian.folder / "test" / outcomes.SUMMARY_FILE).mkdir(parents=True)
+    with pytest.raises(PolicyExecutionError, match="keyrot-summary.jsonl can't be written"):
+        custodian.run([STALE])
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(RunSummary)])
+@pytest.mark.parametrize("value", [[1], {"a": []}, 1.5, "x"])
+def test_what_is_read_back_is_checked_field_by_field(
+    iam: Any, custodian: Any, field: str, value: Any
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("odd", NEW, OLD)
+    iam.rows["odd"][7] = "Expired"
+    custodian.run([STALE])
+    whole = json.loads((custodian.folder / "test" / outcomes.SUMMARY_FILE).read_bytes())
+    kind = next(one.type for one in dataclasses.fields(RunSummary) if one.name == field)
+    if value == "x" and "str" in str(kind).split(" | "):
+        return
+    with pytest.raises(ValueError, match="not a"):
+        RunSummary.parse(json.dumps({**whole, field: value}).encode())
+
+
+@pytest.mark.parametrize("field", ["verdict", "why"])
+def test_unknown_words_are_refused(iam: Any, custodian: Any, field: str) -> None:
+    iam.add("odd", NEW, OLD)
+    iam.rows["odd"][7] = "Expired"
+    custodian.run([STALE])
+    whole = json.loads((custodian.folder / "test" / outcomes.SUMMARY_FILE).read_bytes())
+    assert whole["not_matched"] == [
+        {
+            "user": "odd",
+            "slot": 2,
+            "verdict": "unknown",
+            "why": Why.UNKNOWN.value,
+            "exempt_until": None,
+        }
+    ]
+    whole["not_matched"][0][field] = "x"
+    with pytest.raises(ValueError, match="'x'"):
+        RunSummary.parse(json.dumps(whole).encode())
