@@ -16,6 +16,7 @@ import random as everywhere
 import shutil
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -450,7 +451,13 @@ class World:
         for name, user in later.items():
             keys = {key.id: key for key in user.keys}
             if name in before:
-                keys |= {key.id: key for key in before[name].keys if key.id in done}
+                # But not what the event has put another key in the place of.
+                taken = {key.slot for key in user.keys if key.id not in done}
+                keys |= {
+                    key.id: key
+                    for key in before[name].keys
+                    if key.id in done and key.slot not in taken
+                }
             users[name] = soak_oracle.LiveUser(name, user.created, user.tags, tuple(keys.values()))
         return users
 
@@ -668,7 +675,7 @@ class World:
             assert SECRET not in text or stock, text
         if error is not None and not stock:
             assert "\n" not in str(error), error
-            assert SECRET not in f"{error!r}{error.__cause__!r}", error
+            assert SECRET not in "".join(traceback.format_exception(error)), error
         if stock:
             # Custodian logs its own errors whole; what it has logged of them isn't looked at.
             (self.folder / POLICY / "custodian-run.log").unlink(missing_ok=True)

@@ -40,6 +40,11 @@ FORGED = (
     "<ErrorResponse><Error><Code>NoSuchEntity\nERROR forged</Code>"
     f"<Message>{SECRET}</Message></Error></ErrorResponse>"
 )
+# AWS's own, but to another call.
+ANOTHER = (
+    f"<GetGroupResponse><GetGroupResult><Id>{SECRET}</Id></GetGroupResult><ResponseMetadata>"
+    "<RequestId>of-another</RequestId></ResponseMetadata></GetGroupResponse>"
+)
 # By name: (status, body). "cut" and "nameless" are made of the true answer.
 PAGES: dict[str, tuple[int, bytes]] = {
     "page 200": (200, PAGE.encode()),
@@ -55,6 +60,7 @@ PAGES: dict[str, tuple[int, bytes]] = {
     "json": (200, f'{{"token": "{SECRET}"}}'.encode()),
     "garbage": (200, b"\x1f\x8b\x08" + bytes(range(256)) + SECRET.encode()),
     "other": (200, f"<AResponse><AResult><Id>{SECRET}</Id></AResult></AResponse>".encode()),
+    "another's": (200, ANOTHER.encode()),
     "forged": (404, FORGED.encode()),
     "half": (200, f"<AResponse><AResult><SecretAccessKey>{SECRET}</Sec".encode()),
     "cut": (200, b""),
@@ -64,11 +70,15 @@ PAGES: dict[str, tuple[int, bytes]] = {
 
 @dataclass(frozen=True)
 class Fault:
-    """``after`` the call took effect, or before; the first ``times`` times, or for ever (None)."""
+    """What happens to calls, ``after`` they took effect or before.
+
+    ``skip`` of them are answered first; then it happens ``times`` times, or for ever (None).
+    """
 
     what: str
     after: bool = False
     times: int | None = None
+    skip: int = 0
 
     @property
     def is_lost(self) -> bool:
@@ -93,7 +103,9 @@ def random_fault(random: Random, *, change: bool, wire: bool) -> Fault:
     if wire:
         # A client of ours makes eight tries, or three, or two.
         times = random.choice([None, 1, 2, 3, 7, 8, 10])
-    return Fault(what, change and fault.is_lost and random.random() < 0.5, times)
+    after = change and fault.is_lost and random.random() < 0.5
+    # Users' keys are listed more than once.
+    return Fault(what, after, times, 0 if change else random.choice([0, 0, 1, 2]))
 
 
 class NoSuchEntity(ClientError):

@@ -369,6 +369,9 @@ class Iam:
     def _fault(self, call: Call) -> Fault | None:
         for place in ((call.operation, call.subject), (call.operation, "*")):
             for number, fault in enumerate(self.faults.get(place, ())):
+                if fault.skip:
+                    self.faults[place][number] = replace(fault, skip=fault.skip - 1)
+                    return None
                 if fault.times is None:
                     return fault
                 if fault.times:
@@ -670,7 +673,9 @@ def clock_moved(iam: Iam) -> None:
     if due > iam.now and iam.random.random() < 0.6:
         iam.now = due
     else:
-        iam.now += iam.random.choice([SECOND, 5 * HOUR, DAY, 20 * DAY, 95 * DAY, 95 * DAY])
+        iam.now += iam.random.choice(
+            [SECOND, 2 * HOUR, 5 * HOUR, DAY, 20 * DAY, 95 * DAY, 95 * DAY]
+        )
 
 
 EVENTS: tuple[Callable[[Iam], None], ...] = (

@@ -414,3 +414,25 @@ def test_after_a_lost_answer_a_user_who_is_gone_is_gone(
     mocker.patch.object(iam, "update_access_key", broken)
     custodian.run([STALE], [DISABLE])
     assert lines(custodian) == [("ana", 2, "ana-2", "gone")]
+
+
+def test_a_deletion_whose_look_before_it_failed_is_no_lost_answer(
+    iam: Any, custodian: Any, mocker: Any
+) -> None:
+    """Nothing was deleted: by whom the key is gone later is no work of the run."""
+    iam.add("ana", (OLD, "Inactive"), NEW)
+    listing = iam.list_access_keys
+
+    def later(**params: Any) -> Any:
+        if iam.calls["ListAccessKeys"]:
+            iam.keys["ana"].pop(0)
+            mocker.stop(patched)
+            raise ConnectionClosedError(endpoint_url="https://iam.amazonaws.com/")
+        return listing(**params)
+
+    patched = mocker.patch.object(iam, "list_access_keys", later)
+    inactive = {**INACTIVE, "slot": 1}
+    with pytest.raises(PolicyExecutionError, match="iam:ListAccessKeys failed"):
+        custodian.run([inactive], [DELETE])
+    assert lines(custodian) == [("ana", 1, "ana-1", "failed")]
+    assert not iam.calls["DeleteAccessKey"]
