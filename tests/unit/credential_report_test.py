@@ -44,6 +44,14 @@ PLAIN = {
     "access_key_2_active": "true",
     "access_key_2_last_rotated": MADE,
 }
+USED = {
+    "access_key_1_last_used_date": "2026-06-01T00:00:00+00:00",
+    "access_key_1_last_used_region": "eu-west-1",
+    "access_key_1_last_used_service": "s3",
+    "access_key_2_last_used_date": "2026-07-01T00:00:00+00:00",
+    "access_key_2_last_used_region": "us-east-1",
+    "access_key_2_last_used_service": "sqs",
+}
 
 
 def text(*rows: dict[str, str], names: list[str] | None = None) -> str:
@@ -279,14 +287,89 @@ def test_the_rows_tell_whose_report_it_is_where_there_are_any() -> None:
     assert parse(text(root), NOW, "222222222222").account_id == "111111111111"
 
 
+def test_an_empty_line_is_no_row() -> None:
+    content = text({"user": "ana"}, {"user": "bob"})
+    header, ana, bob = content.splitlines()
+    spaced = "\n".join([header, ana, "", bob, "", ""])
+    assert parse(spaced, NOW).rows == parse(content, NOW).rows
+
+
+def test_a_user_has_no_date_where_its_column_is_missing() -> None:
+    """None of the other columns is taken for it, though all that may hold a date do."""
+    one, *others = [name for name in NAMES if name != "access_key_1_last_rotated"]
+    names = [one, "access_key_1_last_rotated", *others, "password_changed"]
+    dates = dict.fromkeys(("access_key_1_last_rotated", "password_changed"), MADE)
+    (ana,) = parse(text({**USED, **dates}, names=names), NOW).rows.values()
+    assert ana.created is None
+    assert ana.slots[0].last_rotated is not None
+
+
+def test_each_slot_has_its_own_last_use() -> None:
+    found = parse(text(USED), NOW).rows["ana"].slots
+    assert [(slot.last_used_region, slot.last_used_service) for slot in found] == [
+        ("eu-west-1", "s3"),
+        ("us-east-1", "sqs"),
+    ]
+    assert [slot.last_used_date and slot.last_used_date.month for slot in found] == [6, 7]
+
+
+def test_nothing_is_known_of_last_uses_where_their_columns_are_missing() -> None:
+    names = [name for name in NAMES if "last_used" not in name]
+    for slot in parse(text(USED, names=names), NOW).rows["ana"].slots:
+        assert slot.last_used_date is slot.last_used_region is slot.last_used_service is None
+
+
+def test_a_field_that_goes_on_after_its_closing_quote_is_refused() -> None:
+    """Read leniently, two rows could pass for one."""
+    with pytest.raises(ReportError, match=r"^credential report: not CSV \("):
+        parse(text({}).replace("ana,", '"ana"x,', 1), NOW)
+
+
+def test_line_breaks_inside_of_a_name_are_kept() -> None:
+    names = {"a\r\nb", "a\nb", "a\rb"}
+    assert set(parse(text(*({"user": name} for name in names)), NOW).rows) == names
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            text({}) + "ben,arn\n",
+            "credential report: line 3 has not as many fields as the header; the report is cut or "
+            "broken, run again later",
+        ),
+        (
+            text(),
+            "credential report: its rows are missing, even the root user's; run again later",
+        ),
+        (
+            text({}, {"user": "ben", "arn": "arn:aws:iam::111111111111:user/ben"}),
+            "credential report: its rows are of 2 accounts; run again later",
+        ),
+    ],
+)
+def test_the_words_about_a_report_that_is_refused(content: str, words: str) -> None:
+    with pytest.raises(ReportError) as caught:
+        parse(content, NOW)
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    ("arn", "account_id"),
+    [(PLAIN["arn"], "123456789012"), ("a:b:c:d:e:f", "e"), ("a:b:c:d:e", "")],
+)
+def test_the_account_is_the_fifth_part_of_the_arn(arn: str, account_id: str) -> None:
+    assert parse(text({"arn": arn}), NOW).account_id == account_id
+
+
 # Fetching
 
 
 class Clock:
-    """Time passes only while somebody sleeps."""
+    """Time passes only while somebody sleeps, and it doesn't begin at 0."""
 
     def __init__(self) -> None:
-        self.now, self.pauses = 0.0, list[float]()
+        self.now, self.pauses = 1000.0, list[float]()
 
     def __call__(self) -> float:
         return self.now
@@ -297,12 +380,7 @@ class Clock:
 
 
 def fetch(
-    mocker: Any,
-    generate: Any,
-    get: Any = None,
-    limit: float = 300,
-    enough: Any = lambda generated: True,
-    refused: str | None = None,
+    mocker: Any, generate: Any, get: Any = None, refused: str | None = None, **how: Any
 ) -> Any:
     """Fetch from a client that answers so, one after the other; states, codes or errors."""
 
@@ -319,7 +397,7 @@ def fetch(
         get or [b"text"], lambda content: {"Content": content, "GeneratedTime": NOW}
     )
     clock = Clock()
-    raw, refusal = credential_report.fetch(client, enough, limit, sleep=clock.sleep, clock=clock)
+    raw, refusal = credential_report.fetch(client, sleep=clock.sleep, clock=clock, **how)
     assert (refusal is None) is (refused is None)
     assert refused is None or refused in str(refusal)
     return raw, clock, client
@@ -332,12 +410,16 @@ def test_a_report_that_is_there_costs_two_calls_and_no_pause(mocker: Any) -> Non
     assert client.generate_credential_report.call_count == 1
 
 
-def test_a_report_is_waited_for_with_growing_pauses(mocker: Any) -> None:
+def test_a_report_is_waited_for_with_pauses_that_grow_by_half_up_to_ten_seconds(
+    mocker: Any,
+) -> None:
+    told: list[float] = []
     states = ["STARTED", *["INPROGRESS"] * 12, "COMPLETE"]
-    _, clock, _ = fetch(mocker, states)
-    assert clock.pauses[0] <= 1
+    _, clock, _ = fetch(mocker, states, progress=told.append)
+    assert clock.pauses[:4] == [0.5, 0.75, 1.125, 1.6875]
     assert clock.pauses == sorted(clock.pauses)
-    assert max(clock.pauses) <= 10
+    assert clock.pauses[-2:] == [10, 10]
+    assert told[:3] == [0, 0.5, 1.25]
 
 
 @pytest.mark.parametrize("code", ["ReportNotPresent", "ReportInProgress", "ReportExpired"])
@@ -411,7 +493,9 @@ def test_past_the_limit_it_ends_with_what_aws_said_last(
     mocker: Any, answers: list[Any], reason: str, limit: float
 ) -> None:
     with pytest.raises(ReportError, match=reason) as caught:
-        fetch(mocker, answers, [error("ReportInProgress", "GetCredentialReport")] * 999, limit)
+        fetch(
+            mocker, answers, [error("ReportInProgress", "GetCredentialReport")] * 999, limit=limit
+        )
     seconds = int(re.findall(r"not there after (\d+) s", str(caught.value))[0])
     assert limit - 10 <= seconds <= limit
 
@@ -422,7 +506,17 @@ def test_the_limit_is_kept(mocker: Any) -> None:
     client.generate_credential_report.return_value = {"State": "INPROGRESS"}
     with pytest.raises(ReportError):
         credential_report.fetch(client, limit=60, sleep=clock.sleep, clock=clock)
-    assert clock.now <= 60
+    assert sum(clock.pauses) <= 60
+
+
+def test_without_a_limit_five_minutes_are_waited(mocker: Any) -> None:
+    with pytest.raises(ReportError, match=r"not there after 29\d s \(iam:Gen.* says STARTED"):
+        fetch(mocker, ["STARTED"] * 1000)
+
+
+def test_a_pause_that_just_fits_into_the_limit_is_made(mocker: Any) -> None:
+    _, clock, _ = fetch(mocker, ["STARTED", "COMPLETE"], limit=0.5)
+    assert clock.pauses == [0.5]
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId", "ServiceFailure"])
@@ -432,11 +526,6 @@ def test_other_errors_are_not_hidden(mocker: Any, code: str) -> None:
 
 
 def test_progress_is_told_before_each_pause(mocker: Any) -> None:
-    clock, told = Clock(), list[float]()
-    client = mocker.Mock(meta=None)
-    client.generate_credential_report.side_effect = [
-        {"State": state} for state in ("STARTED", "INPROGRESS", "COMPLETE")
-    ]
-    client.get_credential_report.return_value = {"Content": b"", "GeneratedTime": NOW}
-    credential_report.fetch(client, limit=60, progress=told.append, sleep=clock.sleep, clock=clock)
+    told: list[float] = []
+    fetch(mocker, ["STARTED", "INPROGRESS", "COMPLETE"], limit=60, progress=told.append)
     assert told == [0.0, 0.5]
