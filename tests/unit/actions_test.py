@@ -15,25 +15,49 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 
-from c7n_keyrot import outcomes
+from c7n_keyrot import actions, outcomes
+from c7n_keyrot import iam as gate
+from c7n_keyrot.outcomes import Outcome
 
 NEW, OLD, OLDER = 10, 200, 300
 STALE = {"type": "stale-access-key"}
 INACTIVE = {"type": "stale-access-key", "status": "Inactive"}
 DISABLE, DELETE = "disable-access-key", "delete-access-key"
+HERE = "account 123456789012 (policy test)"
+# Reasons, as outcomes and errors have them.
+GONE = "the key or its user is gone meanwhile"
+MAYBE = "it may have taken effect"
+UNSURE = "it is unknown whether it took effect"
+
+
+def recorded(custodian: Any, name: str = outcomes.FILE) -> list[Outcome]:
+    """Every line of a file of outcomes, by user and slot."""
+    path: Path = custodian.folder / "test" / name
+    found = outcomes.read(path) if path.exists() else ()
+    return sorted(found, key=lambda line: (line.user, str(line.slot)))
 
 
 def lines(custodian: Any) -> list[tuple[str, int | None, str | None, str]]:
-    """(user, slot, key, outcome) of every line, by user and slot."""
-    path: Path = custodian.outcomes
-    if not path.exists():
-        return []
-    found = [(o.user, o.slot, o.access_key_id, o.outcome) for o in outcomes.read(path)]
-    return sorted(found, key=str)
+    """(user, slot, key, outcome) of every outcome."""
+    return [
+        (line.user, line.slot, line.access_key_id, line.outcome) for line in recorded(custodian)
+    ]
 
 
 def reasons(custodian: Any) -> dict[str, str]:
-    return {line.user: line.reason for line in outcomes.read(custodian.outcomes)}
+    return {line.user: line.reason for line in recorded(custodian)}
+
+
+def server_error(operation: str, status: int, code: str = "InternalFailure") -> ClientError:
+    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, operation)
+
+
+@pytest.fixture
+def ticking(mocker: Any) -> None:
+    """A clock that is a second later at each look, so that a time which isn't renewed is seen."""
+    seconds = (f"2026-11-24T08:{n // 60:02}:{n % 60:02}.000+00:00" for n in range(3600))
+    mocker.patch.object(actions, "_now", side_effect=seconds.__next__)
 
 
 @pytest.mark.parametrize(
@@ -327,6 +351,98 @@ def test_an_intent_stands_on_disk_before_the_key_is_touched(
     assert [(line.access_key_id, line.outcome) for line in seen] == [("ana-2", "intended")]
 
 
+def test_every_outcome_has_a_time_of_its_own(iam: Any, custodian: Any, ticking: None) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("twins", OLD, OLD)
+    custodian.run([STALE], [DISABLE])
+    (intent,) = recorded(custodian, outcomes.INTENTS_FILE)
+    ana, twins = recorded(custodian)
+    assert len({intent.time, ana.time, twins.time}) == 3
+    assert intent.time < ana.time
+
+
+def test_the_words_about_what_cannot_be_recorded(
+    iam: Any, custodian: Any, mocker: Any, told: Any
+) -> None:
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+    mocker.patch.object(gate, "WORKERS", 1)
+    append = outcomes.append
+
+    def full(path: Any, line: Outcome) -> None:
+        if path.name == outcomes.FILE:
+            raise OSError(28, "No space left on device", "x")
+        append(path, line)
+
+    mocker.patch.object(outcomes, "append", full)
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([STALE], [DISABLE])
+    start, why = f"{HERE}: user", "can't be written (No space left on device)"
+    assert f"{start} 'ana': key ana-2: disabled, but keyrot-outcomes.jsonl {why}" in told()
+    assert f"{HERE}: 1 keys not tried, since keyrot-outcomes.jsonl {why}: 'bob' bob-2" in told()
+    assert iam.changed == [("ana", "ana-2", "Inactive")]
+
+
+def test_an_error_of_the_disk_that_has_no_number_is_told_in_its_own_words(
+    iam: Any, custodian: Any, mocker: Any
+) -> None:
+    iam.add("ana", NEW, OLD)
+    mocker.patch.object(outcomes, "append", side_effect=OSError("worn out"))
+    with pytest.raises(PolicyExecutionError, match="worn out"):
+        custodian.run([STALE], [DISABLE])
+
+
+def test_the_reasons_of_outcomes(iam: Any, custodian: Any, told: Any) -> None:
+    for name in ("denied", "gone", "ruled-out", "twins", "well"):
+        iam.add(name, OLD if name == "twins" else NEW, OLD)
+    iam.errors["UpdateAccessKey", "denied-2"] = "AccessDenied"
+    iam.errors["UpdateAccessKey", "gone-2"] = "NoSuchEntity"
+    other = {"type": "access-key", "key": "AccessKeyId", "op": "ne", "value": "ruled-out-2"}
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([STALE, other], [DISABLE])
+    assert {line.user: (line.outcome, line.reason) for line in recorded(custodian)} == {
+        "denied": ("denied", "AccessDenied"),
+        "gone": ("gone", GONE),
+        "ruled-out": ("skipped", "another filter of the policy doesn't mean this key"),
+        "twins": ("skipped", "ambiguous: two keys of one second can't be told apart"),
+        "well": ("disabled", ""),
+    }
+    assert {
+        line.partition(f"{HERE}: ")[2]
+        for line in told()
+        if ": key " in line and "identified" not in line
+    } == {
+        "user 'denied': key denied-2: iam:UpdateAccessKey is denied (AccessDenied)",
+        "user 'gone': key gone-2: gone (the key or its user is gone meanwhile)",
+        "user 'ruled-out': key in slot 2: skipped (another filter of the policy doesn't mean this "
+        "key)",
+        "user 'twins': key in slot 2: skipped (ambiguous: two keys of one second can't be told "
+        "apart)",
+        "user 'well': key well-2: disabled",
+    }
+
+
+def test_each_key_has_one_outcome_in_a_policy_with_both_actions(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, (OLD, "Inactive"))
+    custodian.run([{"or": [STALE, INACTIVE]}], [DISABLE, DELETE])
+    found = [(line.user, line.action, line.outcome, line.reason) for line in recorded(custodian)]
+    assert found == [
+        ("ana", DISABLE, "disabled", ""),
+        ("bob", DISABLE, "skipped", "the key is Inactive, not Active"),
+        ("bob", DELETE, "deleted", ""),
+    ]
+    assert {line.reason for line in recorded(custodian, outcomes.INTENTS_FILE)} == {""}
+
+
+def test_an_expiring_record_hides_no_key_that_is_left_alone(iam: Any, custodian: Any) -> None:
+    iam.add("twins", OLD, OLD)
+    soon = {"type": "expiring-access-key", "slot": 1, "days": OLD + 10}
+    custodian.run([{"or": [soon, STALE, {**STALE, "days": 100}]}], [DISABLE])
+    (line,) = recorded(custodian)
+    assert (line.slot, line.access_key_id, line.outcome) == (2, None, "skipped")
+
+
 @pytest.mark.parametrize("action", [DISABLE, DELETE])
 @pytest.mark.parametrize(
     ("filters", "says"),
@@ -370,6 +486,21 @@ def test_an_action_needs_a_filter_of_its_status(
             policy.validate()
 
 
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ([], "needs a stale-access-key filter in the policy (not inside of a not block)"),
+        ([INACTIVE], "acts on active keys only: add status: Active to stale-access-key"),
+    ],
+)
+def test_the_words_about_a_filter_that_is_missing(
+    custodian: Any, filters: list[Any], words: str
+) -> None:
+    with pytest.raises(PolicyValidationError) as caught:
+        custodian.policy(filters, [DISABLE]).validate()
+    assert str(caught.value) == f"policy test: disable-access-key: {words}"
+
+
 @pytest.mark.parametrize("option", ["matched", "age", "dryrun"])
 @pytest.mark.parametrize(("action", "filters"), [(DISABLE, [STALE]), (DELETE, [INACTIVE])])
 def test_actions_have_no_options(
@@ -379,27 +510,107 @@ def test_actions_have_no_options(
         custodian.policy(filters, [{"type": action, option: True}]).validate()
 
 
-@pytest.mark.parametrize(("happened", "outcome"), [(True, "disabled"), (False, "unknown")])
+@pytest.mark.parametrize(("status", "code"), [(500, "InternalFailure"), (504, "504")])
 def test_after_a_servers_error_the_key_is_looked_at(
-    iam: Any, custodian: Any, mocker: Any, happened: bool, outcome: str
+    iam: Any, custodian: Any, mocker: Any, ticking: None, status: int, code: str
 ) -> None:
-    """A gateway's 504 doesn't tell whether the call took effect."""
+    """Neither AWS's 500 nor a gateway's 504 tells whether the call took effect."""
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+    update = iam.update_access_key
+
+    def broken(**arguments: Any) -> None:
+        if arguments["UserName"] == "ana":
+            update(**arguments)
+        raise server_error("UpdateAccessKey", status, code)
+
+    mocker.patch.object(iam, "update_access_key", broken)
+    with pytest.raises(PolicyExecutionError, match=f"'bob'.*{code}"):
+        custodian.run([STALE], [DISABLE])
+    assert lines(custodian) == [("ana", 2, "ana-2", "disabled"), ("bob", 2, "bob-2", "unknown")]
+    assert reasons(custodian) == {
+        "ana": f"the answer was lost ({code})",
+        "bob": f"{MAYBE} ({code})",
+    }
+    intended = [line.time for line in recorded(custodian, outcomes.INTENTS_FILE)]
+    ana, bob = recorded(custodian)
+    assert intended[0] < ana.time
+    assert intended[1] < bob.time
+
+
+def test_a_call_that_took_effect_though_its_answer_was_lost_ends_the_run_well(
+    iam: Any, custodian: Any, mocker: Any
+) -> None:
     iam.add("ana", NEW, OLD)
     update = iam.update_access_key
 
-    def broken(**params: Any) -> None:
-        if happened:
-            update(**params)
-        answer = {"Error": {"Code": "504"}, "ResponseMetadata": {"HTTPStatusCode": 504}}
-        raise ClientError(answer, "UpdateAccessKey")
+    def broken(**arguments: Any) -> None:
+        update(**arguments)
+        raise server_error("UpdateAccessKey", 504, "504")
 
     mocker.patch.object(iam, "update_access_key", broken)
-    if happened:
-        custodian.run([STALE], [DISABLE])
-    else:
-        with pytest.raises(PolicyExecutionError, match="504"):
+    custodian.run([STALE], [DISABLE])
+    assert lines(custodian) == [("ana", 2, "ana-2", "disabled")]
+
+
+@pytest.mark.parametrize(
+    ("lost", "then", "outcome", "reason", "words"),
+    [
+        # What the last try was told, what the look finds; what is recorded, and how the run ends.
+        (
+            "AccessDenied",
+            "Active",
+            "unknown",
+            f"{MAYBE} (AccessDenied)",
+            f"is denied (AccessDenied); {UNSURE}",
+        ),
+        (
+            "ServiceFailure",
+            "Active",
+            "unknown",
+            f"{MAYBE} (ServiceFailure)",
+            f"failed (ServiceFailure); {UNSURE}",
+        ),
+        (
+            "AccessDenied",
+            "ExpiredToken",
+            "unknown",
+            f"{MAYBE} (ExpiredToken)",
+            f"iam:ListAccessKeys failed (ExpiredToken); {UNSURE}",
+        ),
+        ("NoSuchEntity", "NoSuchEntity", "gone", GONE, None),
+        ("ServiceFailure", "gone", "gone", GONE, None),
+    ],
+)
+def test_what_became_of_a_key_whose_first_try_got_no_answer(
+    iam: Any,
+    custodian: Any,
+    lost: str,
+    then: str,
+    outcome: str,
+    reason: str,
+    words: str | None,
+) -> None:
+    iam.add("ana", NEW, OLD)
+
+    def update(**arguments: Any) -> None:
+        if then == "gone":
+            iam.keys["ana"].pop()
+        elif then != "Active":
+            iam.errors["ListAccessKeys", "ana"] = then
+        gate._current.lost = True  # as the gate notes it of an earlier try
+        raise ClientError({"Error": {"Code": lost}}, "UpdateAccessKey")
+
+    iam.update_access_key = update
+    if words:
+        with pytest.raises(PolicyExecutionError) as caught:
             custodian.run([STALE], [DISABLE])
-    assert lines(custodian) == [("ana", 2, "ana-2", outcome)]
+        assert str(caught.value).startswith("user 'ana': key ana-2: iam:")
+        assert str(caught.value).endswith(words)
+    else:
+        custodian.run([STALE], [DISABLE])
+    (line,) = recorded(custodian)
+    assert (line.outcome, line.reason) == (outcome, reason)
 
 
 def test_after_a_lost_answer_a_user_who_is_gone_is_gone(
@@ -414,6 +625,59 @@ def test_after_a_lost_answer_a_user_who_is_gone_is_gone(
     mocker.patch.object(iam, "update_access_key", broken)
     custodian.run([STALE], [DISABLE])
     assert lines(custodian) == [("ana", 2, "ana-2", "gone")]
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome", "reason"),
+    [
+        (False, "gone", GONE),
+        (True, "deleted", "the answer was lost (NoSuchEntity)"),
+    ],
+)
+def test_a_deletion_that_was_tried_twice(
+    iam: Any, custodian: Any, mocker: Any, lost: bool, outcome: str, reason: str
+) -> None:
+    """The second try finds nothing, since the first one took effect."""
+    iam.add("ana", NEW, (OLD, "Inactive"))
+
+    def missing(**arguments: Any) -> None:
+        iam.keys["ana"].pop()
+        gate._current.lost = lost
+        raise ClientError({"Error": {"Code": "NoSuchEntity"}}, "DeleteAccessKey")
+
+    mocker.patch.object(iam, "delete_access_key", missing)
+    custodian.run([INACTIVE], [DELETE])
+    (line,) = recorded(custodian)
+    assert (line.outcome, line.reason) == (outcome, reason)
+
+
+def test_a_deletion_whose_answer_was_lost(iam: Any, custodian: Any, mocker: Any) -> None:
+    iam.add("ana", NEW, (OLD, "Inactive"))
+    delete = iam.delete_access_key
+
+    def broken(**arguments: Any) -> None:
+        delete(**arguments)
+        raise server_error("DeleteAccessKey", 503)
+
+    mocker.patch.object(iam, "delete_access_key", broken)
+    custodian.run([INACTIVE], [DELETE])
+    (line,) = recorded(custodian)
+    assert (line.outcome, line.reason) == ("deleted", "the answer was lost (InternalFailure)")
+
+
+def test_a_key_that_is_gone_before_its_deletion(iam: Any, custodian: Any, mocker: Any) -> None:
+    iam.add("ana", NEW, (OLD, "Inactive"))
+    listed, live = itertools.count(), iam.list_access_keys
+
+    def list_access_keys(UserName: str) -> Any:
+        if next(listed):
+            iam.keys["ana"].pop()
+        return live(UserName=UserName)
+
+    mocker.patch.object(iam, "list_access_keys", list_access_keys)
+    custodian.run([INACTIVE], [DELETE])
+    (line,) = recorded(custodian)
+    assert (line.outcome, line.reason) == ("gone", "the key is gone meanwhile")
 
 
 def test_a_deletion_whose_look_before_it_failed_is_no_lost_answer(

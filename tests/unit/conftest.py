@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -304,6 +305,17 @@ def iam() -> Iam:
 @pytest.fixture
 def custodian(iam: Iam, tmp_path: Path) -> Custodian:
     return Custodian(iam, tmp_path)
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """told(): the lines of the plugin's log so far, whatever their level."""
+    caplog.set_level(logging.INFO, "custodian.keyrot")
+    return lambda: [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("custodian.keyrot")
+    ]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from c7n.exceptions import PolicyExecutionError
 
 NEW, OLD = 10, 200
 TAG = "keyrot-exempt-until"
@@ -104,6 +105,39 @@ def test_who_is_exempted_while_aws_makes_the_report_is_exempt(
     filters = [{"not": ["rotation-exempt"]}, stale()][::order]
     assert custodian.run(filters, ["disable-access-key"], source=source) == []
     assert iam.changed == []
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_exempt_users_stay_exempt_though_the_tags_of_others_cannot_be_read(
+    iam: Any, custodian: Any, order: int
+) -> None:
+    for name in ("ana", "bob", "cleo", "dan"):
+        iam.add(name, NEW, OLD, {"keyrot-exempt-until": "2999-01-01"})
+    iam.later_errors.update(ana="AccessDenied", bob="NoSuchEntity")
+    filters = [stale(), {"not": ["rotation-exempt"]}][::order]
+    with pytest.raises(PolicyExecutionError) as caught:
+        custodian.run(filters, ["disable-access-key"], source="describe")
+    assert str(caught.value) == (
+        "user 'ana': user and tags not read, iam:GetUser is denied (AccessDenied)"
+    )
+    assert iam.changed == []
+
+
+def test_a_user_without_any_tag_has_an_empty_list_of_tags(iam: Any, custodian: Any) -> None:
+    """IAM's answer has no list then."""
+    iam.add("ana", NEW, OLD)
+    del iam.users["ana"]["Tags"]
+    (ana,) = custodian.run([stale(), {"not": ["rotation-exempt"]}])
+    assert ana["Tags"] == []
+
+
+def test_the_words_about_exemptions_that_exempt_nobody(iam: Any, custodian: Any, told: Any) -> None:
+    iam.add("past", NEW, OLD, {TAG: "2020-01-01"})
+    iam.add("vague", NEW, OLD, {TAG: "spring"})
+    custodian.run([stale(), {"not": ["rotation-exempt"]}], ["disable-access-key"])
+    here = "account 123456789012 (policy test): user"
+    assert f"{here} 'past': {TAG} '2020-01-01' has passed: not exempt" in told()
+    assert f"{here} 'vague': {TAG} 'spring' is not a date (YYYY-MM-DD): not exempt" in told()
 
 
 # Which exemptions match

@@ -21,6 +21,7 @@ SECOND = 1 / 86400
 STALE, EXPIRING, UNCLEAR = "stale-access-key", "expiring-access-key", "unclear-access-key"
 EXEMPT = "rotation-exempt"
 ON, OFF = "Active", "Inactive"
+HERE = "account 123456789012 (policy test)"
 
 
 def stale(**options: Any) -> dict[str, Any]:
@@ -218,6 +219,26 @@ def test_a_name_that_stands_twice_is_warned_of_and_the_run_goes_on(
     assert "'twin' stands twice" in warned.getMessage()
 
 
+def test_the_words_about_users_who_are_left_alone(iam: Any, custodian: Any, told: Any) -> None:
+    iam.add("twins", OLD, OLD)
+    iam.add("lost", None, OLD)
+    iam.keys["lost"][0]["CreateDate"] -= timedelta(days=7)
+    iam.add("odd", NEW, OLD)
+    iam.rows["odd"][7] = "Expired"
+    custodian.run([stale()], ["disable-access-key"])
+    why = {
+        "twins": "two keys of one second",
+        "lost": "no live key fits the credential report's dates",
+    }
+    for name, words in why.items():
+        line = f"{HERE}: user '{name}': key 2 can't be identified ({words}): left alone"
+        assert line in told()
+    assert (
+        f"{HERE}: user 'odd': key 2 is unknown: the credential report has it, but its status "
+        "or last rotation can't be read; look at it, nothing is done"
+    ) in told()
+
+
 def test_users_who_are_not_in_the_report_are_not_matched(iam: Any, custodian: Any) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("new", NEW, OLD)
@@ -304,6 +325,17 @@ def test_in_doubt_a_user_matches_only_if_one_of_the_possible_keys_does(
     assert custodian.matched([stale(slot=slot, **options)]) == ({"u": []} if matched else {})
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_successor_is_found_in_any_order_of_the_keys(
+    iam: Any, custodian: Any, turned: bool
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.used["ana-1"] = iam.now
+    if turned:
+        iam.keys["ana"].reverse()
+    assert custodian.matched([stale(superseded=True)]) == {"ana": ["ana-2"]}
+
+
 def test_in_doubt_a_possible_key_may_be_superseded_by_the_other_one(
     iam: Any, custodian: Any
 ) -> None:
@@ -378,6 +410,23 @@ def test_a_key_that_vanishes_while_its_use_is_read_is_gone(iam: Any, custodian: 
     iam.add("ana", NEW, OLD)
     iam.errors["GetAccessKeyLastUsed", "ana-2"] = "NoSuchEntity"
     assert custodian.run([stale(unused_days=30)], ["disable-access-key"]) == []
+
+
+def test_the_words_about_last_uses_that_are_not_read(
+    iam: Any, custodian: Any, told: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+    iam.errors["GetAccessKeyLastUsed", "ana-2"] = "NoSuchEntity"
+    iam.errors["GetAccessKeyLastUsed", "bob-2"] = "AccessDenied"
+    with pytest.raises(PolicyExecutionError) as caught:
+        custodian.run([stale(unused_days=30)], ["disable-access-key"])
+    assert f"{HERE}: user 'ana': a key is gone meanwhile" in told()
+    # Nothing to look at.
+    assert {r.levelname for r in caplog.records if "'ana'" in r.getMessage()} == {"INFO"}
+    assert str(caught.value) == (
+        "user 'bob': last use not read, iam:GetAccessKeyLastUsed is denied (AccessDenied)"
+    )
 
 
 # expiring-access-key
@@ -477,6 +526,12 @@ def test_each_reminder_comes_once_to_a_daily_run_that_starts_ever_later(
     assert stale_since.keys() == told.keys()
 
 
+def test_a_reminder_that_is_not_due_costs_no_call(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, 83.5)
+    custodian.run([expiring(remind_at=[1])])
+    assert iam.calls.keys() == {"GenerateCredentialReport", "GetCredentialReport"}
+
+
 @pytest.mark.parametrize(("notice", "expected"), [(14, True), (13.9, False), (13, False)])
 def test_without_remind_at_the_notice_is_to_the_second(
     iam: Any, custodian: Any, clock: Any, notice: float, expected: bool
@@ -569,6 +624,17 @@ def test_who_has_got_the_name_since_the_report_is_left_alone(
     assert "user 'alice' is another one since the credential report: left alone" in caplog.text
 
 
+def test_another_user_of_the_name_is_no_warning(
+    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "custodian.keyrot")
+    iam.add("ana", NEW, OLD)
+    iam.users["ana"]["CreateDate"] += timedelta(seconds=1)
+    assert custodian.run([stale()], ["disable-access-key"]) == []
+    (record,) = [record for record in caplog.records if "another one" in record.message]
+    assert record.levelno == logging.INFO
+
+
 @pytest.mark.parametrize("created", ["", "N/A", "yesterday"])
 def test_a_report_without_a_users_date_is_taken_as_before(
     iam: Any, custodian: Any, created: str
@@ -596,6 +662,39 @@ def test_tags_that_cannot_be_read_are_no_permission(iam: Any, custodian: Any, or
     with pytest.raises(PolicyExecutionError, match="'ana': user and tags not read"):
         custodian.run(filters, ["disable-access-key"], source="describe")
     assert iam.changed == [("bob", "bob-2", "Inactive")]
+
+
+# Which users are looked at at all
+
+
+@pytest.mark.parametrize("whole", ["reduce", "count"])
+def test_a_filter_on_all_users_sees_them_all(iam: Any, custodian: Any, whole: str) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, NEW)
+    first = {
+        "reduce": {"type": "reduce", "limit": 9},
+        "count": {"type": "value", "value_type": "resource_count", "op": "eq", "value": 2},
+    }[whole]
+    assert custodian.matched([first, stale()]) == {"ana": ["ana-2"]}
+    assert iam.calls["GetUser"] == 2
+
+
+@pytest.mark.parametrize(
+    ("filters", "users"),
+    [
+        ([{"and": [stale()]}], {"ana"}),
+        ([{"or": [stale(), stale(slot=1)]}], {"ana", "cleo"}),
+        ([{"or": [stale(), {"tag:x": "y"}]}], {"ana", "bob", "cleo"}),
+    ],
+)
+def test_blocks_narrow_the_candidates(
+    iam: Any, custodian: Any, filters: list[Any], users: set[str]
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, NEW)
+    iam.add("cleo", OLD, NEW)
+    custodian.run(filters)
+    assert iam.calls["GetUser"] == len(users)
 
 
 # What is left on the user
@@ -653,6 +752,21 @@ def test_a_deadline_beyond_all_dates_is_no_crash(iam: Any, custodian: Any, days:
     iam.add("v", None, datetime(9500, 1, 1, tzinfo=timezone.utc))
     policy_run.reports.clear()
     assert len(custodian.run([expiring(days=days, notice=days - 1, remind_at=[1, 2])])) == 0
+
+
+def test_the_figures_of_a_record(iam: Any, custodian: Any) -> None:
+    iam.add("ana", NEW, OLD + 0.26)
+    iam.add("far", None, 1)
+    (user,) = custodian.run([stale()])
+    assert user["c7n:keyrot"][0]["age_days"] == 200.3
+    (user,) = custodian.run(
+        [expiring(days=365_000, notice=364_999.5, slot=2)],
+        name="other",
+    )[1:]
+    assert (
+        user["c7n:keyrot"][0]["deadline"]
+        == (iam.now + timedelta(days=364_999)).replace(microsecond=0).isoformat()
+    )
 
 
 # Validation: the schema and, for c7n-org, which checks none, validate() itself
@@ -903,9 +1017,16 @@ def test_wrong_tags_are_refused(custodian: Any, value: Any) -> None:
 def test_unknown_options_are_refused_and_the_known_ones_named(
     custodian: Any, kind: str, option: str
 ) -> None:
-    known = "slot" if kind != "rotation-exempt" else "tag"
-    refused(custodian, {"type": kind, option: 5}, f"unknown option '{option}'; there are")
-    refused(custodian, {"type": kind, option: 5}, known)
+    known = {
+        STALE: "days, report-max-age, slot, status, superseded, unused-days",
+        EXPIRING: "days, notice, remind-at, report-max-age, slot",
+        UNCLEAR: "days, report-max-age, slot, weekdays",
+        EXEMPT: "ends-within, longer-than, state, tag",
+    }
+    with pytest.raises(PolicyValidationError) as caught:
+        custodian.policy([{"type": kind, option: 5}]).validate()
+    says = f"policy test: {kind}: unknown option '{option}'; there are {known[kind]}"
+    assert str(caught.value) == says
 
 
 @pytest.mark.parametrize("block", [{"and": []}, {"or": []}, {"not": []}])

@@ -8,11 +8,14 @@ filter says (a tag, `not`) holds for all of the user's keys.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from c7n_keyrot import matched_keys
 
 NO_KEYS: list[str] = []
 OLD, OLDER, NEW = 200, 300, 10
@@ -175,6 +178,84 @@ def test_stock_remove_keys_behind_our_filter_hits_the_same_one_key(
     if LIVE_FRESH in filters:
         allowed = set()
     assert set(iam.changed) == allowed
+
+
+# What is left on the user, without a run around it
+
+NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
+KEY = {"AccessKeyId": "AKIA1", "Status": "Active", "CreateDate": NOW}
+
+
+def stale_record() -> dict[str, Any]:
+    return {
+        "filter": "stale-access-key",
+        "path": "0",
+        "access_key_id": "AKIA1",
+        "status": "Active",
+        "identified": "date",
+    }
+
+
+def test_filters_that_are_watched_get_the_event() -> None:
+    seen: list[Any] = []
+
+    def process(users: Any, event: Any = None) -> Any:
+        seen.append(event)
+        return users
+
+    element = SimpleNamespace(type="value", process=process)
+    with matched_keys.watching([element]) as passed:
+        element.process([{"UserName": "ana"}], "event")
+        assert passed == {"0": {"ana"}}
+        element.process = None  # so that leaving finds an attribute to take away
+    assert seen == ["event"]
+
+
+def test_records_of_a_user_who_was_not_read_name_no_key() -> None:
+    user: dict[str, Any] = {"UserName": "ana", "c7n:keyrot": [stale_record()]}
+    element = SimpleNamespace(type="stale-access-key", data={})
+    matched_keys.settle([element], user, [KEY], {"0": {"ana"}}, unread=True)
+    (record,) = user["c7n:keyrot"]
+    assert record["access_key_id"] is None
+    assert record["status"] is None
+    assert record["identified"] == "unread"
+    assert user["c7n:matched-keys"] == []
+
+
+def test_a_user_who_was_not_read_and_has_no_record_has_no_key() -> None:
+    user: dict[str, Any] = {"UserName": "ana"}
+    matched_keys.settle([], user, [], {}, unread=True)
+    assert user == {"UserName": "ana", "c7n:matched-keys": []}
+
+
+@pytest.mark.parametrize(
+    ("report", "meant"),
+    [
+        ({"access_keys": [{"last_rotated": NOW.isoformat(), "a": {"b": 1}, "b": 2}]}, True),
+        ({"access_keys": [{"last_rotated": NOW.isoformat(), "a": {"b": 2}, "b": 1}]}, False),
+        ({"access_keys": [{"last_rotated": "2026-05-01T10:00:00+00:00", "a": {"b": 1}}]}, False),
+        ({"access_keys": []}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_stocks_credential_filter_looks_at_the_reports_entry_of_the_same_key(
+    report: dict[str, Any] | None, meant: bool
+) -> None:
+    user: dict[str, Any] = {
+        "UserName": "ana",
+        "c7n:keyrot": [stale_record()],
+        "c7n:credential-report": report,
+    }
+    filters = [
+        SimpleNamespace(type="stale-access-key", data={}),
+        SimpleNamespace(
+            type="credential", data={"type": "credential", "key": "access_keys.a.b", "value": 1}
+        ),
+    ]
+    passed = {"0": {"ana"}, "1": {"ana"}}
+    matched_keys.settle(filters, user, [KEY], passed, unread=False)
+    assert [key["AccessKeyId"] for key in user["c7n:matched-keys"]] == ["AKIA1"] * meant
 
 
 # Random trees
