@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -110,52 +111,59 @@ def test_the_boundary_is_exact_to_the_second_in_any_time_zone(
         time.tzset()
 
 
+def delete(iam: Any, key_id: str) -> None:
+    iam.keys["u"].remove(iam.key(key_id))
+
+
+def rotate(iam: Any, key_id: str) -> None:
+    delete(iam, key_id)
+    iam.add_key("u", "new")
+
+
+def disable(iam: Any, key_id: str) -> None:
+    iam.key(key_id)["Status"] = OFF
+
+
+def swap(iam: Any, key_id: str) -> None:
+    iam.keys["u"].clear()
+    iam.add_key("u", "new")
+
+
+def delete_user(iam: Any, key_id: str) -> None:
+    del iam.users["u"]
+
+
+def redate(iam: Any, key_id: str) -> None:
+    """Leave the user one key, of a date that isn't in the report."""
+    iam.key(key_id)["CreateDate"] -= timedelta(days=1)
+    iam.keys["u"] = [iam.key(key_id)]
+
+
 @pytest.mark.parametrize(
-    ("change", "level", "found"),
+    ("change", "key_id", "level", "found"),
     [
-        ("rotate", logging.INFO, None),
-        ("delete", logging.INFO, None),
-        ("disable", logging.INFO, None),
-        ("swap", logging.INFO, None),
-        ("delete user", logging.INFO, None),
-        ("redate", logging.WARNING, []),
-        ("delete other", None, ["u-2"]),
-        ("rotate other", None, ["u-2"]),
-        ("disable other", None, ["u-2"]),
+        (rotate, "u-2", logging.INFO, None),
+        (delete, "u-2", logging.INFO, None),
+        (disable, "u-2", logging.INFO, None),
+        (swap, "u-2", logging.INFO, None),
+        (delete_user, "u-2", logging.INFO, None),
+        (redate, "u-2", logging.WARNING, []),
+        (delete, "u-1", None, ["u-2"]),
+        (rotate, "u-1", None, ["u-2"]),
+        (disable, "u-1", None, ["u-2"]),
     ],
 )
 def test_what_changed_since_the_report_counts(
     iam: Any,
     custodian: Any,
     caplog: pytest.LogCaptureFixture,
-    change: str,
+    change: Callable[[Any, str], None],
+    key_id: str,
     level: int | None,
     found: list[str] | None,
 ) -> None:
     iam.add("u", OLDER, OLD)
-    mine, other = iam.key("u-2"), iam.key("u-1")
-    if change == "rotate":
-        iam.keys["u"].remove(mine)
-        iam.add_key("u", "new")
-    elif change == "delete":
-        iam.keys["u"].remove(mine)
-    elif change == "disable":
-        mine["Status"] = OFF
-    elif change == "swap":
-        iam.keys["u"].clear()
-        iam.add_key("u", "new")
-    elif change == "delete user":
-        del iam.users["u"]
-    elif change == "redate":
-        iam.keys["u"].remove(other)
-        mine["CreateDate"] -= timedelta(days=1)
-    elif change == "delete other":
-        iam.keys["u"].remove(other)
-    elif change == "rotate other":
-        iam.keys["u"].remove(other)
-        iam.add_key("u", "new")
-    elif change == "disable other":
-        other["Status"] = OFF
+    change(iam, key_id)
     with caplog.at_level(logging.INFO, "custodian.keyrot"):
         assert custodian.matched([stale()]).get("u") == found
     about = [record.levelno for record in caplog.records if "user 'u'" in record.getMessage()]
