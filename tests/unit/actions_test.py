@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError
+from botocore.exceptions import ConnectionClosedError
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
+from in_memory import client_error
 
 from c7n_keyrot import actions, outcomes
 from c7n_keyrot import iam as gate
@@ -46,11 +47,6 @@ def lines(custodian: Any) -> list[tuple[str, int | None, str | None, str]]:
 
 def reasons(custodian: Any) -> dict[str, str]:
     return {line.user: line.reason for line in recorded(custodian)}
-
-
-def server_error(operation: str, status: int, code: str = "InternalFailure") -> ClientError:
-    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(answer, operation)
 
 
 @pytest.fixture
@@ -522,7 +518,7 @@ def test_after_a_servers_error_the_key_is_looked_at(
     def broken(**arguments: Any) -> None:
         if arguments["UserName"] == "ana":
             update(**arguments)
-        raise server_error("UpdateAccessKey", status, code)
+        raise client_error(code, "UpdateAccessKey", status)
 
     mocker.patch.object(iam, "update_access_key", broken)
     with pytest.raises(PolicyExecutionError, match=f"'bob'.*{code}"):
@@ -546,7 +542,7 @@ def test_a_call_that_took_effect_though_its_answer_was_lost_ends_the_run_well(
 
     def broken(**arguments: Any) -> None:
         update(**arguments)
-        raise server_error("UpdateAccessKey", 504, "504")
+        raise client_error("504", "UpdateAccessKey", 504)
 
     mocker.patch.object(iam, "update_access_key", broken)
     custodian.run([STALE], [DISABLE])
@@ -599,7 +595,7 @@ def test_what_became_of_a_key_whose_first_try_got_no_answer(
         elif then != "Active":
             iam.errors["ListAccessKeys", "ana"] = then
         gate._current.lost = True  # as the gate notes it of an earlier try
-        raise ClientError({"Error": {"Code": lost}}, "UpdateAccessKey")
+        raise client_error(lost, "UpdateAccessKey")
 
     iam.update_access_key = update
     if words:
@@ -643,7 +639,7 @@ def test_a_deletion_that_was_tried_twice(
     def missing(**arguments: Any) -> None:
         iam.keys["ana"].pop()
         gate._current.lost = lost
-        raise ClientError({"Error": {"Code": "NoSuchEntity"}}, "DeleteAccessKey")
+        raise client_error("NoSuchEntity", "DeleteAccessKey")
 
     mocker.patch.object(iam, "delete_access_key", missing)
     custodian.run([INACTIVE], [DELETE])
@@ -657,7 +653,7 @@ def test_a_deletion_whose_answer_was_lost(iam: Any, custodian: Any, mocker: Any)
 
     def broken(**arguments: Any) -> None:
         delete(**arguments)
-        raise server_error("DeleteAccessKey", 503)
+        raise client_error("InternalFailure", "DeleteAccessKey", 503)
 
     mocker.patch.object(iam, "delete_access_key", broken)
     custodian.run([INACTIVE], [DELETE])

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
+from in_memory import client_error
 
 from c7n_keyrot import credential_report
 from c7n_keyrot.call_errors import DENIED, THROTTLED
@@ -60,10 +60,6 @@ def text(*rows: dict[str, str], names: list[str] | None = None) -> str:
     writer.writeheader()
     writer.writerows({**PLAIN, **row} for row in rows)
     return out.getvalue()
-
-
-def error(code: str, operation: str = "GenerateCredentialReport") -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": ""}}, operation)
 
 
 # Parsing
@@ -427,7 +423,7 @@ def test_two_runs_at_once_may_make_the_report_vanish_again(mocker: Any, code: st
     raw, _, client = fetch(
         mocker,
         ["COMPLETE", "STARTED", "INPROGRESS", "COMPLETE"],
-        [error(code, "GetCredentialReport"), b"text"],
+        [client_error(code, "GetCredentialReport"), b"text"],
     )
     assert raw.content == b"text"
     assert client.get_credential_report.call_count == 2
@@ -435,11 +431,16 @@ def test_two_runs_at_once_may_make_the_report_vanish_again(mocker: Any, code: st
 
 @pytest.mark.parametrize("code", sorted(THROTTLED))
 def test_throttling_is_waited_out_while_there_is_no_report(mocker: Any, code: str) -> None:
-    none = error("ReportNotPresent", "GetCredentialReport")
+    none = client_error("ReportNotPresent", "GetCredentialReport")
     raw, clock, _ = fetch(
         mocker,
-        [error(code), error(code), "STARTED", "COMPLETE", "COMPLETE"],
-        [none, error(code, "GetCredentialReport"), error(code, "GetCredentialReport"), b"t"],
+        [client_error(code), client_error(code), "STARTED", "COMPLETE", "COMPLETE"],
+        [
+            none,
+            client_error(code, "GetCredentialReport"),
+            client_error(code, "GetCredentialReport"),
+            b"t",
+        ],
     )
     assert raw.content == b"t"
     assert len(clock.pauses) == 4
@@ -450,7 +451,7 @@ def test_throttling_is_waited_out_while_there_is_no_report(mocker: Any, code: st
 )
 def test_where_no_new_report_is_made_the_last_one_serves_at_once(mocker: Any, code: str) -> None:
     """AWS has been seen to refuse for days, with a good report in its hand."""
-    raw, clock, client = fetch(mocker, [error(code)], [b"old"], refused=code)
+    raw, clock, client = fetch(mocker, [client_error(code)], [b"old"], refused=code)
     assert (raw.content, clock.pauses) == (b"old", [])
     assert client.get_credential_report.call_count == 1
 
@@ -459,7 +460,7 @@ def test_where_no_new_report_is_made_the_last_one_serves_at_once(mocker: Any, co
 def test_a_refusal_that_stays_is_not_waited_for_as_long_as_a_report(mocker: Any, code: str) -> None:
     """The last report is too old; a refusal may last for days."""
     with pytest.raises(ReportError) as caught:
-        fetch(mocker, [error(code)] * 99, [b"old"] * 99, enough=lambda generated: False)
+        fetch(mocker, [client_error(code)] * 99, [b"old"] * 99, enough=lambda generated: False)
     seconds = int(re.findall(r"not there after (\d+) s", str(caught.value))[0])
     assert PATIENCE - 10 <= seconds <= PATIENCE
     assert f"({code}); the last report is of {NOW:%Y-%m-%d %H:%M} UTC" in str(caught.value)
@@ -468,7 +469,7 @@ def test_a_refusal_that_stays_is_not_waited_for_as_long_as_a_report(mocker: Any,
 @pytest.mark.parametrize("code", sorted(DENIED))
 @pytest.mark.parametrize("at", ["generate", "get"])
 def test_a_denied_call_is_named_at_once(mocker: Any, code: str, at: str) -> None:
-    denied, none = error(code), error("ReportNotPresent")
+    denied, none = client_error(code), client_error("ReportNotPresent")
     with pytest.raises(ReportError) as caught:
         fetch(
             mocker,
@@ -494,7 +495,10 @@ def test_past_the_limit_it_ends_with_what_aws_said_last(
 ) -> None:
     with pytest.raises(ReportError, match=reason) as caught:
         fetch(
-            mocker, answers, [error("ReportInProgress", "GetCredentialReport")] * 999, limit=limit
+            mocker,
+            answers,
+            [client_error("ReportInProgress", "GetCredentialReport")] * 999,
+            limit=limit,
         )
     seconds = int(re.findall(r"not there after (\d+) s", str(caught.value))[0])
     assert limit - 10 <= seconds <= limit
@@ -522,7 +526,7 @@ def test_a_pause_that_just_fits_into_the_limit_is_made(mocker: Any) -> None:
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId", "ServiceFailure"])
 def test_other_errors_are_not_hidden(mocker: Any, code: str) -> None:
     with pytest.raises(ReportError, match=code):
-        fetch(mocker, ["COMPLETE"], [error(code)])
+        fetch(mocker, ["COMPLETE"], [client_error(code)])
 
 
 def test_progress_is_told_before_each_pause(mocker: Any) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import NoCredentialsError
 from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
 from c7n.utils import reset_session_cache
+from in_memory import client_error
 
 from c7n_keyrot import call_errors, credential_report, outcomes, policy_run
 from c7n_keyrot import iam as gate
@@ -27,10 +28,6 @@ NEW, OLD, OLDER = 10, 200, 300
 STALE = {"type": "stale-access-key"}
 EXPIRING = {"type": "expiring-access-key"}
 DISABLE = "disable-access-key"
-
-
-def client_error(reason: str, operation: str = "ListAccessKeys") -> ClientError:
-    return ClientError({"Error": {"Code": reason, "Message": "x"}}, operation)
 
 
 # The report

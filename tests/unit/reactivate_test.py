@@ -21,7 +21,8 @@ from types import SimpleNamespace
 
 import jmespath
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
+from in_memory import client_error
 
 from c7n_keyrot import cli, iam, outcomes
 from c7n_keyrot.cli import CommandError
@@ -82,14 +83,9 @@ def standing(*lines: Outcome | str, folder: Path, intents: list[Outcome] | None 
     return "ours" if key.ours else "in doubt" if key.doubt else "not ours"
 
 
-def client_error(code: str, status: int) -> ClientError:
-    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(response, "UpdateAccessKey")
-
-
-LOST = client_error("InternalFailure", 500)
-DENIED = client_error("AccessDenied", 403)
-GONE = client_error("NoSuchEntity", 404)
+LOST = client_error("InternalFailure", "UpdateAccessKey", 500)
+DENIED = client_error("AccessDenied", "UpdateAccessKey", 403)
+GONE = client_error("NoSuchEntity", "UpdateAccessKey", 404)
 
 # What comes after the key was disabled at minute 0, and whose work its being inactive is then.
 AFTER = [
@@ -612,7 +608,7 @@ OFF, ON, NO_KEY = "Inactive", "Active", None
         ([{}], [], "reactivated", ""),
         ([DENIED], [], "denied", "iam:UpdateAccessKey is denied (AccessDenied)"),
         ([GONE], [], "gone", "no such key"),
-        ([client_error("Throttling", 400)], [], "failed", "Throttling"),
+        ([client_error("Throttling", "UpdateAccessKey", 400)], [], "failed", "Throttling"),
         ([LOST, {}], [], "reactivated", "the answer was lost (InternalFailure)"),
         ([LOST, LOST], [ON], "reactivated", "the answer was lost (InternalFailure)"),
         ([LOST, LOST], [OFF, OFF, ON], "reactivated", "the answer was lost (InternalFailure)"),
