@@ -8,13 +8,15 @@ import itertools
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
-from in_memory import client_error
+from in_memory import Custodian, Iam, client_error
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import actions, outcomes
 from c7n_keyrot import iam as gate
@@ -31,26 +33,26 @@ MAYBE = "it may have taken effect"
 UNSURE = "it is unknown whether it took effect"
 
 
-def recorded(custodian: Any, name: str = outcomes.FILE) -> list[Outcome]:
+def recorded(custodian: Custodian, name: str = outcomes.FILE) -> list[Outcome]:
     """Every line of a file of outcomes, by user and slot."""
     path: Path = custodian.folder / "test" / name
     found = outcomes.read(path) if path.exists() else ()
     return sorted(found, key=lambda line: (line.user, str(line.slot)))
 
 
-def lines(custodian: Any) -> list[tuple[str, int | None, str | None, str]]:
+def lines(custodian: Custodian) -> list[tuple[str, int | None, str | None, str]]:
     """(user, slot, key, outcome) of every outcome."""
     return [
         (line.user, line.slot, line.access_key_id, line.outcome) for line in recorded(custodian)
     ]
 
 
-def reasons(custodian: Any) -> dict[str, str]:
+def reasons(custodian: Custodian) -> dict[str, str]:
     return {line.user: line.reason for line in recorded(custodian)}
 
 
 @pytest.fixture
-def ticking(mocker: Any) -> None:
+def ticking(mocker: MockerFixture) -> None:
     """A clock that is a second later at each look, so that a time which isn't renewed is seen."""
     seconds = (f"2026-11-24T08:{n // 60:02}:{n % 60:02}.000+00:00" for n in range(3600))
     mocker.patch.object(actions, "_now", side_effect=seconds.__next__)
@@ -72,7 +74,7 @@ def ticking(mocker: Any) -> None:
     ],
 )
 def test_disable_hits_the_stale_second_key_and_nothing_else(
-    iam: Any, custodian: Any, slot1: Any, slot2: Any, expected: list[str]
+    iam: Iam, custodian: Custodian, slot1: Any, slot2: Any, expected: list[str]
 ) -> None:
     iam.add("u", slot1, slot2)
     before = iam.statuses()
@@ -83,7 +85,7 @@ def test_disable_hits_the_stale_second_key_and_nothing_else(
     ]
 
 
-def test_disable_in_both_slots(iam: Any, custodian: Any) -> None:
+def test_disable_in_both_slots(iam: Iam, custodian: Custodian) -> None:
     iam.add("both", OLDER, OLD)
     iam.add("first", OLD, NEW)
     custodian.run([{"or": [{**STALE, "slot": 1}, STALE]}], [DISABLE])
@@ -95,7 +97,7 @@ def test_disable_in_both_slots(iam: Any, custodian: Any) -> None:
     assert iam.statuses()["first-2"] == "Active"
 
 
-def test_an_outcome_says_who_what_where_and_when(iam: Any, custodian: Any) -> None:
+def test_an_outcome_says_who_what_where_and_when(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     policy = custodian.policy([STALE], [DISABLE])
     policy.run()
@@ -108,7 +110,7 @@ def test_an_outcome_says_who_what_where_and_when(iam: Any, custodian: Any) -> No
 
 
 def test_a_second_run_does_nothing_and_keeps_the_first_ones_outcomes(
-    iam: Any, custodian: Any
+    iam: Iam, custodian: Custodian
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
@@ -120,7 +122,7 @@ def test_a_second_run_does_nothing_and_keeps_the_first_ones_outcomes(
     assert len(lines(custodian)) == 3
 
 
-def test_dryrun_changes_nothing(iam: Any, custodian: Any) -> None:
+def test_dryrun_changes_nothing(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     custodian.options["dryrun"] = True
     assert [user["UserName"] for user in custodian.run([STALE], [DISABLE])] == ["ana"]
@@ -128,7 +130,7 @@ def test_dryrun_changes_nothing(iam: Any, custodian: Any) -> None:
     assert lines(custodian) == []
 
 
-def test_delete_takes_only_inactive_keys(iam: Any, custodian: Any) -> None:
+def test_delete_takes_only_inactive_keys(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", OLDER, (OLD, "Inactive"))
     iam.add("bob", OLDER, OLD)
     iam.add("cleo", (OLDER, "Inactive"), (NEW, "Inactive"))
@@ -137,7 +139,7 @@ def test_delete_takes_only_inactive_keys(iam: Any, custodian: Any) -> None:
     assert lines(custodian) == [("ana", 2, "ana-2", "deleted")]
 
 
-def test_delete_refuses_a_key_that_was_active_when_matched(iam: Any, custodian: Any) -> None:
+def test_delete_refuses_a_key_that_was_active_when_matched(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", OLDER, OLD)
     iam.add("bob", NEW, (OLD, "Inactive"))
     custodian.run([{"or": [STALE, INACTIVE]}], [DELETE])
@@ -148,7 +150,9 @@ def test_delete_refuses_a_key_that_was_active_when_matched(iam: Any, custodian: 
     ]
 
 
-def test_delete_refuses_a_key_that_is_active_again(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_delete_refuses_a_key_that_is_active_again(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     iam.add("ana", NEW, (OLD, "Inactive"))
     listed, live = itertools.count(), iam.list_access_keys
 
@@ -165,7 +169,7 @@ def test_delete_refuses_a_key_that_is_active_again(iam: Any, custodian: Any, moc
 
 
 def test_disable_then_delete_in_one_policy_deletes_nothing_just_disabled(
-    iam: Any, custodian: Any
+    iam: Iam, custodian: Custodian
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, (OLD, "Inactive"))
@@ -186,7 +190,7 @@ def test_disable_then_delete_in_one_policy_deletes_nothing_just_disabled(
 )
 @pytest.mark.parametrize("action", [DISABLE, DELETE])
 def test_one_users_failure_stops_no_other_and_ends_the_run_with_an_error(
-    iam: Any, custodian: Any, code: str, outcome: str, ends_with_error: bool, action: str
+    iam: Iam, custodian: Custodian, code: str, outcome: str, ends_with_error: bool, action: str
 ) -> None:
     operation, status, done = {
         DISABLE: ("UpdateAccessKey", "Active", "disabled"),
@@ -209,7 +213,9 @@ def test_one_users_failure_stops_no_other_and_ends_the_run_with_an_error(
     ]
 
 
-def test_a_failure_ends_the_run_only_after_the_actions_behind(iam: Any, custodian: Any) -> None:
+def test_a_failure_ends_the_run_only_after_the_actions_behind(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("ana", NEW, OLD)
     iam.errors["UpdateAccessKey", "*"] = "AccessDenied"
     with pytest.raises(PolicyExecutionError):
@@ -217,7 +223,9 @@ def test_a_failure_ends_the_run_only_after_the_actions_behind(iam: Any, custodia
     assert len(lines(custodian)) == 2
 
 
-def test_an_answer_that_was_lost_is_looked_up(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_an_answer_that_was_lost_is_looked_up(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     for name in ("ana", "bob"):
         iam.add(name, NEW, OLD)
     update = iam.update_access_key
@@ -237,7 +245,7 @@ def test_an_answer_that_was_lost_is_looked_up(iam: Any, custodian: Any, mocker: 
 
 
 def test_what_fails_before_a_key_is_deleted_is_no_doubt(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     """Only its look at the key was lost: DeleteAccessKey was never called."""
     iam.add("ana", NEW, (OLD, "Inactive"))
@@ -257,7 +265,7 @@ def test_what_fails_before_a_key_is_deleted_is_no_doubt(
 
 
 def test_what_is_left_alone_gets_an_outcome_with_the_reason(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ambiguous and unidentified ones are warnings: the run ends well."""
     iam.add("ambiguous", OLD, OLD)
@@ -272,7 +280,9 @@ def test_what_is_left_alone_gets_an_outcome_with_the_reason(
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
-def test_an_unread_user_is_skipped_and_ends_the_run_with_an_error(iam: Any, custodian: Any) -> None:
+def test_an_unread_user_is_skipped_and_ends_the_run_with_an_error(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
     iam.errors["ListAccessKeys", "ana"] = "AccessDenied"
@@ -281,7 +291,7 @@ def test_an_unread_user_is_skipped_and_ends_the_run_with_an_error(iam: Any, cust
     assert lines(custodian) == [("ana", 2, None, "skipped"), ("bob", 2, "bob-2", "disabled")]
 
 
-def test_a_key_that_another_filter_rules_out_is_skipped(iam: Any, custodian: Any) -> None:
+def test_a_key_that_another_filter_rules_out_is_skipped(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", OLDER, OLD)
     first = {"type": "access-key", "key": "AccessKeyId", "value": "ana-1"}
     custodian.run([STALE, first], [DISABLE])
@@ -289,7 +299,9 @@ def test_a_key_that_another_filter_rules_out_is_skipped(iam: Any, custodian: Any
     assert lines(custodian) == [("ana", 2, None, "skipped")]
 
 
-def test_users_matched_by_stock_filters_alone_are_not_touched(iam: Any, custodian: Any) -> None:
+def test_users_matched_by_stock_filters_alone_are_not_touched(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("ana", NEW, NEW)
     active = {"type": "access-key", "key": "Status", "value": "Active"}
     users = custodian.run([{"or": [STALE, active]}], [DISABLE])
@@ -298,7 +310,9 @@ def test_users_matched_by_stock_filters_alone_are_not_touched(iam: Any, custodia
     assert lines(custodian) == []
 
 
-def test_nothing_is_touched_that_cannot_be_recorded(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_nothing_is_touched_that_cannot_be_recorded(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     for number in range(40):
         iam.add(f"user{number}", NEW, OLD)
     mocker.patch.object(outcomes, "append", side_effect=OSError(28, "No space left on device"))
@@ -309,7 +323,11 @@ def test_nothing_is_touched_that_cannot_be_recorded(iam: Any, custodian: Any, mo
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_no_second_key_is_touched_where_outcomes_cannot_be_written(
-    iam: Any, custodian: Any, mocker: Any, caplog: pytest.LogCaptureFixture, lost: bool
+    iam: Iam,
+    custodian: Custodian,
+    mocker: MockerFixture,
+    caplog: pytest.LogCaptureFixture,
+    lost: bool,
 ) -> None:
     """Though the intents can, and though it is unknown what became of the first key."""
     for number in range(40):
@@ -331,7 +349,7 @@ def test_no_second_key_is_touched_where_outcomes_cannot_be_written(
 
 
 def test_an_intent_stands_on_disk_before_the_key_is_touched(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     iam.add("ana", NEW, OLD)
     seen = []
@@ -347,7 +365,7 @@ def test_an_intent_stands_on_disk_before_the_key_is_touched(
     assert [(line.access_key_id, line.outcome) for line in seen] == [("ana-2", "intended")]
 
 
-def test_every_outcome_has_a_time_of_its_own(iam: Any, custodian: Any, ticking: None) -> None:
+def test_every_outcome_has_a_time_of_its_own(iam: Iam, custodian: Custodian, ticking: None) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("twins", OLD, OLD)
     custodian.run([STALE], [DISABLE])
@@ -358,7 +376,7 @@ def test_every_outcome_has_a_time_of_its_own(iam: Any, custodian: Any, ticking: 
 
 
 def test_the_words_about_what_cannot_be_recorded(
-    iam: Any, custodian: Any, mocker: Any, told: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, told: Callable[[], list[str]]
 ) -> None:
     for name in ("ana", "bob"):
         iam.add(name, NEW, OLD)
@@ -380,7 +398,7 @@ def test_the_words_about_what_cannot_be_recorded(
 
 
 def test_an_error_of_the_disk_that_has_no_number_is_told_in_its_own_words(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     iam.add("ana", NEW, OLD)
     mocker.patch.object(outcomes, "append", side_effect=OSError("worn out"))
@@ -388,7 +406,9 @@ def test_an_error_of_the_disk_that_has_no_number_is_told_in_its_own_words(
         custodian.run([STALE], [DISABLE])
 
 
-def test_the_reasons_of_outcomes(iam: Any, custodian: Any, told: Any) -> None:
+def test_the_reasons_of_outcomes(
+    iam: Iam, custodian: Custodian, told: Callable[[], list[str]]
+) -> None:
     for name in ("denied", "gone", "ruled-out", "twins", "well"):
         iam.add(name, OLD if name == "twins" else NEW, OLD)
     iam.errors["UpdateAccessKey", "denied-2"] = "AccessDenied"
@@ -418,7 +438,9 @@ def test_the_reasons_of_outcomes(iam: Any, custodian: Any, told: Any) -> None:
     }
 
 
-def test_each_key_has_one_outcome_in_a_policy_with_both_actions(iam: Any, custodian: Any) -> None:
+def test_each_key_has_one_outcome_in_a_policy_with_both_actions(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, (OLD, "Inactive"))
     custodian.run([{"or": [STALE, INACTIVE]}], [DISABLE, DELETE])
@@ -431,7 +453,7 @@ def test_each_key_has_one_outcome_in_a_policy_with_both_actions(iam: Any, custod
     assert {line.reason for line in recorded(custodian, outcomes.INTENTS_FILE)} == {""}
 
 
-def test_an_expiring_record_hides_no_key_that_is_left_alone(iam: Any, custodian: Any) -> None:
+def test_an_expiring_record_hides_no_key_that_is_left_alone(iam: Iam, custodian: Custodian) -> None:
     iam.add("twins", OLD, OLD)
     soon = {"type": "expiring-access-key", "slot": 1, "days": OLD + 10}
     custodian.run([{"or": [soon, STALE, {**STALE, "days": 100}]}], [DISABLE])
@@ -452,7 +474,7 @@ def test_an_expiring_record_hides_no_key_that_is_left_alone(iam: Any, custodian:
     ],
 )
 def test_an_action_without_a_filter_that_means_keys_has_no_meaning(
-    custodian: Any, action: str, filters: list[Any], says: str
+    custodian: Custodian, action: str, filters: list[Any], says: str
 ) -> None:
     with pytest.raises(PolicyValidationError, match=says) as caught:
         custodian.policy(filters, [action]).validate()
@@ -472,7 +494,7 @@ def test_an_action_without_a_filter_that_means_keys_has_no_meaning(
     ],
 )
 def test_an_action_needs_a_filter_of_its_status(
-    custodian: Any, action: str, filters: list[Any], good: bool
+    custodian: Custodian, action: str, filters: list[Any], good: bool
 ) -> None:
     policy = custodian.policy(filters, [action])
     if good:
@@ -490,7 +512,7 @@ def test_an_action_needs_a_filter_of_its_status(
     ],
 )
 def test_the_words_about_a_filter_that_is_missing(
-    custodian: Any, filters: list[Any], words: str
+    custodian: Custodian, filters: list[Any], words: str
 ) -> None:
     with pytest.raises(PolicyValidationError) as caught:
         custodian.policy(filters, [DISABLE]).validate()
@@ -500,7 +522,7 @@ def test_the_words_about_a_filter_that_is_missing(
 @pytest.mark.parametrize("option", ["matched", "age", "dryrun"])
 @pytest.mark.parametrize(("action", "filters"), [(DISABLE, [STALE]), (DELETE, [INACTIVE])])
 def test_actions_have_no_options(
-    custodian: Any, action: str, filters: list[Any], option: str
+    custodian: Custodian, action: str, filters: list[Any], option: str
 ) -> None:
     with pytest.raises(PolicyValidationError, match=f"unknown option '{option}'"):
         custodian.policy(filters, [{"type": action, option: True}]).validate()
@@ -508,7 +530,7 @@ def test_actions_have_no_options(
 
 @pytest.mark.parametrize(("status", "code"), [(500, "InternalFailure"), (504, "504")])
 def test_after_a_servers_error_the_key_is_looked_at(
-    iam: Any, custodian: Any, mocker: Any, ticking: None, status: int, code: str
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, ticking: None, status: int, code: str
 ) -> None:
     """Neither AWS's 500 nor a gateway's 504 tells whether the call took effect."""
     for name in ("ana", "bob"):
@@ -535,7 +557,7 @@ def test_after_a_servers_error_the_key_is_looked_at(
 
 
 def test_a_call_that_took_effect_though_its_answer_was_lost_ends_the_run_well(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     iam.add("ana", NEW, OLD)
     update = iam.update_access_key
@@ -579,8 +601,8 @@ def test_a_call_that_took_effect_though_its_answer_was_lost_ends_the_run_well(
     ],
 )
 def test_what_became_of_a_key_whose_first_try_got_no_answer(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     lost: str,
     then: str,
     outcome: str,
@@ -610,7 +632,7 @@ def test_what_became_of_a_key_whose_first_try_got_no_answer(
 
 
 def test_after_a_lost_answer_a_user_who_is_gone_is_gone(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     iam.add("ana", NEW, OLD)
 
@@ -631,7 +653,7 @@ def test_after_a_lost_answer_a_user_who_is_gone_is_gone(
     ],
 )
 def test_a_deletion_that_was_tried_twice(
-    iam: Any, custodian: Any, mocker: Any, lost: bool, outcome: str, reason: str
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, lost: bool, outcome: str, reason: str
 ) -> None:
     """The second try finds nothing, since the first one took effect."""
     iam.add("ana", NEW, (OLD, "Inactive"))
@@ -647,7 +669,9 @@ def test_a_deletion_that_was_tried_twice(
     assert (line.outcome, line.reason) == (outcome, reason)
 
 
-def test_a_deletion_whose_answer_was_lost(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_a_deletion_whose_answer_was_lost(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     iam.add("ana", NEW, (OLD, "Inactive"))
     delete = iam.delete_access_key
 
@@ -661,7 +685,9 @@ def test_a_deletion_whose_answer_was_lost(iam: Any, custodian: Any, mocker: Any)
     assert (line.outcome, line.reason) == ("deleted", "the answer was lost (InternalFailure)")
 
 
-def test_a_key_that_is_gone_before_its_deletion(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_a_key_that_is_gone_before_its_deletion(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     iam.add("ana", NEW, (OLD, "Inactive"))
     listed, live = itertools.count(), iam.list_access_keys
 
@@ -677,7 +703,7 @@ def test_a_key_that_is_gone_before_its_deletion(iam: Any, custodian: Any, mocker
 
 
 def test_a_deletion_whose_look_before_it_failed_is_no_lost_answer(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     """Nothing was deleted: by whom the key is gone later is no work of the run."""
     iam.add("ana", (OLD, "Inactive"), NEW)

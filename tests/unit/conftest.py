@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
 from c7n.cache import InMemoryCache
 from c7n.utils import reset_session_cache
 from in_memory import Custodian, Iam
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import iam as gate
 from c7n_keyrot import policy_run
@@ -74,7 +74,7 @@ def worlds(tmp_path: Path) -> Callable[[], tuple[Iam, Custodian]]:
 
 
 @pytest.fixture
-def clock(mocker: Any) -> Any:
+def clock(mocker: MockerFixture) -> Callable[[datetime], datetime]:
     """clock(instant): the time of all runs from then on, which stands still."""
     patched = mocker.patch("c7n_keyrot.policy_run.datetime", wraps=datetime)
 
@@ -86,7 +86,7 @@ def clock(mocker: Any) -> Any:
 
 
 @pytest.fixture
-def at(clock: Any) -> datetime:
+def at(clock: Callable[[datetime], datetime]) -> datetime:
     """A clock that stands still, so that the second of a boundary doesn't pass meanwhile."""
     now: datetime = clock(datetime.now(timezone.utc).replace(microsecond=0))
     return now

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from in_memory import client_error
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import credential_report
 from c7n_keyrot.call_errors import DENIED, THROTTLED
@@ -376,7 +377,7 @@ class Clock:
 
 
 def fetch(
-    mocker: Any, generate: Any, get: Any = None, refused: str | None = None, **how: Any
+    mocker: MockerFixture, generate: Any, get: Any = None, refused: str | None = None, **how: Any
 ) -> Any:
     """Fetch from a client that answers so, one after the other; states, codes or errors."""
 
@@ -399,7 +400,7 @@ def fetch(
     return raw, clock, client
 
 
-def test_a_report_that_is_there_costs_two_calls_and_no_pause(mocker: Any) -> None:
+def test_a_report_that_is_there_costs_two_calls_and_no_pause(mocker: MockerFixture) -> None:
     raw, clock, client = fetch(mocker, ["COMPLETE"])
     assert raw == RawReport(b"text", NOW)
     assert clock.pauses == []
@@ -407,7 +408,7 @@ def test_a_report_that_is_there_costs_two_calls_and_no_pause(mocker: Any) -> Non
 
 
 def test_a_report_is_waited_for_with_pauses_that_grow_by_half_up_to_ten_seconds(
-    mocker: Any,
+    mocker: MockerFixture,
 ) -> None:
     told: list[float] = []
     states = ["STARTED", *["INPROGRESS"] * 12, "COMPLETE"]
@@ -419,7 +420,9 @@ def test_a_report_is_waited_for_with_pauses_that_grow_by_half_up_to_ten_seconds(
 
 
 @pytest.mark.parametrize("code", ["ReportNotPresent", "ReportInProgress", "ReportExpired"])
-def test_two_runs_at_once_may_make_the_report_vanish_again(mocker: Any, code: str) -> None:
+def test_two_runs_at_once_may_make_the_report_vanish_again(
+    mocker: MockerFixture, code: str
+) -> None:
     raw, _, client = fetch(
         mocker,
         ["COMPLETE", "STARTED", "INPROGRESS", "COMPLETE"],
@@ -430,7 +433,9 @@ def test_two_runs_at_once_may_make_the_report_vanish_again(mocker: Any, code: st
 
 
 @pytest.mark.parametrize("code", sorted(THROTTLED))
-def test_throttling_is_waited_out_while_there_is_no_report(mocker: Any, code: str) -> None:
+def test_throttling_is_waited_out_while_there_is_no_report(
+    mocker: MockerFixture, code: str
+) -> None:
     none = client_error("ReportNotPresent", "GetCredentialReport")
     raw, clock, _ = fetch(
         mocker,
@@ -449,7 +454,9 @@ def test_throttling_is_waited_out_while_there_is_no_report(mocker: Any, code: st
 @pytest.mark.parametrize(
     "code", ["LimitExceeded", "Throttling", "AccessDenied", "ServiceFailure", "ExpiredToken"]
 )
-def test_where_no_new_report_is_made_the_last_one_serves_at_once(mocker: Any, code: str) -> None:
+def test_where_no_new_report_is_made_the_last_one_serves_at_once(
+    mocker: MockerFixture, code: str
+) -> None:
     """AWS has been seen to refuse for days, with a good report in its hand."""
     raw, clock, client = fetch(mocker, [client_error(code)], [b"old"], refused=code)
     assert (raw.content, clock.pauses) == (b"old", [])
@@ -457,7 +464,9 @@ def test_where_no_new_report_is_made_the_last_one_serves_at_once(mocker: Any, co
 
 
 @pytest.mark.parametrize("code", ["LimitExceeded", "Throttling", "ServiceFailure"])
-def test_a_refusal_that_stays_is_not_waited_for_as_long_as_a_report(mocker: Any, code: str) -> None:
+def test_a_refusal_that_stays_is_not_waited_for_as_long_as_a_report(
+    mocker: MockerFixture, code: str
+) -> None:
     """The last report is too old; a refusal may last for days."""
     with pytest.raises(ReportError) as caught:
         fetch(mocker, [client_error(code)] * 99, [b"old"] * 99, enough=lambda generated: False)
@@ -468,7 +477,7 @@ def test_a_refusal_that_stays_is_not_waited_for_as_long_as_a_report(mocker: Any,
 
 @pytest.mark.parametrize("code", sorted(DENIED))
 @pytest.mark.parametrize("at", ["generate", "get"])
-def test_a_denied_call_is_named_at_once(mocker: Any, code: str, at: str) -> None:
+def test_a_denied_call_is_named_at_once(mocker: MockerFixture, code: str, at: str) -> None:
     denied, none = client_error(code), client_error("ReportNotPresent")
     with pytest.raises(ReportError) as caught:
         fetch(
@@ -491,7 +500,7 @@ def test_a_denied_call_is_named_at_once(mocker: Any, code: str, at: str) -> None
 )
 @pytest.mark.parametrize("limit", [0, 7, 300])
 def test_past_the_limit_it_ends_with_what_aws_said_last(
-    mocker: Any, answers: list[Any], reason: str, limit: float
+    mocker: MockerFixture, answers: list[Any], reason: str, limit: float
 ) -> None:
     with pytest.raises(ReportError, match=reason) as caught:
         fetch(
@@ -504,7 +513,7 @@ def test_past_the_limit_it_ends_with_what_aws_said_last(
     assert limit - 10 <= seconds <= limit
 
 
-def test_the_limit_is_kept(mocker: Any) -> None:
+def test_the_limit_is_kept(mocker: MockerFixture) -> None:
     clock = Clock()
     client = mocker.Mock(meta=None)
     client.generate_credential_report.return_value = {"State": "INPROGRESS"}
@@ -513,23 +522,23 @@ def test_the_limit_is_kept(mocker: Any) -> None:
     assert sum(clock.pauses) <= 60
 
 
-def test_without_a_limit_five_minutes_are_waited(mocker: Any) -> None:
+def test_without_a_limit_five_minutes_are_waited(mocker: MockerFixture) -> None:
     with pytest.raises(ReportError, match=r"not there after 29\d s \(iam:Gen.* says STARTED"):
         fetch(mocker, ["STARTED"] * 1000)
 
 
-def test_a_pause_that_just_fits_into_the_limit_is_made(mocker: Any) -> None:
+def test_a_pause_that_just_fits_into_the_limit_is_made(mocker: MockerFixture) -> None:
     _, clock, _ = fetch(mocker, ["STARTED", "COMPLETE"], limit=0.5)
     assert clock.pauses == [0.5]
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId", "ServiceFailure"])
-def test_other_errors_are_not_hidden(mocker: Any, code: str) -> None:
+def test_other_errors_are_not_hidden(mocker: MockerFixture, code: str) -> None:
     with pytest.raises(ReportError, match=code):
         fetch(mocker, ["COMPLETE"], [client_error(code)])
 
 
-def test_progress_is_told_before_each_pause(mocker: Any) -> None:
+def test_progress_is_told_before_each_pause(mocker: MockerFixture) -> None:
     told: list[float] = []
     fetch(mocker, ["STARTED", "INPROGRESS", "COMPLETE"], limit=60, progress=told.append)
     assert told == [0.0, 0.5]

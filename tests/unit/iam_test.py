@@ -30,6 +30,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     TokenRetrievalError,
 )
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import iam
 from c7n_keyrot.call_errors import CallError, Kind, OutageError, explained
@@ -113,7 +114,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def session(server: Server, mocker: Any) -> Any:
+def session(server: Server, mocker: MockerFixture) -> Any:
     session = boto3.Session("AKIAIOSFODNN7EXAMPLE", "x", region_name="us-east-1")
     url = f"http://127.0.0.1:{server.http.server_port}"
     make = session.client
@@ -321,7 +322,7 @@ def test_other_errors_in_a_few_words(error: Exception, kind: Kind, text: str, lo
     assert SECRET not in str(found)
 
 
-def test_an_outage_ends_only_when_nothing_succeeds(mocker: Any) -> None:
+def test_an_outage_ends_only_when_nothing_succeeds(mocker: MockerFixture) -> None:
     now = mocker.patch.object(iam.time, "monotonic", return_value=1000.0)
     guard = iam.OutageGuard()
     for _ in range(2):
@@ -350,7 +351,7 @@ def test_an_outage_ends_only_when_nothing_succeeds(mocker: Any) -> None:
     ],
 )
 def test_an_answer_that_says_no_is_an_answer(
-    client: Any, server: Server, mocker: Any, answer: tuple[int, bytes], counts: bool
+    client: Any, server: Server, mocker: MockerFixture, answer: tuple[int, bytes], counts: bool
 ) -> None:
     succeeded = mocker.spy(client.keyrot_guard, "succeeded")
     server.answers = [answer]

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from in_memory import Custodian, Iam
 
 from c7n_keyrot import matched_keys
 
@@ -125,7 +126,7 @@ MFA = {"type": "credential", "key": "user", "op": "glob", "value": "b*"}
     ],
 )
 def test_the_keys_that_a_tree_means(
-    iam: Any, custodian: Any, filters: list[Any], expected: list[str]
+    iam: Iam, custodian: Custodian, filters: list[Any], expected: list[str]
 ) -> None:
     iam.add("both", OLDER, OLD, {"team": "shop"})
     iam.add("nobody")
@@ -134,7 +135,7 @@ def test_the_keys_that_a_tree_means(
     assert "nobody" not in found
 
 
-def test_entries_are_stocks_own_and_nothing_else(iam: Any, custodian: Any) -> None:
+def test_entries_are_stocks_own_and_nothing_else(iam: Iam, custodian: Custodian) -> None:
     """Stock compares entries of c7n:matched-keys by equality."""
     iam.add("ana", NEW, OLD)
     for filters in ([STALE2], [LIVE_ACTIVE, STALE2], [STALE2, LIVE_ACTIVE]):
@@ -143,7 +144,7 @@ def test_entries_are_stocks_own_and_nothing_else(iam: Any, custodian: Any) -> No
 
 
 def test_a_user_matched_by_another_arm_has_the_annotation_all_the_same(
-    iam: Any, custodian: Any
+    iam: Iam, custodian: Custodian
 ) -> None:
     """Without it remove-keys: {matched: true} dies, and users behind are lost."""
     iam.add("ana", NEW, OLD)
@@ -164,7 +165,7 @@ def test_a_user_matched_by_another_arm_has_the_annotation_all_the_same(
     ],
 )
 def test_stock_remove_keys_behind_our_filter_hits_the_same_one_key(
-    iam: Any, custodian: Any, source: str, filters: list[Any]
+    iam: Iam, custodian: Custodian, source: str, filters: list[Any]
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", OLD, NEW)
@@ -333,7 +334,7 @@ TAGS = [
 class Reference:
     """What every filter says, by the facts alone; a key is its id."""
 
-    def __init__(self, iam: Any, name: str, true_slots: dict[int, str]) -> None:
+    def __init__(self, iam: Iam, name: str, true_slots: dict[int, str]) -> None:
         self.iam, self.name, self.slots = iam, name, true_slots
         self.live = {key["AccessKeyId"]: key for key in iam.keys[name]}
         self.row = dict(zip(COLUMNS, iam.rows[name], strict=False))
@@ -411,7 +412,7 @@ def subtrees(filters: list[Any]) -> list[Any]:
     return found
 
 
-def populate(iam: Any, users: list[Any]) -> dict[str, dict[int, str]]:
+def populate(iam: Iam, users: list[Any]) -> dict[str, dict[int, str]]:
     """Add the users, then change some of their keys after the report; the true slots."""
     slots: dict[str, dict[int, str]] = {}
     for number, (one, two, tags, changes, slot) in enumerate(users):
@@ -434,7 +435,7 @@ def populate(iam: Any, users: list[Any]) -> dict[str, dict[int, str]]:
     return slots
 
 
-def same_second(iam: Any, name: str) -> bool:
+def same_second(iam: Iam, name: str) -> bool:
     rotated = [iam.rows[name][3], iam.rows[name][8]]
     return rotated[0] == rotated[1] != "N/A"
 
@@ -443,7 +444,7 @@ def same_second(iam: Any, name: str) -> bool:
 SEEDS = pytest.mark.parametrize("seed", range(150))
 
 
-def evaluate(custodian: Any, iam: Any, filters: list[Any]) -> dict[str, Any]:
+def evaluate(custodian: Custodian, iam: Iam, filters: list[Any]) -> dict[str, Any]:
     from c7n_keyrot import policy_run
 
     policy_run.reports.clear()
@@ -452,7 +453,7 @@ def evaluate(custodian: Any, iam: Any, filters: list[Any]) -> dict[str, Any]:
     return {user["UserName"]: user for user in manager.filter_resources(users)}
 
 
-def user_truth(custodian: Any, iam: Any, filters: list[Any], name: str) -> dict[str, bool]:
+def user_truth(custodian: Custodian, iam: Iam, filters: list[Any], name: str) -> dict[str, bool]:
     """What Custodian itself says of a user for each filter and block, asked alone."""
     return {
         repr(tree): name in evaluate(custodian, iam, [tree])
@@ -463,7 +464,7 @@ def user_truth(custodian: Any, iam: Any, filters: list[Any], name: str) -> dict[
 
 @SEEDS
 def test_in_any_tree_no_key_is_meant_that_the_tree_is_not_true_of(
-    iam: Any, custodian: Any, seed: int
+    iam: Iam, custodian: Custodian, seed: int
 ) -> None:
     random = Random(seed)
     leaves = [*SLOT_FILTERS, *SLOT_FILTERS, *USER_FILTERS, *KEY_FILTERS]
@@ -481,7 +482,7 @@ def test_in_any_tree_no_key_is_meant_that_the_tree_is_not_true_of(
 
 @SEEDS
 def test_in_trees_of_our_filters_exactly_the_right_keys_are_meant(
-    iam: Any, custodian: Any, seed: int
+    iam: Iam, custodian: Custodian, seed: int
 ) -> None:
     random = Random(seed)
     filters = trees(random, SLOT_FILTERS, ("and", "or"))
@@ -500,7 +501,7 @@ def test_in_trees_of_our_filters_exactly_the_right_keys_are_meant(
 
 
 @SEEDS
-def test_the_order_of_filters_changes_no_key(iam: Any, custodian: Any, seed: int) -> None:
+def test_the_order_of_filters_changes_no_key(iam: Iam, custodian: Custodian, seed: int) -> None:
     random = Random(seed)
     # match-operator: and looks at what the filters before it left: its order is stock's matter.
     orderless = [data for data in KEY_FILTERS if "match-operator" not in data]

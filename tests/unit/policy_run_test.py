@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,8 @@ import pytest
 from botocore.exceptions import NoCredentialsError
 from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
 from c7n.utils import reset_session_cache
-from in_memory import client_error
+from in_memory import Custodian, Iam, client_error
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import call_errors, credential_report, outcomes, policy_run
 from c7n_keyrot import iam as gate
@@ -33,7 +35,9 @@ DISABLE = "disable-access-key"
 # The report
 
 
-def test_the_report_is_fetched_once_for_all_filters_and_policies(iam: Any, custodian: Any) -> None:
+def test_the_report_is_fetched_once_for_all_filters_and_policies(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("u", NEW, OLD)
     for _ in range(3):
         custodian.run([STALE, {"or": [STALE, EXPIRING]}])
@@ -42,7 +46,7 @@ def test_the_report_is_fetched_once_for_all_filters_and_policies(iam: Any, custo
 
 
 def test_another_session_in_the_same_process_gets_its_own_report(
-    iam: Any, custodian: Any, worlds: Any
+    iam: Iam, custodian: Custodian, worlds: Callable[[], tuple[Iam, Custodian]]
 ) -> None:
     """As in the workers of c7n-org: it may be another account's, whatever its id is said to be."""
     iam.add("ana", NEW, OLD)
@@ -56,7 +60,7 @@ def test_another_session_in_the_same_process_gets_its_own_report(
 
 
 def test_a_report_of_another_account_than_the_run_is_for_is_refused(
-    iam: Any, custodian: Any
+    iam: Iam, custodian: Custodian
 ) -> None:
     """A mistake in accounts.yml: what is done would be recorded under the wrong account."""
     iam.add("ana", NEW, OLD)
@@ -68,7 +72,7 @@ def test_a_report_of_another_account_than_the_run_is_for_is_refused(
 
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_an_account_without_users_and_root_row_is_clean(
-    iam: Any, custodian: Any, source: str
+    iam: Iam, custodian: Custodian, source: str
 ) -> None:
     """Its report is a header only, as seen in the China partition."""
     assert custodian.run(["stale-access-key"], ["disable-access-key"], source=source) == []
@@ -82,7 +86,7 @@ def test_an_account_without_users_and_root_row_is_clean(
             custodian.run(["stale-access-key"])
 
 
-def test_without_an_account_id_the_report_tells_it(iam: Any, custodian: Any) -> None:
+def test_without_an_account_id_the_report_tells_it(iam: Iam, custodian: Custodian) -> None:
     """Custodian has none when STS couldn't be asked; reactivate needs it."""
     custodian.options["account_id"] = None
     iam.add("ana", NEW, OLD)
@@ -92,7 +96,7 @@ def test_without_an_account_id_the_report_tells_it(iam: Any, custodian: Any) -> 
 
 
 def test_a_long_lived_process_fetches_a_new_report_in_time(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     """A warm Lambda lives for hours."""
     iam.add("ana", NEW, OLD)
@@ -109,7 +113,7 @@ def test_a_long_lived_process_fetches_a_new_report_in_time(
 )
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_a_report_older_than_allowed_is_refused_in_one_line(
-    iam: Any, custodian: Any, age: float, max_age: float, good: bool, source: str
+    iam: Iam, custodian: Custodian, age: float, max_age: float, good: bool, source: str
 ) -> None:
     iam.add("u", NEW, OLD)
     iam.age_hours = age
@@ -123,7 +127,9 @@ def test_a_report_older_than_allowed_is_refused_in_one_line(
     assert iam.changed == []
 
 
-def test_the_strictest_filter_decides_how_old_the_report_may_be(iam: Any, custodian: Any) -> None:
+def test_the_strictest_filter_decides_how_old_the_report_may_be(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("u", NEW, OLD)
     iam.age_hours = 6
     lax, strict = {**STALE, "report-max-age": 48}, {**EXPIRING, "report-max-age": 5}
@@ -133,7 +139,7 @@ def test_the_strictest_filter_decides_how_old_the_report_may_be(iam: Any, custod
 
 @pytest.mark.parametrize("cache", ["memory", "file"])
 def test_a_cached_report_that_has_become_too_old_is_fetched_again(
-    iam: Any, custodian: Any, cache: str
+    iam: Iam, custodian: Custodian, cache: str
 ) -> None:
     custodian.options.update(
         cache="memory" if cache == "memory" else str(custodian.folder / "cache"), cache_period=15
@@ -150,7 +156,7 @@ def test_a_cached_report_that_has_become_too_old_is_fetched_again(
     assert iam.calls["GetCredentialReport"] == 2
 
 
-def test_a_report_that_came_broken_is_not_kept(iam: Any, custodian: Any) -> None:
+def test_a_report_that_came_broken_is_not_kept(iam: Iam, custodian: Custodian) -> None:
     custodian.options.update(cache="memory", cache_period=15)
     iam.add("ana", NEW, OLD)
     iam.text = iam.report().decode()[:-30]
@@ -171,14 +177,14 @@ def test_a_report_that_came_broken_is_not_kept(iam: Any, custodian: Any) -> None
 )
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_a_report_that_cannot_be_had_ends_the_run_in_one_line(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     caplog: pytest.LogCaptureFixture,
     operation: str,
     reason: str,
     says: str,
     source: str,
-    mocker: Any,
+    mocker: MockerFixture,
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.errors[operation, ""] = reason
@@ -195,7 +201,7 @@ def test_a_report_that_cannot_be_had_ends_the_run_in_one_line(
 
 @pytest.mark.parametrize("reason", ["LimitExceeded", "Throttling", "AccessDenied"])
 def test_where_no_new_report_is_made_the_run_goes_on_with_the_last_one_and_says_so_once(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture, reason: str
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture, reason: str
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.errors["GenerateCredentialReport", ""] = reason
@@ -206,7 +212,7 @@ def test_where_no_new_report_is_made_the_run_goes_on_with_the_last_one_and_says_
     assert line.endswith(f"({reason}); going on with the last report, which is 1.0 hours old")
 
 
-def test_the_wait_for_a_report_is_done_once_a_session(iam: Any, custodian: Any) -> None:
+def test_the_wait_for_a_report_is_done_once_a_session(iam: Iam, custodian: Custodian) -> None:
     iam.errors["GenerateCredentialReport", ""] = "AccessDenied"
     iam.errors["GetCredentialReport", ""] = "ReportNotPresent"
     said = []
@@ -219,7 +225,7 @@ def test_the_wait_for_a_report_is_done_once_a_session(iam: Any, custodian: Any) 
 
 
 def test_a_warm_lambda_waits_again_and_says_all_again(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its session stays, but each of its executions is a run: Lambda repeats one that failed."""
     iam.add("ana", OLD, OLD)
@@ -237,7 +243,7 @@ def test_a_warm_lambda_waits_again_and_says_all_again(
 
 
 def test_a_warning_from_before_the_report_comes_once_a_run(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Both policies need a report of their own, and pass over the same cache."""
     iam.add("ana", NEW, OLD)
@@ -249,14 +255,16 @@ def test_a_warning_from_before_the_report_comes_once_a_run(
     assert caplog.text.count("can't be used") == 1
 
 
-def test_no_credentials_are_one_line_as_well(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_no_credentials_are_one_line_as_well(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     for call in ("generate_credential_report", "get_credential_report"):
         mocker.patch.object(iam, call, side_effect=NoCredentialsError())
     with pytest.raises(PolicyExecutionError, match="Unable to locate credentials"):
         custodian.run([STALE])
 
 
-def test_a_missing_column_is_named(iam: Any, custodian: Any) -> None:
+def test_a_missing_column_is_named(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.text = iam.report().decode().replace("access_key_2_active", "second_active")
     with pytest.raises(PolicyExecutionError, match="'access_key_2_active' is missing"):
@@ -275,8 +283,8 @@ def test_a_missing_column_is_named(iam: Any, custodian: Any) -> None:
 )
 @pytest.mark.parametrize("reason", ["AccessDenied", "Throttling", "ServiceFailure"])
 def test_who_cannot_be_read_stays_without_a_key_and_fails_the_run(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     dryrun: bool,
     others: bool,
     actions: list[str],
@@ -303,14 +311,16 @@ def test_who_cannot_be_read_stays_without_a_key_and_fails_the_run(
     assert [one["MetricName"] for one in metadata["metrics"]].count("PolicyException") == 1
 
 
-def test_a_failure_counts_even_if_nobody_is_selected_in_the_end(iam: Any, custodian: Any) -> None:
+def test_a_failure_counts_even_if_nobody_is_selected_in_the_end(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("ana", NEW, OLD, {"team": "shop"})
     iam.errors["GetUser", "ana"] = "Throttling"
     with pytest.raises(PolicyExecutionError, match="'ana'"):
         custodian.run([{"tag:team": "shop"}, STALE], [DISABLE])
 
 
-def test_a_failure_inside_of_a_not_block_is_no_clean_bill(iam: Any, custodian: Any) -> None:
+def test_a_failure_inside_of_a_not_block_is_no_clean_bill(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, NEW)
     iam.errors["ListAccessKeys", "ana"] = "Throttling"
@@ -321,7 +331,7 @@ def test_a_failure_inside_of_a_not_block_is_no_clean_bill(iam: Any, custodian: A
 
 
 def test_all_failures_are_logged_and_counted(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("ana", "bob", "cleo"):
         iam.add(name, NEW, OLD)
@@ -332,7 +342,7 @@ def test_all_failures_are_logged_and_counted(
     assert [record.levelname for record in ours] == ["ERROR"] * 3
 
 
-def test_whoever_vanishes_meanwhile_is_no_failure(iam: Any, custodian: Any) -> None:
+def test_whoever_vanishes_meanwhile_is_no_failure(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
     iam.errors["ListAccessKeys", "ana"] = "NoSuchEntity"
@@ -340,7 +350,7 @@ def test_whoever_vanishes_meanwhile_is_no_failure(iam: Any, custodian: Any) -> N
     assert custodian.run([STALE], [DISABLE]) == []
 
 
-def test_a_run_after_a_failed_one_starts_anew(iam: Any, custodian: Any) -> None:
+def test_a_run_after_a_failed_one_starts_anew(iam: Iam, custodian: Custodian) -> None:
     """The same policy object again, as a warm process may do."""
     iam.add("ana", NEW, OLD)
     iam.errors["ListAccessKeys", "ana"] = "Throttling"
@@ -353,7 +363,7 @@ def test_a_run_after_a_failed_one_starts_anew(iam: Any, custodian: Any) -> None:
     assert iam.changed == [("ana", "ana-2", "Inactive")]
 
 
-def test_a_second_failed_run_tells_its_own_failure(iam: Any, custodian: Any) -> None:
+def test_a_second_failed_run_tells_its_own_failure(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     policy = custodian.policy([STALE], [DISABLE])
     for reason in ("Throttling", "AccessDenied"):
@@ -364,7 +374,7 @@ def test_a_second_failed_run_tells_its_own_failure(iam: Any, custodian: Any) -> 
 
 @pytest.mark.parametrize("worker", ["list_access_keys", "get_user"])
 def test_an_error_that_nobody_foresaw_takes_one_user_only(
-    iam: Any, custodian: Any, mocker: Any, worker: str
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, worker: str
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
@@ -382,7 +392,7 @@ def test_an_error_that_nobody_foresaw_takes_one_user_only(
     assert iam.changed == [("bob", "bob-2", "Inactive")]
 
 
-def test_errors_of_side_by_side_calls_stop_no_other(custodian: Any, iam: Any) -> None:
+def test_errors_of_side_by_side_calls_stop_no_other(custodian: Custodian, iam: Iam) -> None:
     run = PolicyRun.of(custodian.policy([STALE]).resource_manager)
 
     def call(item: int) -> int:
@@ -397,7 +407,7 @@ def test_errors_of_side_by_side_calls_stop_no_other(custodian: Any, iam: Any) ->
     assert run.each("nothing", call, []) == []
 
 
-def test_after_ctrl_c_nothing_more_begins(custodian: Any, mocker: Any) -> None:
+def test_after_ctrl_c_nothing_more_begins(custodian: Custodian, mocker: MockerFixture) -> None:
     """Calls under way end; those that wait are never made."""
     ends = threading.Event()
 
@@ -439,8 +449,8 @@ LIMIT = {"amount": 2, "percent": 50, "op": "and"}
     ],
 )
 def test_percent_is_of_all_users_of_the_account(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     source: str,
     stale: int,
     others: int,
@@ -458,7 +468,7 @@ def test_percent_is_of_all_users_of_the_account(
         assert len(custodian.run([STALE], [DISABLE], **options)) == stale
 
 
-def test_unread_users_count_against_the_limit(iam: Any, custodian: Any) -> None:
+def test_unread_users_count_against_the_limit(iam: Iam, custodian: Custodian) -> None:
     for number in range(5):
         iam.add(f"u{number}", NEW, OLD)
     iam.errors["ListAccessKeys", "u0"] = "Throttling"
@@ -473,7 +483,7 @@ def test_unread_users_count_against_the_limit(iam: Any, custodian: Any) -> None:
 @pytest.mark.parametrize("cache", ["memory", "file"])
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_what_was_mended_after_a_dry_run_counts(
-    iam: Any, custodian: Any, cache: str, source: str
+    iam: Iam, custodian: Custodian, cache: str, source: str
 ) -> None:
     custodian.options.update(
         cache="memory" if cache == "memory" else str(custodian.folder / "cache"),
@@ -496,7 +506,7 @@ def test_what_was_mended_after_a_dry_run_counts(
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_policies_that_share_users_in_memory_leave_nothing_to_each_other(
-    iam: Any, custodian: Any, reverse: bool
+    iam: Iam, custodian: Custodian, reverse: bool
 ) -> None:
     custodian.options.update(cache="memory", cache_period=15)
     iam.add("ana", OLDER, OLD)
@@ -515,7 +525,7 @@ def test_policies_that_share_users_in_memory_leave_nothing_to_each_other(
         assert [key["AccessKeyId"] for key in user["c7n:matched-keys"]] == expected
 
 
-def test_records_are_of_this_run_only(iam: Any, custodian: Any) -> None:
+def test_records_are_of_this_run_only(iam: Iam, custodian: Custodian) -> None:
     custodian.options.update(cache="memory", cache_period=15)
     iam.add("ana", OLDER, OLD)
     policy = custodian.policy([STALE], source="describe")
@@ -530,7 +540,7 @@ def test_records_are_of_this_run_only(iam: Any, custodian: Any) -> None:
 # Nothing of ours in the way of others
 
 
-def test_policies_without_our_words_are_left_as_they_are(iam: Any, custodian: Any) -> None:
+def test_policies_without_our_words_are_left_as_they_are(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     policy = custodian.policy([{"tag:team": "absent"}], source=None)
     manager = policy.resource_manager
@@ -542,14 +552,16 @@ def test_policies_without_our_words_are_left_as_they_are(iam: Any, custodian: An
 
 
 def test_a_line_is_said_once_however_many_filters_come_across_it(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
 ) -> None:
     iam.add("ana", OLD, OLD)
     custodian.run([STALE, {"or": [STALE, {"and": [STALE]}]}])
     assert sum("one second" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_the_counts_are_logged(iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_counts_are_logged(
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
+) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
     iam.add("cleo")
@@ -560,7 +572,7 @@ def test_the_counts_are_logged(iam: Any, custodian: Any, caplog: pytest.LogCaptu
 
 
 def test_every_line_names_its_account(
-    iam: Any, custodian: Any, mocker: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Those that say how far it is as well: a log may be of many accounts."""
     iam.add("ana", NEW, OLD)
