@@ -16,14 +16,14 @@ from typing import Any
 from c7n.actions import BaseAction
 from c7n.utils import type_schema
 
-from c7n_keyrot import iam, outcomes, output_folder
+from c7n_keyrot import hooks, iam, outcomes, output_folder
 from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.iam import CallError
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS
 from c7n_keyrot.options import check_mode, invalid
 from c7n_keyrot.outcomes import Outcome
-from c7n_keyrot.policy_run import PolicyRun, shortened
 from c7n_keyrot.rotation import Identified
+from c7n_keyrot.summary import shortened
 
 
 @dataclass
@@ -73,7 +73,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
 
         :returns: the outcomes, which are in ``keyrot-outcomes.jsonl`` already.
         """
-        self.run = PolicyRun.of(self.manager)
+        self.run = hooks.run_of(self.manager)
         self.lock = threading.Lock()
         self.prepared = False
         self.not_tried: list[Outcome] = []
@@ -114,7 +114,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
 
     def planned(self, resources: list[dict[str, Any]]) -> Iterator[str]:
         """Say of each key that the action would touch whose it is, how old, and how used."""
-        self.run = PolicyRun.of(self.manager)
+        self.run = hooks.run_of(self.manager)
         for user in sorted(resources, key=lambda user: str(user["UserName"])):
             for record, key in self._keys(user):
                 if key["Status"] == self.status:

@@ -44,6 +44,7 @@ __all__ = [
     "Kind",
     "call",
     "client",
+    "client_of",
     "gate",
     "live_keys",
     "log",
@@ -254,6 +255,16 @@ def client(
         made.meta.events.register(f"request-created.{service}", guard.check)
         made.keyrot_guard = guard
     return made
+
+
+def client_of(session: Any) -> Any:
+    """Return the session's IAM client, made once: it is for all threads.
+
+    It is kept on the session, and goes with it: a c7n-org worker sees many.
+    """
+    if "keyrot" not in vars(session):
+        session.keyrot = client(session)
+    return session.keyrot
 
 
 def renew(client: Any) -> None:

@@ -42,7 +42,7 @@ from soak_faults import SECRET, random_fault
 from soak_oracle import ACTIONS, operator_of
 from soak_world import ACCOUNT, CHANGES, DAY, DURING, EVENTS, READS, SECOND, WHOLE, Killed
 
-from c7n_keyrot import actions, credential_report, outcomes, policy_run
+from c7n_keyrot import actions, credential_report, outcomes, policy_run, shared_report
 from c7n_keyrot import iam as gate
 from c7n_keyrot.cli import accounts, reactivate
 from c7n_keyrot.cli.reactivate import files, live_keys, work
@@ -301,7 +301,7 @@ class World:
             patch.object(actions, "datetime", Clock),
             patch.object(work, "datetime", Clock),
             patch.object(live_keys, "datetime", Clock),
-            patch.object(policy_run, "time", clock),
+            patch.object(shared_report, "time", clock),
             patch.object(actions, "time", clock),
             patch.object(gate, "time", clock),
             patch.object(live_keys, "time", clock),
@@ -320,7 +320,7 @@ class World:
     def new_process(self) -> None:
         self.session = Session(self.iam, self.wire)
         self.cached = None
-        policy_run.reports.clear()
+        shared_report.reports.clear()
         InMemoryCache._InMemoryCache__shared_state.clear()
 
     # -- a case: one event, then a run of a policy
@@ -403,9 +403,9 @@ class World:
         iam.begin()
         self.heard.records.clear()
         self.appends, self.no_room = 0, False
-        for known, shared in list(policy_run.reports.items()):
+        for known, shared in list(shared_report.reports.items()):
             if isinstance(shared.report, credential_report.ReportError):
-                del policy_run.reports[known]  # a failure is remembered for a while only
+                del shared_report.reports[known]  # a failure is remembered for a while only
         error, run_id, users = self.execute(policy, dryrun)
         report = self.report_of(policy, held, now)
         lines = "".join(f"\n    {call}" for call in iam.log if any(call.tries) or call.lagged)
