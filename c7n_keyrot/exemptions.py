@@ -136,4 +136,4 @@ class RotationExempt(KeyrotFilter):
         }
         unreadable = found.state is ExemptionState.UNREADABLE
         why = "is not a date (YYYY-MM-DD)" if unreadable else "has passed"
-        self.run.say(f"user {name!r}: {found.tag} {found.value!r} {why}: not exempt")
+        self.run.log_once(f"user {name!r}: {found.tag} {found.value!r} {why}: not exempt")

@@ -159,7 +159,7 @@ class _Gate:
     def send(self, request: Any) -> Any:
         """Send one try of a call.
 
-        :raises NotAwsError: so.
+        :raises NotAwsError: what answered isn't AWS.
         """
         # Again, once botocore's rate limiter has let it wait its turn.
         self.guard.check()
@@ -308,7 +308,7 @@ def call(client: Any, method: str, *, tries: int = 0, **params: Any) -> dict[str
 def live_keys(client: Any, user: str) -> list[dict[str, Any]]:
     """Return a user's access keys as IAM has them now, but for its lag behind writes.
 
-    :raises CallError: so.
+    :raises CallError: the call fails.
     """
     answer = call(client, "list_access_keys", UserName=user)
     keys: list[dict[str, Any]] = answer["AccessKeyMetadata"]

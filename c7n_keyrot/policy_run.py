@@ -71,7 +71,7 @@ class PolicyRun:
     def session(self) -> Any:
         """The policy's boto3 session in this thread; it may have to take a role for it.
 
-        :raises CallError: so.
+        :raises CallError: there are no credentials, or the role can't be taken.
         """
         with iam.gate("sts:AssumeRole"):
             return local_session(self.manager.session_factory)
@@ -128,10 +128,10 @@ class PolicyRun:
             elif error is not None and error.gone:
                 self.users.pop(name, None)
                 self.gone.add(name)
-                self.say(f"user {name!r} is gone since the credential report", logging.INFO)
+                self.log_once(f"user {name!r} is gone since the credential report", logging.INFO)
             else:
                 # Without tags nobody knows whether the user is exempt: reported, never acted on.
-                self.hide(name, f"user and tags not read, {error}")
+                self.mark_unread(name, f"user and tags not read, {error}")
 
     def load_live_keys(self, users: Iterable[dict[str, Any]]) -> None:
         """List the keys of the users that aren't listed yet in this run, side by side.
@@ -148,9 +148,9 @@ class PolicyRun:
                 self.live[name] = keys
             elif error is not None and error.gone:
                 self.gone.add(name)
-                self.say(f"user {name!r} is gone since the credential report", logging.INFO)
+                self.log_once(f"user {name!r} is gone since the credential report", logging.INFO)
             else:
-                self.hide(name, f"keys not read, {error}")
+                self.mark_unread(name, f"keys not read, {error}")
 
     def last_used(self, key_id: str) -> tuple[datetime | None, str | None, str | None]:
         """Return a key's last use by IAM's GetAccessKeyLastUsed: date (UTC), service, region."""
@@ -163,7 +163,7 @@ class PolicyRun:
 
     # -- what went wrong
 
-    def say(self, line: str, level: int = logging.WARNING) -> None:
+    def log_once(self, line: str, level: int = logging.WARNING) -> None:
         """Log a line once in a run, however many filters and policies come across it."""
         if line not in self.logged:
             self.logged.add(line)
@@ -183,7 +183,7 @@ class PolicyRun:
         """Note why a candidate isn't matched; the first reason counts."""
         self.left.setdefault((name, slot), why)
 
-    def hide(self, name: str, reason: str) -> None:
+    def mark_unread(self, name: str, reason: str) -> None:
         """Note that a user's keys or tags couldn't be read; the user stays, without a key."""
         self.unread.add(name)
         self.fail(f"user {name!r}: {reason}")

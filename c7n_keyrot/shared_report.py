@@ -75,7 +75,7 @@ def report_of(run: PolicyRun, max_age: float) -> Report:
             "makes a new one every 4 hours at most: run later, or raise report-max-age"
         )
     for name in sorted(report.duplicates):
-        run.say(f"user {name!r} appears twice in the credential report: left alone")
+        run.log_once(f"user {name!r} appears twice in the credential report: left alone")
     return report
 
 
@@ -134,7 +134,7 @@ def _load(run: PolicyRun, session: Any, max_age: float) -> Report:
         raise
     report = credential_report.parse(raw.content, raw.generated, account)
     if refusal is not None:
-        run.say(
+        run.log_once(
             f"credential report: {refusal}; going on with the last report, which is "
             f"{_age(run, raw):.1f} hours old"
         )
@@ -162,7 +162,7 @@ def _from_cache(run: PolicyRun, cache: Any, key: dict[str, Any]) -> Report | Non
 def _pass_over_cache(run: PolicyRun, error: Exception) -> None:
     path = iam.one_line(run.manager.config.cache)
     what = iam.one_line(f"{type(error).__name__}: {error}", 100)
-    run.say(f"Custodian's cache {path} can't be used ({what}); going on without it")
+    run.log_once(f"Custodian's cache {path} can't be used ({what}); going on without it")
 
 
 def _progress(run: PolicyRun, waited: float) -> None:

@@ -96,7 +96,7 @@ class SlotFilter(KeyrotFilter):
         """Tell whether the filter can match the user of this row, as far as the report tells."""
         verdict = self.judge(row)
         if verdict is Verdict.UNKNOWN:
-            self.run.say(
+            self.run.log_once(
                 f"user {row.user!r}: key {self.option('slot')} is unknown: the credential report "
                 "has it, but its status or last rotation can't be read; look at it, nothing is done"
             )
@@ -121,13 +121,13 @@ class SlotFilter(KeyrotFilter):
                 if match.identified is Identified.AMBIGUOUS
                 else "no live key fits the credential report's dates"
             )
-            self.run.say(f"user {name!r}: key {slot} can't be identified ({why}): left alone")
+            self.run.log_once(f"user {name!r}: key {slot} can't be identified ({why}): left alone")
             return True
         what = "has changed since the credential report"
         if match.key is not None and created(match.key) == self.slot_of(match.row).last_rotated:
             # Such as after a run of ours: no surprise.
             what = f"is {match.key['Status'].lower()} now"
-        self.run.say(f"user {name!r}: key {slot} {what}: left alone", logging.INFO)
+        self.run.log_once(f"user {name!r}: key {slot} {what}: left alone", logging.INFO)
         gone = match.identified is Identified.GONE
         self.run.note(name, slot, Why.GONE if gone else Why.CHANGED)
         return False
@@ -164,7 +164,7 @@ class SlotFilter(KeyrotFilter):
             return False
         if row.created is None or row.created == created(run.users[row.user]):
             return True
-        run.say(
+        run.log_once(
             f"user {row.user!r} is another one since the credential report: left alone",
             logging.INFO,
         )

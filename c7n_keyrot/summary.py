@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from c7n_keyrot import outcomes, output_folder
@@ -116,7 +116,7 @@ def end(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
     if run.manager.ctx.options.dryrun:
         text = f"dry run: {text}"
         for action in acting:
-            lines = list(action.planned(selected))
+            lines = [_key(name, record, run.now) for name, record in action.planned(selected)]
             text += f", would {action.verb} {len(lines)}"
             for line in shortened(lines):
                 run.log(f"would {action.verb}: {line}", logging.WARNING, summary_log)
@@ -127,6 +127,16 @@ def end(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
     run.log(text, logging.WARNING, summary_log)
     if run.failures:
         raise run.error()
+
+
+def _key(name: str, record: dict[str, Any], now: datetime) -> str:
+    """Say of a key whose it is, how old, and when it was used."""
+    used = "never used"
+    if record["last_used_date"]:
+        hours = (now - datetime.fromisoformat(record["last_used_date"])) / timedelta(hours=1)
+        ago = f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+        used = f"last used {ago} ago"
+    return f"{name!r} {record['access_key_id']} {record['age_days']:.0f} days old, {used}"
 
 
 def shortened(names: list[str]) -> list[str]:
