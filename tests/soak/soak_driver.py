@@ -229,6 +229,7 @@ class World:
         self.lost = 0  # those of them of which no intent tells
         self.was_full = False  # once there was no room on the disk
         self.story: list[str] = []
+        self.shown = ""  # by the last reactivate
         self.seen: Counter[str] = Counter()
         # Of the run that is under way:
         self.room: int | None = None
@@ -403,9 +404,6 @@ class World:
         iam.begin()
         self.heard.records.clear()
         self.appends, self.no_room = 0, False
-        for known, shared in list(shared_report.reports.items()):
-            if isinstance(shared.report, credential_report.ReportError):
-                del shared_report.reports[known]  # a failure is remembered for a while only
         error, run_id, users = self.execute(policy, dryrun)
         report = self.report_of(policy, held, now)
         lines = "".join(f"\n    {call}" for call in iam.log if any(call.tries) or call.lagged)
@@ -822,6 +820,7 @@ class World:
             f"{iam.touched}"
         )
         self.story.append(text)
+        self.shown = text
         assert SECRET not in text
         assert "fault of its own" not in text
         for line in text.splitlines():
@@ -853,6 +852,8 @@ class World:
             assert code == 1, f"{wanted & off} are off"
         if doubted & off and not unseen:
             assert code == 1, f"{doubted & off} are in doubt"
+        for key in (wanted | doubted) & off:
+            assert key in self.shown, f"{key} is off, and nobody hears of it"
         # So long it takes what a listing shows for its lag.
         recent = iam.now - 2 * self.history.LAG
         faulty = any(call.failed or call.lagged for call in iam.log) or any(

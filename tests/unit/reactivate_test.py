@@ -104,6 +104,7 @@ AFTER = [
     ([line(10, "unknown", REACTIVATE), line(20)], "ours"),
     ([line(10, "unknown", REACTIVATE), line(20, "denied", REACTIVATE)], "in doubt"),
     ([line(10, "deleted", DELETE)], "not ours"),
+    ([line(10, "gone", DELETE)], "ours"),  # perhaps its user got another name
     ([line(10, "denied", DELETE)], "ours"),
     ([line(10, "failed", DELETE)], "ours"),
     ([line(10, "unknown", DELETE)], "ours"),  # if it is there
@@ -111,7 +112,6 @@ AFTER = [
     ([line(10, "skipped")], "ours"),  # it was inactive then
     ([line(10, "unknown")], "in doubt"),
     ([line(10, "intended")], "in doubt"),
-    ([line(10, "gone")], "not ours"),
     ([line(10, "reactivated", REACTIVATE, access_key_id="AKIAOTHER")], "ours"),
     ([line(10, "reactivated", REACTIVATE, account_id="111111111111")], "ours"),
 ]
@@ -122,6 +122,7 @@ SAW_IT_ACTIVE = [
     for outcome, action in (
         ("denied", DISABLE),
         ("failed", DISABLE),
+        ("gone", DISABLE),
         ("skipped", DELETE),
         ("skipped", REACTIVATE),
     )

@@ -39,16 +39,15 @@ SAYS = {
     (DISABLE, outcomes.INTENDED): Says.IN_DOUBT,
     (DISABLE, outcomes.DENIED): Says.WAS_ACTIVE,
     (DISABLE, outcomes.FAILED): Says.WAS_ACTIVE,
-    (DISABLE, outcomes.GONE): Says.NOT_OURS,
+    (DISABLE, outcomes.GONE): Says.WAS_ACTIVE,
     (DELETE, outcomes.DELETED): Says.NOT_OURS,
-    (DELETE, outcomes.GONE): Says.NOT_OURS,
     (DELETE, outcomes.SKIPPED): Says.WAS_ACTIVE,
     (REACTIVATE, outcomes.REACTIVATED): Says.NOT_OURS,
     (REACTIVATE, outcomes.SKIPPED): Says.WAS_ACTIVE,
     # What an earlier reactivate of ours may have switched on, somebody may have switched off since.
     (REACTIVATE, outcomes.UNKNOWN): Says.IN_DOUBT,
     (REACTIVATE, outcomes.INTENDED): Says.IN_DOUBT,
-    # Its "gone" says nothing: a renamed user's key looks so where its user may not be asked for.
+    # Nobody else's "gone" says anything: the key of a user who got another name looks so, too.
 }
 
 Place = tuple[str, str | None]
