@@ -599,7 +599,7 @@ def test_fault_of_our_own_at_one_key_takes_away_no_other_outcome(tmp_path, mocke
         "K4": "reactivated",
     }
     out, err = capsys.readouterr()
-    assert err.count("a fault of its own: report it") == 2
+    assert err.count("a bug: report it") == 2
     assert "wJalrXUtnFEMI" not in out + err
 
 
