@@ -44,6 +44,7 @@ __all__ = [
     "Kind",
     "call",
     "client",
+    "client_of",
     "gate",
     "live_keys",
     "log",
@@ -158,7 +159,7 @@ class _Gate:
     def send(self, request: Any) -> Any:
         """Send one try of a call.
 
-        :raises NotAwsError: so.
+        :raises NotAwsError: what answered isn't AWS.
         """
         # Again, once botocore's rate limiter has let it wait its turn.
         self.guard.check()
@@ -256,6 +257,16 @@ def client(
     return made
 
 
+def client_of(session: Any) -> Any:
+    """Return the session's IAM client, made once: it is for all threads.
+
+    It is kept on the session, and goes with it: a c7n-org worker sees many.
+    """
+    if "keyrot" not in vars(session):
+        session.keyrot = client(session)
+    return session.keyrot
+
+
 def renew(client: Any) -> None:
     """Begin a new piece of work: what was before doesn't count for its patience."""
     guard: OutageGuard | None = getattr(client, "keyrot_guard", None)
@@ -297,7 +308,7 @@ def call(client: Any, method: str, *, tries: int = 0, **params: Any) -> dict[str
 def live_keys(client: Any, user: str) -> list[dict[str, Any]]:
     """Return a user's access keys as IAM has them now, but for its lag behind writes.
 
-    :raises CallError: so.
+    :raises CallError: the call fails.
     """
     answer = call(client, "list_access_keys", UserName=user)
     keys: list[dict[str, Any]] = answer["AccessKeyMetadata"]

@@ -392,7 +392,7 @@ def test_run_that_knows_not_what_became_of_its_call(
     assert run.code != 0
     assert [line["outcome"] for line in run.outcomes("p")] == ["unknown"]
     aws.heal()
-    assert_in_doubt(run_in, account, run.out, "ana", "heard no answer")
+    assert_in_doubt(run_in, account, run.out, "ana", "got no answer")
 
 
 def test_killed_half_way_it_goes_on_the_next_time(
@@ -628,7 +628,7 @@ def test_switched_off_on_purpose_while_it_waits(
         keyrot("reactivate", acted.out), aws.env(home=home), meanwhile=second_admin
     )
     assert code == 1
-    assert "left alone: it isn't as it was shown (another run was at it)" in text
+    assert "left alone: it has changed since it was shown (another run was at it)" in text
     assert "Result: 1 left alone, 1 reactivated." in text
     assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
 
@@ -642,7 +642,7 @@ def test_switched_on_while_it_waits(
     args = keyrot("reactivate", acted.out, "--user", "ana")
     code, text = at_a_terminal(args, aws.env(home=home), meanwhile=owner)
     assert code == 1
-    assert "left alone: it isn't as it was shown (the key is Active already)" in text
+    assert "left alone: it has changed since it was shown (the key is Active already)" in text
     assert len(acted.outcomes("p")) == 2
 
 

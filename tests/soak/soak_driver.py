@@ -42,7 +42,7 @@ from soak_faults import SECRET, random_fault
 from soak_oracle import ACTIONS, operator_of
 from soak_world import ACCOUNT, CHANGES, DAY, DURING, EVENTS, READS, SECOND, WHOLE, Killed
 
-from c7n_keyrot import actions, credential_report, outcomes, policy_run
+from c7n_keyrot import actions, credential_report, outcomes, policy_run, shared_report
 from c7n_keyrot import iam as gate
 from c7n_keyrot.cli import accounts, reactivate
 from c7n_keyrot.cli.reactivate import files, live_keys, work
@@ -229,6 +229,7 @@ class World:
         self.lost = 0  # those of them of which no intent tells
         self.was_full = False  # once there was no room on the disk
         self.story: list[str] = []
+        self.shown = ""  # by the last reactivate
         self.seen: Counter[str] = Counter()
         # Of the run that is under way:
         self.room: int | None = None
@@ -301,7 +302,7 @@ class World:
             patch.object(actions, "datetime", Clock),
             patch.object(work, "datetime", Clock),
             patch.object(live_keys, "datetime", Clock),
-            patch.object(policy_run, "time", clock),
+            patch.object(shared_report, "time", clock),
             patch.object(actions, "time", clock),
             patch.object(gate, "time", clock),
             patch.object(live_keys, "time", clock),
@@ -320,7 +321,7 @@ class World:
     def new_process(self) -> None:
         self.session = Session(self.iam, self.wire)
         self.cached = None
-        policy_run.reports.clear()
+        shared_report.reports.clear()
         InMemoryCache._InMemoryCache__shared_state.clear()
 
     # -- a case: one event, then a run of a policy
@@ -403,9 +404,6 @@ class World:
         iam.begin()
         self.heard.records.clear()
         self.appends, self.no_room = 0, False
-        for known, shared in list(policy_run.reports.items()):
-            if isinstance(shared.report, credential_report.ReportError):
-                del policy_run.reports[known]  # a failure is remembered for a while only
         error, run_id, users = self.execute(policy, dryrun)
         report = self.report_of(policy, held, now)
         lines = "".join(f"\n    {call}" for call in iam.log if any(call.tries) or call.lagged)
@@ -822,6 +820,7 @@ class World:
             f"{iam.touched}"
         )
         self.story.append(text)
+        self.shown = text
         assert SECRET not in text
         assert "fault of its own" not in text
         for line in text.splitlines():
@@ -853,6 +852,8 @@ class World:
             assert code == 1, f"{wanted & off} are off"
         if doubted & off and not unseen:
             assert code == 1, f"{doubted & off} are in doubt"
+        for key in (wanted | doubted) & off:
+            assert key in self.shown, f"{key} is off, and nobody hears of it"
         # So long it takes what a listing shows for its lag.
         recent = iam.now - 2 * self.history.LAG
         faulty = any(call.failed or call.lagged for call in iam.log) or any(

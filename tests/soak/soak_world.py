@@ -713,6 +713,7 @@ DURING = (
     key_created,
     tag_set,
     user_deleted,
+    user_renamed,
 )
 
 

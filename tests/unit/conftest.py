@@ -16,7 +16,7 @@ from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
 from c7n_keyrot import iam as gate
-from c7n_keyrot import policy_run
+from c7n_keyrot import shared_report
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +31,11 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     # A listing of this IAM doesn't lag.
     monkeypatch.setattr(gate, "LAG", 0)
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     reset_session_cache()
     InMemoryCache._InMemoryCache__shared_state.clear()
     yield
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     reset_session_cache()
 
 
@@ -65,7 +65,7 @@ def worlds(tmp_path: Path) -> Callable[[], tuple[Iam, Custodian]]:
     """A new account for each example of hypothesis, which calls a test's fixtures only once."""
 
     def new() -> tuple[Iam, Custodian]:
-        policy_run.reports.clear()
+        shared_report.reports.clear()
         reset_session_cache()
         iam = Iam()
         return iam, Custodian(iam, tmp_path)

@@ -16,7 +16,7 @@ from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import policy_run
+from c7n_keyrot import shared_report
 from c7n_keyrot.records import KeyRecord
 
 NEW, OLD, OLDER = 10, 200, 300
@@ -226,7 +226,7 @@ def test_a_name_that_stands_twice_is_warned_of_and_the_run_goes_on(
     custodian.run([stale()], ["disable-access-key"])
     assert iam.changed == [("ana", "ana-2", "Inactive")]
     (warned,) = [record for record in caplog.records if record.name == "custodian.keyrot"]
-    assert "'twin' stands twice" in warned.getMessage()
+    assert "'twin' appears twice" in warned.getMessage()
 
 
 def test_the_words_about_users_who_are_left_alone(
@@ -532,7 +532,7 @@ def test_each_reminder_comes_once_to_a_daily_run_that_starts_ever_later(
     for number in range(17):
         iam.now = clock(first + timedelta(days=number, minutes=number * 180 / 16))
         days_left = 15 - number
-        policy_run.reports.clear()
+        shared_report.reports.clear()
         for name in custodian.matched([expiring(remind_at=REMINDERS)]):
             told[name].append(days_left)
         for name in custodian.matched([stale()]):
@@ -785,7 +785,7 @@ def test_a_deadline_beyond_all_dates_is_no_crash(
     iam.add("u", None, OLD)
     assert len(custodian.run([expiring(days=days, notice=days - 1)])) == 1
     iam.add("v", None, datetime(9500, 1, 1, tzinfo=timezone.utc))
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     assert len(custodian.run([expiring(days=days, notice=days - 1, remind_at=[1, 2])])) == 0
 
 

@@ -445,9 +445,9 @@ SEEDS = pytest.mark.parametrize("seed", range(150))
 
 
 def evaluate(custodian: Custodian, iam: Iam, filters: list[Any]) -> dict[str, Any]:
-    from c7n_keyrot import policy_run
+    from c7n_keyrot import shared_report
 
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     manager = custodian.policy(filters, source="describe").resource_manager
     users = [iam.get_user(name)["User"] for name in iam.users]
     return {user["UserName"]: user for user in manager.filter_resources(users)}

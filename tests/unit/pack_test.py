@@ -22,11 +22,18 @@ from c7n.loader import PolicyLoader
 from c7n.resources import load_resources
 from in_memory import Custodian, Iam
 
+from c7n_keyrot import notice
+
 PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
 EXPIRING = "iam-user-second-access-key-expiring"
 STALE = "iam-user-second-access-key-stale"
 UNCLEAR = "iam-user-second-access-key-unclear"
 NAMES = [EXPIRING, UNCLEAR, STALE]
+EXAMPLES = {
+    path.stem: data
+    for path in sorted((PACK.parents[1] / "examples").glob("*.yml"))
+    if "policies" in (data := yaml.safe_load(path.read_text()))
+}
 
 RULE = {
     "rule-id": "D9.AWS.IAM.07",
@@ -95,6 +102,19 @@ def test_metadata_is_the_rules_own(policies: Any, name: str) -> None:
     metadata = policies[name]["metadata"]
     assert {key: metadata[key] for key in RULE} == RULE
     assert set(metadata) == {*RULE, "remediation", "references", "frameworks"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_has_of_the_rule_only_what_notices_show(name: str, data: Any) -> None:
+    whole = data["vars"]["rule"]
+    now = datetime(2026, 11, 26, tzinfo=timezone.utc)
+    for policy in EXAMPLES[name]["policies"]:
+        rule = policy["metadata"]
+        marked = {key: f"text of {key}" for key in rule}
+        shown = notice.about_run(notice.Plan(), {"metadata": marked}, {}, ("1", ""), now, None)
+        assert set(marked.values()) <= set(map(str, shown.values()))
+        assert rule["title"] in whole["title"]
+        assert rule == {key: whole[key] for key in rule} | {"title": rule["title"]}
 
 
 def test_every_framework_and_version_is_named(policies: Any) -> None:

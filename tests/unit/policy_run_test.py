@@ -22,9 +22,8 @@ from c7n.utils import reset_session_cache
 from in_memory import Custodian, Iam, client_error
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import call_errors, credential_report, outcomes, policy_run
+from c7n_keyrot import call_errors, credential_report, hooks, outcomes, shared_report
 from c7n_keyrot import iam as gate
-from c7n_keyrot.policy_run import PolicyRun
 
 NEW, OLD, OLDER = 10, 200, 300
 STALE = {"type": "stale-access-key"}
@@ -79,9 +78,9 @@ def test_an_account_without_users_and_root_row_is_clean(
     assert iam.calls["GetCredentialReport"] == (source == "credential-report")
     custodian.options["account_id"] = None
     if source == "credential-report":
-        from c7n_keyrot import policy_run
+        from c7n_keyrot import shared_report
 
-        policy_run.reports.clear()
+        shared_report.reports.clear()
         with pytest.raises(PolicyExecutionError, match="rows are missing"):
             custodian.run(["stale-access-key"])
 
@@ -101,8 +100,8 @@ def test_a_long_lived_process_fetches_a_new_report_in_time(
     """A warm Lambda lives for hours."""
     iam.add("ana", NEW, OLD)
     custodian.run([STALE])
-    later = policy_run.time.monotonic() + policy_run.REPORT_REUSE + 1
-    mocker.patch.object(policy_run.time, "monotonic", return_value=later)
+    later = shared_report.time.monotonic() + shared_report.REPORT_REUSE + 1
+    mocker.patch.object(shared_report.time, "monotonic", return_value=later)
     custodian.run([STALE])
     assert iam.calls["GetCredentialReport"] == 2
 
@@ -147,10 +146,10 @@ def test_a_cached_report_that_has_become_too_old_is_fetched_again(
     iam.add("ana", NEW, OLD)
     iam.age_hours = 3
     custodian.run([STALE])
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     custodian.run([STALE])
     assert iam.calls["GetCredentialReport"] == 1, "taken from the cache, across processes"
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     iam.age_hours = 0.1
     custodian.run([{**STALE, "report-max-age": 2}])
     assert iam.calls["GetCredentialReport"] == 2
@@ -393,7 +392,7 @@ def test_an_error_that_nobody_foresaw_takes_one_user_only(
 
 
 def test_errors_of_side_by_side_calls_stop_no_other(custodian: Custodian, iam: Iam) -> None:
-    run = PolicyRun.of(custodian.policy([STALE]).resource_manager)
+    run = hooks.run_of(custodian.policy([STALE]).resource_manager)
 
     def call(item: int) -> int:
         if item % 3 == 0:
@@ -427,7 +426,7 @@ def test_after_ctrl_c_nothing_more_begins(custodian: Custodian, mocker: MockerFi
         ends.wait(60)
 
     with pytest.raises(KeyboardInterrupt):
-        PolicyRun.of(manager).each("things", call, range(50))
+        hooks.run_of(manager).each("things", call, range(50))
     assert begun == [0, 1, 2][: len(begun)]
 
 
@@ -498,7 +497,7 @@ def test_what_was_mended_after_a_dry_run_counts(
     iam.keys["rotated"].pop()
     iam.add_key("rotated", "rotated-new")
     iam.key("switched-2")["Status"] = "Inactive"
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     custodian.options["dryrun"] = False
     custodian.run(filters, [DISABLE], source=source)
     assert iam.changed == [("untouched", "untouched-2", "Inactive")]
@@ -587,7 +586,7 @@ def test_every_line_names_its_account(
         policy = custodian.policy([STALE], [DISABLE])
         policy.validate()
         policy.run()
-        PolicyRun.of(policy.resource_manager)._progress(3)
+        shared_report._progress(hooks.run_of(policy.resource_manager), 3)
     ours = [one.getMessage() for one in caplog.records if one.name.startswith("custodian.keyrot")]
     assert len(ours) >= 6
     for line in ours:

@@ -103,6 +103,7 @@ AFTER = [
     ([line(10, "unknown", REACTIVATE), line(20)], "ours"),
     ([line(10, "unknown", REACTIVATE), line(20, "denied", REACTIVATE)], "in doubt"),
     ([line(10, "deleted", DELETE)], "not ours"),
+    ([line(10, "gone", DELETE)], "ours"),  # perhaps its user got another name
     ([line(10, "denied", DELETE)], "ours"),
     ([line(10, "failed", DELETE)], "ours"),
     ([line(10, "unknown", DELETE)], "ours"),  # if it is there
@@ -110,7 +111,6 @@ AFTER = [
     ([line(10, "skipped")], "ours"),  # it was inactive then
     ([line(10, "unknown")], "in doubt"),
     ([line(10, "intended")], "in doubt"),
-    ([line(10, "gone")], "not ours"),
     ([line(10, "reactivated", REACTIVATE, access_key_id="AKIAOTHER")], "ours"),
     ([line(10, "reactivated", REACTIVATE, account_id="111111111111")], "ours"),
 ]
@@ -121,6 +121,7 @@ SAW_IT_ACTIVE = [
     for outcome, action in (
         ("denied", DISABLE),
         ("failed", DISABLE),
+        ("gone", DISABLE),
         ("skipped", DELETE),
         ("skipped", REACTIVATE),
     )
@@ -631,7 +632,7 @@ def test_fault_of_our_own_at_one_key_takes_away_no_other_outcome(
         "K4": "reactivated",
     }
     out, err = capsys.readouterr()
-    assert err.count("a fault of its own: report it") == 2
+    assert err.count("a bug: report it") == 2
     assert "wJalrXUtnFEMI" not in out + err
 
 

@@ -111,9 +111,9 @@ def test_reduce_before_ours_reduces_all_users(everybody: Iam, custodian: Custodi
     last = {**both, "order": "desc"}
     assert [user["UserName"] for user in custodian.run([last, STALE])] == ["stale2"]
     everybody.add("zoe", NEW, NEW)
-    from c7n_keyrot import policy_run
+    from c7n_keyrot import shared_report
 
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     assert custodian.run([last, STALE]) == []
 
 
