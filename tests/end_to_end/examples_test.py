@@ -37,7 +37,7 @@ def test_notify_only_is_the_pack_without_its_action() -> None:
     """But for what the notices may no longer promise, and the limit on what is disabled."""
     pack, notify_only = read(PACK), read(EXAMPLES / "notify-only.yml")
     whole, shown = pack["vars"].pop("rule"), notify_only["vars"].pop("rule")
-    assert shown == {key: value for key, value in whole.items() if isinstance(value, str)}
+    assert shown.items() <= whole.items()
     assert pack["vars"] == notify_only["vars"]
     for policy, quiet in zip(pack["policies"], notify_only["policies"], strict=True):
         assert quiet.pop("name") == policy.pop("name") + SUFFIX

@@ -30,7 +30,7 @@ ANSWERS = [(name, None) for name in FOREIGN] + [
 # Bytes that only the bodies hold.
 BODY = "Please sign in"
 
-DISABLE = [{"type": "stale-access-key", "unused-days": 1}], "disable-access-key", "disabled"
+DISABLE = [{"type": "stale-access-key", "unused-days": 0.5}], "disable-access-key", "disabled"
 DELETE = [{"type": "stale-access-key", "status": "Inactive"}], "delete-access-key", "deleted"
 # The call, the policy, the outcome of who gets such answers for ever, and whether the call is
 # carried out behind them.

@@ -170,7 +170,7 @@ def test_doctor_in_another_partition(
     assert bool(done.lines("not checked", "China's ending")) == (china and queue_is == "arn")
     accounts["accounts"][0].update(role="c7n-keyrot", regions=["us-east-1"])
     elsewhere = run_in(keyrot("doctor", "--accounts", as_file(accounts, tmp_path)), role="runner")
-    assert elsewhere.lines("FAIL", "111111111111", "arn:aws: of the short role")
+    assert elsewhere.lines("FAIL", "111111111111", "short role", "arn:aws:")
     assert elsewhere.lines("FAIL", "111111111111", "region us-east-1 isn't one of")
 
 

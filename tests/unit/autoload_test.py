@@ -20,7 +20,6 @@ import pythons
 import c7n_keyrot
 
 PACKAGE = Path(c7n_keyrot.__file__).parent
-THIS = "{}.{}".format(*sys.version_info)
 # The promised ones run all tests by `make matrix`.
 OTHERS = ["3.14", "3.15"]
 STARTUP_FILES = ("c7n_keyrot.pth", "c7n_keyrot.start")
