@@ -691,7 +691,19 @@ class World:
     def stop_expected(
         self, policy: dict[str, Any], report: soak_world.Report | None, now: datetime
     ) -> bool:
-        if report is None or report.broken:
+        """Whether the policy had to stop for want of a credential report."""
+        if report is None:
+            asked = [call for call in self.iam.log if call.operation in WHOLE[:2]]
+            there = self.iam.report
+            if asked and there and not there.broken and self.iam.longest_silence < PATIENCE:
+                # That AWS makes no new one is no reason, while it hands out the last one.
+                old = (now - there.generated) / timedelta(hours=1) > max_age(policy)
+                refused = any(
+                    call.failed for call in asked if call.operation == "GetCredentialReport"
+                )
+                assert old or refused, "there is a report, and nobody has fetched it"
+            return True
+        if report.broken:
             return True
         return (now - report.generated) / timedelta(hours=1) > max_age(policy)
 
@@ -830,6 +842,9 @@ class World:
         for line in new:
             self.check_line(line)
             assert code is None or line["outcome"] not in BAD or code == 1, line
+        touched = {key for key, _ in iam.touched}
+        assert touched <= {line["access_key_id"] for line in self.lines(outcomes.INTENTS_FILE)}
+        assert code is None or touched <= {line["access_key_id"] for line in new}
         return code
 
     def check_command(self, code: int | None, wanted: set[str], doubted: set[str]) -> int:
