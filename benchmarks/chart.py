@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Lines over N, both axes logarithmic, as an SVG: without a library, and the same everywhere."""
+"""Draw lines over N as an SVG, both axes logarithmic: without a library, the same everywhere."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _panel(title: str, lines: Mapping[str, Points], x_label: str) -> str:
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         out += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in placed]
         end = placed[-1][1] + 4
-        while any(abs(end - other) < 14 for other in ends):  # names mustn't lie on each other
+        while any(abs(end - other) < 14 for other in ends):  # names must not overlap
             end -= 1
         ends.append(end)
         out.append(f'<text x="{right + 8}" y="{end}" fill="{colour}">{escape(name)}</text>')

@@ -1,9 +1,9 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a careful script does without Custodian: the fewest calls, one after the other.
+"""Do the job without Custodian: with the fewest calls, one after the other.
 
-Prints {user: key id} of the active second keys older than 90 days. It reads no tags, so it knows
-of no exemptions, and makes half the calls of the pack.
+Prints {user: key id} of the active second keys older than 90 days. It reads no tags, so it ignores
+exemptions, and makes half the calls of the pack.
 """
 
 import csv

@@ -29,7 +29,7 @@ C7N_ORG = str(BIN / "c7n-org")
 
 
 class BenchmarkError(Exception):
-    """A process failed or its answer isn't the right one: then its time means nothing."""
+    """A process failed or its answer is wrong: then its time means nothing."""
 
 
 class Server:
@@ -62,7 +62,7 @@ class Server:
             return json.load(answer)
 
     def reset(self, report: str = "fresh") -> None:
-        """All keys as seeded, no calls counted, a report of now or ("none") no report."""
+        """Reset: all keys as seeded, no calls counted, a new report or ("none") no report."""
         self._control(f"reset?report={report}")
 
     def calls(self) -> dict[str, int]:
@@ -88,13 +88,13 @@ class Run:
 
     @property
     def call_count(self) -> int:
-        """Calls but for STS's: whoever runs is asked once in every run of Custodian."""
+        """The calls without STS's: every run of Custodian makes one."""
         return sum(n for action, n in self.calls.items() if not action.startswith("sts."))
 
 
 @dataclass(frozen=True)
 class Program:
-    """What is run: its command line in a folder of its own, and how it says whom it found.
+    """A program to run: its command line in its own folder, and how to read whom it found.
 
     ``exact``: it has to find just those users and, if it ``acts``, disable just their keys.
     """
@@ -118,7 +118,7 @@ def custodian(
 
     def argv(folder: Path) -> list[str]:
         dry = [] if act else ["--dryrun"]
-        # A cache of its own: nothing is warm, whatever ran before.
+        # Its own cache: nothing is warm, whatever ran before.
         own = ["-s", str(folder / "out"), "-f", str(folder / "cache.db")]
         return [CUSTODIAN, "run", *dry, *own, str(policy)]
 
@@ -156,10 +156,10 @@ def spawn(argv: Sequence[str], folder: Path, env: Mapping[str, str]) -> Run:
 
 
 def run(program: Program, server: Server, report: str = "fresh") -> Run:
-    """Run a program on a world that is as seeded, and compare its answer with the truth.
+    """Run a program on a world as seeded, and compare its answer with the truth.
 
-    :raises BenchmarkError: the program has to be exact, and isn't: a fast answer that is wrong is
-        no result.
+    :raises BenchmarkError: the program has to be exact, and isn't: a fast wrong answer
+        isn't a result.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         folder = Path(temporary)
@@ -191,7 +191,7 @@ def _compare(wanted: set[str], found: set[str]) -> tuple[int, int, int]:
 def interleaved(
     rounds: int, cells: Mapping[Any, Callable[[], Run]], few: int | None = None
 ) -> dict[Any, list[Run]]:
-    """Run each cell once a round (A B A B ...), saying what came out.
+    """Run each cell once a round (A B A B ...), and print the results.
 
     :param few: rounds in which cells that take over ten seconds take part.
     """
@@ -213,25 +213,26 @@ def say(line: str) -> None:
 
 
 def seconds(runs: Sequence[Run]) -> float:
-    """The median time of some runs."""
+    """Return the median time of some runs."""
     return statistics.median(run.seconds for run in runs)
 
 
 def memory(runs: Sequence[Run]) -> float:
-    """The median of some runs' largest memory, in MB."""
+    """Return the median of some runs' largest memory, in MB."""
     return statistics.median(run.memory for run in runs)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """A 95 % confidence interval of the median, by the order of the values alone."""
+    """Return a 95 % confidence interval of the median, by the order of the values alone."""
     ordered, n = sorted(values), len(values)
-    # So many values lie beyond on either side; the binomial distribution, as a normal one.
+    # This many values are outside on either side; a normal approximation of the binomial
+    # distribution.
     beyond = max(0, math.floor(n / 2 - 0.98 * math.sqrt(n)))
     return ordered[beyond], ordered[-1 - beyond]
 
 
 def machine() -> str:
-    """Cores, memory, processor, system and Python; nothing that names the machine."""
+    """Return cores, memory, processor, system and Python; nothing that identifies the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parts = [f"{cores} cores"]
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:

@@ -1,13 +1,13 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Measures the pack against stock Custodian and a plain script, and writes RESULTS.md.
+"""Measure the pack against stock Custodian and a plain script, and write RESULTS.md.
 
     python benchmarks/run.py            # about half an hour; with c7n-keyrot and c7n-org installed
     python benchmarks/run.py --quick    # tiny worlds, to try the benchmarks themselves; to stdout
 
 Everything runs as whole processes against the embedded AWS in another process, which takes 30 ms
-for a call. What is compared is run in turns (A B A B ...), and medians are taken. A wrong answer
-of the pack's ends the benchmark.
+for a call. Compared programs run in turns (A B A B ...), and medians count. A wrong answer of the
+pack ends the benchmark.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ QUICK = Size(1, 1, 60, 120, (30,), 10, 3, 20, 2, (20, 4), (1, 16), (5, 20), (2, 
 
 @dataclass
 class Results:
-    """The sections as they come, and what was promised: (promise, measured, kept)."""
+    """The sections in their order, and the promises: (promise, measured, kept)."""
 
     sections: list[str] = field(default_factory=list)
     targets: list[tuple[str, str, bool]] = field(default_factory=list)

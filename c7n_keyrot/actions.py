@@ -8,22 +8,22 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from c7n.actions import BaseAction
 from c7n.utils import type_schema
 
-from c7n_keyrot import iam, outcomes, output_folder
+from c7n_keyrot import hooks, iam, outcomes, output_folder
 from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.iam import CallError
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS
 from c7n_keyrot.options import check_mode, invalid
 from c7n_keyrot.outcomes import Outcome
-from c7n_keyrot.policy_run import PolicyRun, shortened
 from c7n_keyrot.rotation import Identified
+from c7n_keyrot.summary import shortened
 
 
 @dataclass
@@ -73,7 +73,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
 
         :returns: the outcomes, which are in ``keyrot-outcomes.jsonl`` already.
         """
-        self.run = PolicyRun.of(self.manager)
+        self.run = hooks.run_of(self.manager)
         self.lock = threading.Lock()
         self.prepared = False
         self.not_tried: list[Outcome] = []
@@ -112,16 +112,12 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             reason = line.reason and f" ({line.reason})"
             self.run.log(f"{who}: {line.outcome}{reason}", logging.INFO)
 
-    def planned(self, resources: list[dict[str, Any]]) -> Iterator[str]:
-        """Say of each key that the action would touch whose it is, how old, and how used."""
-        self.run = PolicyRun.of(self.manager)
+    def planned(self, resources: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the name and the record of each key that the action would touch."""
         for user in sorted(resources, key=lambda user: str(user["UserName"])):
             for record, key in self._keys(user):
                 if key["Status"] == self.status:
-                    yield (
-                        f"{user['UserName']!r} {key['AccessKeyId']} {record['age_days']:.0f} days "
-                        f"old, {_used(record['last_used_date'], self.run.now)}"
-                    )
+                    yield user["UserName"], record
 
     @staticmethod
     def _keys(user: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -251,7 +247,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
     def live_status(self, name: str, key_id: str) -> str | None:
         """Return the key's status as of now; None if it isn't there, or its user isn't.
 
-        :raises CallError: so.
+        :raises CallError: the call fails.
         """
         try:
             live = iam.live_keys(self.run.client, name)
@@ -265,7 +261,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         """Do it to one key; return outcome and reason.
 
         :param tries: how many at most; 0 for the client's own number.
-        :raises CallError: so.
+        :raises CallError: the call fails.
         """
         raise NotImplementedError
 
@@ -314,13 +310,6 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
-def _used(date: str | None, now: datetime) -> str:
-    if not date:
-        return "never used"
-    hours = (now - datetime.fromisoformat(date)) / timedelta(hours=1)
-    return f"last used {hours:.0f} h ago" if hours < 48 else f"last used {hours / 24:.0f} days ago"
 
 
 GONE = "the key or its user is gone meanwhile"

@@ -9,6 +9,7 @@ from typing import Any
 from c7n_keyrot import rotation
 from c7n_keyrot.options import NUMBER, Option, declare, invalid, one_of, text
 from c7n_keyrot.rotation import Exemption, ExemptionState
+from c7n_keyrot.shared_report import report_of
 from c7n_keyrot.slots import KeyrotFilter, slot_filters
 
 ANY = "any"
@@ -97,7 +98,7 @@ class RotationExempt(KeyrotFilter):
         run, kept = self.run, []
         for element in slot_filters(self.manager.filters):
             # AWS may take minutes to make it: who is exempted meanwhile is exempt.
-            run.report(element.option("report-max-age"))
+            report_of(run, element.option("report-max-age"))
         run.read_users(resources)
         for user in resources:
             name = user["UserName"]
@@ -135,4 +136,4 @@ class RotationExempt(KeyrotFilter):
         }
         unreadable = found.state is ExemptionState.UNREADABLE
         why = "is not a date (YYYY-MM-DD)" if unreadable else "has passed"
-        self.run.say(f"user {name!r}: {found.tag} {found.value!r} {why}: not exempt")
+        self.run.log_once(f"user {name!r}: {found.tag} {found.value!r} {why}: not exempt")

@@ -139,10 +139,10 @@ class StaleAccessKey(SlotFilter):
         read = [match for match in matched if match.is_read]
         for match, keep, error in self.run.each("last uses read", self._is_dispensable, read):
             if error is not None and error.gone:
-                self.run.say(f"user {match.row.user!r}: a key is gone meanwhile", logging.INFO)
+                self.run.log_once(f"user {match.row.user!r}: a key is gone meanwhile", logging.INFO)
                 self.run.note(match.row.user, self.option("slot"), Why.GONE)
             elif error is not None:
-                self.run.hide(match.row.user, f"last use not read, {error}")
+                self.run.mark_unread(match.row.user, f"last use not read, {error}")
                 match.key, match.identified = None, Identified.UNREAD
                 kept.append(match)
             elif keep:
@@ -207,7 +207,7 @@ class ExpiringAccessKey(SlotFilter):
     """Users whose active key in one slot is not stale yet, but will be within so many days.
 
     For notices before ``stale-access-key`` matches. Such a key never enters ``c7n:matched-keys``,
-    so no action disables it. A key that can't be identified is not matched: nobody is told of what
+    so no action disables it. A key that can't be identified is not matched: no notice promises what
     won't be done. Once it is stale, ``unclear-access-key`` matches its user.
 
     With ``remind-at`` the days are counted by the calendar, in UTC. So a policy that runs once a
@@ -238,7 +238,7 @@ class ExpiringAccessKey(SlotFilter):
             raise invalid(
                 self,
                 f"notice is {notice}{default} and must be less than days ({days}): a new key would "
-                "be told of at once",
+                "be reported at once",
             )
         for value in reminders or ():
             if value > notice:
@@ -306,7 +306,7 @@ class UnclearAccessKey(SlotFilter):
     ``- not: [unclear-access-key]`` leaves them out of a policy that disables, and a policy of its
     own tells those who can look. It never puts a key into ``c7n:matched-keys``.
 
-    A user whose keys couldn't be read is no such doubt: the run ends with an error.
+    A user whose keys couldn't be read isn't such a doubt: the run ends with an error.
 
     {options}
 

@@ -11,21 +11,48 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime
-from enum import Enum
 from typing import Any, TypeVar
 from xml.etree import ElementTree
 
-from boto3.exceptions import Boto3Error
-from botocore import exceptions as aws
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ClientError
+
+from c7n_keyrot.call_errors import (
+    THROTTLED,
+    CallError,
+    Kind,
+    NotAwsError,
+    OutageError,
+    explained,
+    may_have_arrived,
+    one_line,
+)
+
+# What callers need of both rooms.
+__all__ = [
+    "CALLS",
+    "LAG",
+    "PATIENCE",
+    "WORKERS",
+    "CallError",
+    "Kind",
+    "call",
+    "client",
+    "client_of",
+    "gate",
+    "live_keys",
+    "log",
+    "one_line",
+    "renew",
+    "setting",
+    "side_by_side",
+]
 
 log = logging.getLogger("custodian.keyrot")
 
@@ -56,21 +83,6 @@ PATIENCE = setting("C7N_KEYROT_PATIENCE", 45)
 # is asked for again.
 LAG = setting("C7N_KEYROT_LAG", 10, most=600)
 
-DENIED = frozenset(("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"))
-THROTTLED = frozenset(
-    (
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "RequestLimitExceeded",
-        "TooManyRequestsException",
-        "LimitExceeded",
-    )
-)
-
-# Calls without any effect.
-READS = re.compile(r"\w+:(Get|List|Simulate)")
-
 # What an answer must have to be AWS's: botocore reads a well-formed page as one without members.
 NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
     "GenerateCredentialReport": (("State", str),),
@@ -92,59 +104,6 @@ NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
     ),
     "GetQueueUrl": (("QueueUrl", str),),
 }
-
-
-class Kind(str, Enum):
-    """What a failed call means."""
-
-    DENIED = "denied"
-    GONE = "gone"
-    THROTTLED = "throttled"
-    NOT_AWS = "not AWS"
-    NO_ANSWER = "no answer"
-    OUTAGE = "outage"
-    OTHER = "other"
-
-
-class CallError(Exception):
-    """A call that failed: by an error of AWS, by no answer, or by an answer that isn't AWS's.
-
-    ``call`` is such as ``iam:GetUser``; ``code`` is AWS's code, or the class of what went wrong;
-    ``reason`` is AWS's code, or a few words where it gave none; ``lost`` says that one of the
-    tries may have taken effect, and nobody heard the answer: never so of a call that only reads.
-    The text is one clean line.
-    """
-
-    def __init__(self, call: str, kind: Kind, code: str, reason: str, lost: bool = False) -> None:
-        verb = "is denied" if kind is Kind.DENIED else "failed"
-        super().__init__(f"{call} {verb} ({reason})")
-        self.call, self.kind, self.code, self.reason = call, kind, code, reason
-        self.lost = lost and READS.match(call) is None
-
-    @property
-    def denied(self) -> bool:
-        return self.kind is Kind.DENIED
-
-    @property
-    def gone(self) -> bool:
-        """The user, key or role that was named isn't there."""
-        return self.kind is Kind.GONE
-
-
-class NotAwsError(HTTPClientError):
-    """Something that isn't AWS answered; botocore retries it like a connection that broke."""
-
-    fmt = "something that isn't AWS answered ({what}): look at the proxy"
-
-
-class OutageError(Exception):
-    """AWS has not answered any call for so long that going on makes no sense."""
-
-
-def one_line(text: object, limit: int = 300) -> str:
-    """Return text from outside as one bounded line without control characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
 # -- the client
@@ -200,7 +159,7 @@ class _Gate:
     def send(self, request: Any) -> Any:
         """Send one try of a call.
 
-        :raises NotAwsError: so.
+        :raises NotAwsError: what answered isn't AWS.
         """
         # Again, once botocore's rate limiter has let it wait its turn.
         self.guard.check()
@@ -298,6 +257,16 @@ def client(
     return made
 
 
+def client_of(session: Any) -> Any:
+    """Return the session's IAM client, made once: it is for all threads.
+
+    It is kept on the session, and goes with it: a c7n-org worker sees many.
+    """
+    if "keyrot" not in vars(session):
+        session.keyrot = client(session)
+    return session.keyrot
+
+
 def renew(client: Any) -> None:
     """Begin a new piece of work: what was before doesn't count for its patience."""
     guard: OutageGuard | None = getattr(client, "keyrot_guard", None)
@@ -339,7 +308,7 @@ def call(client: Any, method: str, *, tries: int = 0, **params: Any) -> dict[str
 def live_keys(client: Any, user: str) -> list[dict[str, Any]]:
     """Return a user's access keys as IAM has them now, but for its lag behind writes.
 
-    :raises CallError: so.
+    :raises CallError: the call fails.
     """
     answer = call(client, "list_access_keys", UserName=user)
     keys: list[dict[str, Any]] = answer["AccessKeyMetadata"]
@@ -375,78 +344,6 @@ def gate(name: str, operation: str = "", tries: int = 0) -> Iterator[None]:
         raise explained(name, known, _current.lost) from None
     finally:
         vars(_current).update(before)
-
-
-def explained(name: str, error: Exception, lost: bool = False) -> CallError:
-    """Say what an error means; see ``CallError``."""
-    if isinstance(error, Boto3Error) and isinstance(error.__context__, Exception):
-        error = error.__context__  # an upload's error quotes the one that it is about
-    lost |= may_have_arrived(error)
-    if isinstance(error, ClientError):
-        code = one_line(_code_of(error) or "no code", 64)
-        if code in DENIED:
-            kind = Kind.DENIED
-        elif code in THROTTLED:
-            kind = Kind.THROTTLED
-        else:
-            kind = Kind.GONE if code == "NoSuchEntity" else Kind.OTHER
-        return CallError(name, kind, code, code, lost)
-    code = type(error).__name__
-    if isinstance(error, OutageError):
-        return CallError(name, Kind.OUTAGE, code, str(error), lost)
-    if isinstance(error, NotAwsError):
-        return CallError(name, Kind.NOT_AWS, code, str(error), lost)
-    if isinstance(error, (HTTPClientError, aws.ConnectionError)):
-        what = next((text for known, text in NETWORK if isinstance(error, known)), "no answer")
-        return CallError(name, Kind.NO_ANSWER, code, f"{code}: {what}", lost)
-    if isinstance(error, QUOTING):
-        provider = one_line(error.kwargs.get("provider", "a service of the machine"), 40)
-        return CallError(name, Kind.OTHER, code, f"{code}: {provider} gave no credentials", lost)
-    if isinstance(error, BotoCoreError):
-        return CallError(name, Kind.OTHER, code, f"{code}: {one_line(error)}", lost)
-    # Such as Custodian's own call for a role's credentials, which doesn't go through the gate.
-    strange = NotAwsError(what=f"an answer that can't be read, {code}")
-    return CallError(name, Kind.NOT_AWS, code, str(strange), lost)
-
-
-def _code_of(error: ClientError) -> str:
-    answer = error.response if isinstance(error.response, dict) else {}
-    return str((answer.get("Error") or {}).get("Code") or "")
-
-
-# These never reached AWS.
-NOT_SENT = (
-    aws.EndpointConnectionError,
-    aws.ConnectTimeoutError,
-    aws.ProxyConnectionError,
-    aws.SSLError,
-    OutageError,
-)
-# In words of ours: botocore's own quote what was received.
-NETWORK = (
-    (aws.ReadTimeoutError, "no answer in time"),
-    (aws.ConnectTimeoutError, "no connection in time"),
-    (aws.ProxyConnectionError, "the proxy can't be reached"),
-    (aws.SSLError, "the TLS certificate isn't accepted"),
-    (aws.EndpointConnectionError, "no connection"),
-    (aws.ConnectionClosedError, "the connection broke"),
-)
-
-
-# Their text is what a program printed, or the body of an answer.
-QUOTING = (aws.CredentialRetrievalError, aws.MetadataRetrievalError, aws.TokenRetrievalError)
-
-
-def may_have_arrived(error: Exception) -> bool:
-    """Tell whether a try that ended so may have taken effect."""
-    if isinstance(error, ClientError):
-        metadata: dict[str, Any] = dict(error.response.get("ResponseMetadata") or {})
-        return metadata.get("HTTPStatusCode", 0) >= 500 and _code_of(error) not in THROTTLED
-    if isinstance(error, BotoCoreError):
-        return isinstance(error, (HTTPClientError, aws.ConnectionError)) and not isinstance(
-            error, NOT_SENT
-        )
-    return not isinstance(error, OutageError)
 
 
 # -- many calls

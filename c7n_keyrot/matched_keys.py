@@ -112,7 +112,7 @@ def candidates(
 
 def _ids(records: Collection[dict[str, Any]]) -> dict[str, set[str]]:
     """Return the key ids that each place's record means; none where no key was identified."""
-    # An expiring key isn't stale yet: it is told of, and never acted on.
+    # An expiring key isn't stale yet: it is reported, and never acted on.
     return {
         record["path"]: {record["access_key_id"]} - {None}
         for record in records

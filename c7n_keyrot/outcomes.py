@@ -87,7 +87,7 @@ def append(path: Path, record: Outcome | RunSummary) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", path.name)
+            raise OSError(errno.EINVAL, "it is not a regular file", path.name)
         # Else another run's line, half written, would look like the one below. Some file systems
         # have no locks: there an empty line may come in between, which no reader takes for a line.
         with contextlib.suppress(OSError):

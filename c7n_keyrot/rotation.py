@@ -186,7 +186,7 @@ LAST_DAY = re.compile(
 
 
 def last_day(text: str) -> date | None:
-    """Read the last day of an exemption, in UTC; None for what is no date.
+    """Read the last day of an exemption, in UTC; None for what isn't a date.
 
     :param text: ``2027-03-31``, or a date-time of ISO 8601 such as ``2027-03-31T00:00:00Z``, which
         means the UTC day that it lies in.

@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 
 from c7n.filters import Filter
 
-from c7n_keyrot import records, rotation
+from c7n_keyrot import hooks, records, rotation
 from c7n_keyrot.credential_report import Row, Slot
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, candidates, places
 from c7n_keyrot.options import NUMBER, Option, check_mode, check_options, one_of
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
 from c7n_keyrot.records import KeyRecord, Why
 from c7n_keyrot.rotation import Identified, Verdict, created
+from c7n_keyrot.shared_report import report_of
 
 REPORT_PERMISSIONS = ("iam:GenerateCredentialReport", "iam:GetCredentialReport")
 SLOT_PERMISSIONS = (*REPORT_PERMISSIONS, "iam:GetUser", "iam:ListAccessKeys")
@@ -43,11 +44,11 @@ class KeyrotFilter(Filter):  # type: ignore[misc]
         super().__init__(data, manager)
         if manager is not None:
             # Made with the filters, since it must stand around them before they are called.
-            PolicyRun.of(manager)
+            hooks.run_of(manager)
 
     @property
     def run(self) -> PolicyRun:
-        return PolicyRun.of(self.manager)
+        return hooks.run_of(self.manager)
 
     def option(self, name: str) -> Any:
         """Return the option's value in the policy, else its default; None where it has none."""
@@ -95,7 +96,7 @@ class SlotFilter(KeyrotFilter):
         """Tell whether the filter can match the user of this row, as far as the report tells."""
         verdict = self.judge(row)
         if verdict is Verdict.UNKNOWN:
-            self.run.say(
+            self.run.log_once(
                 f"user {row.user!r}: key {self.option('slot')} is unknown: the credential report "
                 "has it, but its status or last rotation can't be read; look at it, nothing is done"
             )
@@ -120,13 +121,13 @@ class SlotFilter(KeyrotFilter):
                 if match.identified is Identified.AMBIGUOUS
                 else "no live key fits the credential report's dates"
             )
-            self.run.say(f"user {name!r}: key {slot} can't be identified ({why}): left alone")
+            self.run.log_once(f"user {name!r}: key {slot} can't be identified ({why}): left alone")
             return True
         what = "has changed since the credential report"
         if match.key is not None and created(match.key) == self.slot_of(match.row).last_rotated:
             # Such as after a run of ours: no surprise.
             what = f"is {match.key['Status'].lower()} now"
-        self.run.say(f"user {name!r}: key {slot} {what}: left alone", logging.INFO)
+        self.run.log_once(f"user {name!r}: key {slot} {what}: left alone", logging.INFO)
         gone = match.identified is Identified.GONE
         self.run.note(name, slot, Why.GONE if gone else Why.CHANGED)
         return False
@@ -138,7 +139,7 @@ class SlotFilter(KeyrotFilter):
     def process(self, resources: list[dict[str, Any]], event: Any = None) -> list[dict[str, Any]]:
         """Keep the users whose slot holds a key as looked for, and leave a record on each."""
         run = self.run
-        report = run.report(self.option("report-max-age"))
+        report = report_of(run, self.option("report-max-age"))
         chosen = []
         for user in resources:
             row = report.rows.get(user["UserName"])
@@ -163,7 +164,7 @@ class SlotFilter(KeyrotFilter):
             return False
         if row.created is None or row.created == created(run.users[row.user]):
             return True
-        run.say(
+        run.log_once(
             f"user {row.user!r} is another one since the credential report: left alone",
             logging.INFO,
         )

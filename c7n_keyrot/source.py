@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from c7n.cache import NullCache
 from c7n.exceptions import PolicyValidationError
 from c7n.query import DescribeSource
 
+from c7n_keyrot import hooks
 from c7n_keyrot.narrowing import may_match
 from c7n_keyrot.options import check_mode
-from c7n_keyrot.policy_run import PolicyRun
+from c7n_keyrot.shared_report import report_of
 from c7n_keyrot.slots import slot_filters
 
 NAME = "credential-report"
@@ -39,7 +39,7 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
                 f"policy {manager.data.get('name')}: source: {NAME} takes no query; remove it, and "
                 "choose users with filters"
             )
-        manager._cache = _WithoutUsers(manager._cache)
+        hooks.keep_users_out_of_cache(manager, NAME)
 
     def get_permissions(self) -> list[str]:
         """Return what this source calls."""
@@ -47,11 +47,11 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
 
     def resources(self, query: Any) -> list[dict[str, Any]]:
         """Return the candidates: the users of the report that the policy's filters can match."""
-        run = PolicyRun.of(self.manager)
-        run.begin()
+        run = hooks.run_of(self.manager)
+        hooks.begin(run)
         filters = self.manager.filters
         ages = [element.option("report-max-age") for element in slot_filters(filters)]
-        report = run.report(min(ages, default=REPORT_MAX_AGE))
+        report = report_of(run, min(ages, default=REPORT_MAX_AGE))
         rows = [row for row in report.rows.values() if may_match(filters, row)]
         run.population, run.candidates = report.user_count, len(rows)
         return [{"UserName": row.user, "Arn": row.arn} for row in rows]
@@ -62,43 +62,13 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
 
     def augment(self, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Read the users, side by side. Who is gone is left out; who can't be read stays as is."""
-        run = PolicyRun.of(self.manager)
+        run = hooks.run_of(self.manager)
         run.read_users(resources, again=True)
         return [
             run.users.get(user["UserName"], user)
             for user in resources
             if user["UserName"] in run.users or user["UserName"] in run.unread
         ]
-
-
-class _WithoutUsers:
-    """Custodian's cache for one resource manager, but for the users themselves.
-
-    A tag that was set after a dry run must count in the run a minute later.
-    """
-
-    def __init__(self, cache: Any) -> None:
-        self._cache = cache
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cache, name)
-
-    def __enter__(self) -> _WithoutUsers:
-        try:
-            self._cache.__enter__()
-        except Exception:  # locked, or no database; PolicyRun says so
-            self._cache = NullCache(None)
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._cache.__exit__(*exception)
-
-    def get(self, key: dict[str, Any]) -> Any:
-        return None if key.get("source") == NAME else self._cache.get(key)
-
-    def save(self, key: dict[str, Any], data: Any) -> None:
-        if key.get("source") != NAME:
-            self._cache.save(key, data)
 
 
 class OtherResource:

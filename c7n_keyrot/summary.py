@@ -4,34 +4,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
-from typing import Any, Protocol
+from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from c7n_keyrot import outcomes, output_folder
-from c7n_keyrot.credential_report import Report, Row
+from c7n_keyrot.credential_report import Row
 from c7n_keyrot.matched_keys import RECORDS, asserted
+from c7n_keyrot.policy_run import PolicyRun
 from c7n_keyrot.records import NotMatched, RunSummary, Why
 from c7n_keyrot.rotation import Verdict
 
+# What each policy ends with, apart from what is wrong, so that it can be chosen.
+summary_log = logging.getLogger("custodian.keyrot.summary")
 
-class Run(Protocol):
-    """What is needed of a ``PolicyRun``."""
-
-    manager: Any
-    account_id: str
-    execution_id: str
-    used_report: Report | None
-    unread: set[str]
-    gone: set[str]
-    left: dict[tuple[str, int], Why]
-    exempt_until: dict[str, str]
-
-    def fail(self, line: str) -> None: ...
+# Keys that a dry run, or an error, names; the rest is counted.
+MOST_NAMED = 20
 
 
-def write(run: Run, selected: Sequence[dict[str, Any]]) -> None:
+def write(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
     """Add the run's line to ``keyrot-summary.jsonl`` in the policy's output folder.
 
     :param selected: what the filters have selected, with our records.
@@ -46,7 +39,7 @@ def write(run: Run, selected: Sequence[dict[str, Any]]) -> None:
         run.fail(f"{outcomes.SUMMARY_FILE} can't be written ({error.strerror or error})")
 
 
-def summary_of(run: Run, selected: Sequence[dict[str, Any]]) -> RunSummary:
+def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary:
     """Return what the run says of all keys that its filters look at."""
     ours = [element for element in asserted(run.manager.filters) if hasattr(element, "options")]
     by_slot: dict[int, list[Any]] = {}
@@ -88,7 +81,7 @@ def summary_of(run: Run, selected: Sequence[dict[str, Any]]) -> RunSummary:
     )
 
 
-def _left(run: Run, row: Row, slot: int, verdict: Verdict) -> NotMatched:
+def _left(run: PolicyRun, row: Row, slot: int, verdict: Verdict) -> NotMatched:
     name = row.user
     until = run.exempt_until.get(name)
     if name in run.unread:
@@ -109,3 +102,44 @@ def _options(element: Any) -> Iterator[tuple[str, Any]]:
         value = element.option(name)
         if value is not None:
             yield name, value
+
+
+def end(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
+    """Say in one line what the policy did, or what a dry run would do.
+
+    As a warning, since c7n-org shows nothing less.
+
+    :raises PolicyExecutionError: something has failed.
+    """
+    text = f"{len(selected)} matched"
+    acting = [action for action in run.manager.actions if hasattr(action, "planned")]
+    if run.manager.ctx.options.dryrun:
+        text = f"dry run: {text}"
+        for action in acting:
+            lines = [_key(name, record, run.now) for name, record in action.planned(selected)]
+            text += f", would {action.verb} {len(lines)}"
+            for line in shortened(lines):
+                run.log(f"would {action.verb}: {line}", logging.WARNING, summary_log)
+    elif acting:
+        always = [action.outcome for action in acting] + ["skipped", "denied", "failed"]
+        names = dict.fromkeys([*always, *sorted(run.outcomes)])
+        text += ": " + ", ".join(f"{run.outcomes[name]} {name}" for name in names)
+    run.log(text, logging.WARNING, summary_log)
+    if run.failures:
+        raise run.error()
+
+
+def _key(name: str, record: dict[str, Any], now: datetime) -> str:
+    """Say of a key whose it is, how old, and when it was used."""
+    used = "never used"
+    if record["last_used_date"]:
+        hours = (now - datetime.fromisoformat(record["last_used_date"])) / timedelta(hours=1)
+        ago = f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+        used = f"last used {ago} ago"
+    return f"{name!r} {record['access_key_id']} {record['age_days']:.0f} days old, {used}"
+
+
+def shortened(names: list[str]) -> list[str]:
+    """Return the names that fit into a log, and how many are left out."""
+    left = len(names) - MOST_NAMED
+    return names if left <= 0 else [*names[:MOST_NAMED], f"{left} more"]

@@ -1,10 +1,10 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`make demo`: the pack at work, by the real programs, on an AWS inside this process.
+"""`make demo`: run the pack with the real programs, on an AWS inside this process.
 
     python demo/run.py        # in an environment where c7n-keyrot is installed
 
-Writes the folder demo-output in the current folder, afresh each time, and nothing else.
+It writes only the folder demo-output in the current folder, anew each time.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ TIMEOUT = 120  # seconds; no command here takes a quarter of it
 EXPIRING = "iam-user-second-access-key-expiring"
 STALE = "iam-user-second-access-key-stale"
 UNCLEAR = "iam-user-second-access-key-unclear"
-# Who gets notices of users without an owner, and of keys in doubt. Nobody reads what goes to the
-# address that the pack is shipped with, and doctor says so.
+# Who gets the notices about users without an owner, and about keys in doubt. Nobody reads the
+# address that the pack is shipped with, and doctor reports it.
 WITHOUT_OWNER = SECURITY_TEAM = "security@corp.test"
 PLACEHOLDER = "security@example.com"
-# What stands for these where the pack was built without its startup files.
+# The same commands if the pack was built without its startup files.
 EXPLICIT = {
     "custodian": "c7n-keyrot custodian",
     "c7n-org": "c7n-keyrot org",
@@ -88,10 +88,10 @@ def main() -> int:
 
 
 def prepare() -> None:
-    """An empty output folder. A folder of that name which isn't the demo's is left alone."""
+    """Make an empty output folder; leave a folder of that name alone if it isn't the demo's."""
     if OUTPUT.exists():
         if not MARKER.exists():
-            raise Unexpected(f"there is a {OUTPUT} here that the demo didn't make: move it away")
+            raise Unexpected(f"there is a {OUTPUT} here that the demo didn't make; move it away")
         shutil.rmtree(OUTPUT)
     OUTPUT.mkdir()
     MARKER.touch()
@@ -107,7 +107,7 @@ def one_account() -> None:
         people = world.seed_account(account)
         aws.create_queue(world.QUEUE)
         before = account.snapshot()
-        print(f"{len(people)} users with {len(before)} access keys, one for every case there is.")
+        print(f"{len(people)} users with {len(before)} access keys, one for every case.")
 
         shell = Shell(aws, OUTPUT / "one-account")
         write_pack(shell)
@@ -125,9 +125,9 @@ def one_account() -> None:
         after = account.snapshot()
 
         shell.run(
-            "Once more: nothing is left to do. With -S Python reads no startup file, ours or other",
+            "Once more: nothing is left to do. With -S Python reads no startup file",
             "python -S -m c7n_keyrot custodian run -s again policies/",
-            # Which -S leaves out as well.
+            # -S leaves it out as well.
             PYTHONPATH=os.pathsep.join(p for p in sys.path if p not in ("", REPOSITORY)),
         )
         show_policies(shell.folder / "again")
@@ -138,7 +138,7 @@ def one_account() -> None:
         changed = account.changes(before)
         disabled = [p.name for p in people if p.outcome == "disabled"]
         wanted = {account.key_id(name, 2): ("Active", "Inactive") for name in disabled}
-        check(changed == wanted, "other keys were changed than those to be disabled")
+        check(changed == wanted, "keys were changed that should not be disabled")
         print(
             f"\n{len(changed)} of the {len(before)} keys in the account were changed: second keys,"
         )
@@ -156,7 +156,7 @@ def organization() -> None:
         with mail_server(shell.folder / "mails") as mails:
             write_settings(shell.folder, f"{aws.url}/{HUB}/{world.QUEUE}", mails.port)
             shell.run(
-                "All member accounts, out of the hub",
+                "All member accounts, from the hub",
                 "c7n-org run -c accounts.yml -s out -u policies/second-access-key.yml",
             )
             show_accounts(aws, homes, shell.folder / "out")
@@ -168,9 +168,9 @@ def organization() -> None:
             mails.show()
             check(not aws.messages(world.QUEUE), "notices were left in the queue")
             check(sorted(mails.seen) == sorted(expected_mails(homes)), "other mails than expected")
-            say(f"{len(mails.seen)} mails: all owners have heard of their own users, and no others")
+            say(f"{len(mails.seen)} mails: all owners got mails about their own users only")
             doctor = shell.run(
-                "Is all in order, and what did the last run cover?",
+                "Is everything set up, and what did the last run cover?",
                 "c7n-keyrot doctor --accounts accounts.yml --mailer mailer.yml --output-dir out",
             )
             show_checks(doctor)
@@ -185,9 +185,9 @@ def what_you_saw(seconds: float) -> None:
     heading("What you saw")
     print(
         f"""\
-- A dry run says who is concerned, and changes nothing.
-- A run tells the owners first, then disables second keys of over 90 days, and nothing else.
-- What is in doubt is reported and left alone. Running again does no harm.
+- A dry run says which users match, and changes nothing.
+- A run notifies the owners first, then disables second keys older than 90 days, and nothing else.
+- Keys in doubt are reported and left alone. It is safe to run it again.
 - No startup file is needed: c7n-keyrot custodian, org and mailer are the same, with the pack.
 - The same pack covers many accounts; each owner gets mails about their own users only.
 - Resources, outcomes, logs and mails are in {OUTPUT}/. It took {seconds:.0f} seconds.
@@ -201,7 +201,7 @@ $ {custodian} run --dryrun -s out policies/"""
 
 
 class Shell:
-    """Runs commands as a user types them, in a folder, with credentials of the hub's."""
+    """Run commands as a user types them, in a folder, with the hub's credentials."""
 
     def __init__(self, aws: EmbeddedAws, folder: Path):
         self.aws, self.folder = aws, folder
@@ -215,7 +215,7 @@ class Shell:
         meanwhile: Callable[[], object] | None = None,
         **variables: str,
     ) -> str:
-        """What it wrote; its log has that, too. Says every few seconds that it is still at it."""
+        """Return its output, which its log has, too; print every few seconds that it still runs."""
         self.steps += 1
         program, _, rest = command.partition(" ")
         if not STARTUP_FILE:
@@ -224,7 +224,7 @@ class Shell:
         name = f"{self.steps}-{program}"
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
-        # A home of its own, so a cache of its own: no run sees what another one has read.
+        # Its own home, and so its own cache: no run sees what another one has read.
         env = self.aws.env(HUB, (self.folder / "homes" / name).resolve()) | variables
         started = said = time.monotonic()
         with (
@@ -258,7 +258,7 @@ class Shell:
 
 
 def write_pack(shell: Shell) -> None:
-    text = shell.run("Write the pack's files, out of the installed package", "c7n-keyrot init")
+    text = shell.run("Write the pack's files, from the installed package", "c7n-keyrot init")
     say(f"files written: {sum(line.startswith('wrote ') for line in text.splitlines())}")
     path = shell.folder / "policies" / "second-access-key.yml"
     pack = path.read_text("utf-8")
@@ -267,11 +267,11 @@ def write_pack(shell: Shell) -> None:
         pack = pack.replace(setting, own)
     path.write_text(pack, "utf-8")
     say(f"its addresses are placeholders; set to {SECURITY_TEAM}")
-    say("it tells of keys in doubt on Mondays only; set to every day, so that you see it")
+    say("it reports keys in doubt on Mondays only; set to every day, so that you see it")
 
 
 def write_settings(folder: Path, queue_url: str, smtp_port: int) -> None:
-    """accounts.yml and mailer.yml, as in examples/ but with what is true here (JSON is YAML)."""
+    """Write accounts.yml and mailer.yml, as in examples/ but for this AWS (JSON is YAML)."""
     accounts = world.accounts_file()
     accounts["vars"] = {"action": {"queue": f"arn:aws:sqs:{REGION}:{HUB}:{world.QUEUE}"}}
     mailer = {
@@ -292,19 +292,19 @@ def write_settings(folder: Path, queue_url: str, smtp_port: int) -> None:
 
 
 class MailServer(Controller):
-    """Keeps every mail as .eml, and its body (HTML, as the pack sends it) as .html."""
+    """Keep every mail as .eml, and its body (HTML, as the pack sends it) as .html."""
 
     def __init__(self, folder: Path):
         super().__init__(self, hostname="127.0.0.1", port=0)
         self.folder = folder
         self.names = sorted(person.name for person in world.people())
         self.seen: list[tuple[str, list[str]]] = []  # recipient, users that the mail is about
-        # Lines to be shown; a queue, as mails arrive in a thread of the mail server's.
+        # Lines to show; a queue, since mails arrive in a thread of the mail server.
         self.arrived: SimpleQueue[str] = SimpleQueue()
         folder.mkdir()
 
     def _trigger_server(self) -> None:
-        self.port = self.server.sockets[0].getsockname()[1]  # which port 0 has become
+        self.port = self.server.sockets[0].getsockname()[1]  # the port that 0 became
         super()._trigger_server()
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
@@ -323,7 +323,7 @@ class MailServer(Controller):
         return "250 OK"
 
     def show(self) -> bool:
-        """Print what has arrived since; whether there was anything."""
+        """Print what has arrived since; return whether there was anything."""
         new = False
         with suppress(Empty):
             while True:
@@ -333,7 +333,7 @@ class MailServer(Controller):
 
 
 def expected_mails(homes: dict[str, list[world.Person]]) -> Iterator[tuple[str, list[str]]]:
-    """(recipient, users): one mail for each owner, policy and account."""
+    """Return (recipient, users) of each mail: one for each owner, policy and account."""
     for account_id in world.MEMBERS:
         for outcome in TOLD:
             users: defaultdict[str, list[str]] = defaultdict(list)
@@ -354,11 +354,11 @@ def mail_server(folder: Path) -> Iterator[MailServer]:
         server.stop()
 
 
-# What came of it
+# The results
 
 
 def results(folder: Path) -> tuple[int, list[dict[str, Any]]]:
-    """How many users a policy found, and the outcomes of their keys, out of its output folder."""
+    """Print how many users a policy found, and their keys' outcomes, from its output folder."""
     users = json.loads((folder / "resources.json").read_text("utf-8"))
     file = folder / "keyrot-outcomes.jsonl"
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
@@ -392,7 +392,7 @@ def show_checks(doctor: str) -> None:
 def show_people(
     account: Account, people: list[world.Person], notices: list[Any], stale: Path
 ) -> None:
-    """The table of all users; what happened is seen, and compared with what should have."""
+    """Print the table of all users; compare what happened with what should have happened."""
     noticed = {
         user["UserName"]: notice["policy"]["name"]
         for notice in notices
@@ -426,12 +426,12 @@ def show_people(
                 )
             )
     head = ("USER", "SLOT 1", "SLOT 2", "VERDICT", "SLOT 2 NOW", "WHY")
-    print("\nWhat the credential report said, what became of the second key, and why:\n")
+    print("\nWhat the credential report said, what happened to the second key, and why:\n")
     print(table(head, rows))
 
 
 def describe(key: Key | None) -> str:
-    """A slot as the credential report shows it: status, and age in whole days."""
+    """Return a slot as the credential report shows it: status, and age in whole days."""
     if key is None:
         return "-"
     if key.report_date:
@@ -477,7 +477,7 @@ def wrapped(text: str, hang: int) -> None:
 
 
 def relative(text: str) -> str:
-    """A program's text without the machine's own paths."""
+    """Return a program's output without the machine's own paths."""
     return text.replace(sys.prefix, Path(sys.prefix).name).replace(str(Path.cwd()), ".").rstrip()
 
 
@@ -487,7 +487,7 @@ def check(true: object, otherwise: object) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as they must be; the last one is wrapped. A row of one cell is a title."""
+    """Print columns as wide as needed; wrap the last one. A row of one cell is a title."""
     rows = list(rows)
     cells = [head, *(row for row in rows if len(row) > 1)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head) - 1)]

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Who lives in the embedded AWS: realistic users for the demo and the tests."""
+"""The users of the embedded AWS: realistic ones, for the demo and the tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECOND = MINUTE / 60
 
 @dataclass(frozen=True)
 class Person:
-    """A user, and what becomes of the key in slot 2 under the pack as it is shipped.
+    """A user, and what the pack does to the key in slot 2 as shipped.
 
     verdict: absent, inactive, fresh, expiring, stale or unknown, by the credential report.
     outcome: "disabled", "reminded" (a notice, nothing done), "unclear" (not touched, the security
@@ -40,13 +40,13 @@ class Person:
 
 
 def due_in(days: int, last_used_days: float | None = None) -> Key:
-    """A key that is stale after 90 days, which end on the UTC day so many days from today."""
+    """Return a key whose 90 days end on the UTC day that is so many days from today."""
     noon = datetime.now(timezone.utc).replace(hour=12, minute=0, second=0, microsecond=0)
     return Key(rotated_at=noon + timedelta(days=days - 90), last_used_days=last_used_days)
 
 
 def people(now: datetime | None = None) -> list[Person]:
-    """Every verdict, and those who look like one but aren't; ages count from `now` (UTC)."""
+    """Return users for every verdict, and look-alikes; ages count from `now` (UTC)."""
     now = (now or datetime.now(timezone.utc)).replace(microsecond=0)
 
     def day(days: int) -> str:
@@ -98,7 +98,7 @@ def people(now: datetime | None = None) -> list[Person]:
         ),
         Person(
             "hugo",
-            "his exemption is no date",
+            "his exemption isn't a date",
             "stale",
             "disabled",
             used,
@@ -133,9 +133,7 @@ def people(now: datetime | None = None) -> list[Person]:
             used,
             due_in(1, last_used_days=1),
         ),
-        Person(
-            "kim", "10 days left: no day for a reminder", "expiring", "left", used, due_in(10), ben
-        ),
+        Person("kim", "10 days left: no reminder today", "expiring", "left", used, due_in(10), ben),
         # Reported to the security team, but no key is touched
         Person(
             "lena",
@@ -193,7 +191,7 @@ def people(now: datetime | None = None) -> list[Person]:
 def seed_account(
     account: Account, users: Iterable[Person] | None = None, report_age_hours: float = 1
 ) -> list[Person]:
-    """Let the people live in the account, with a credential report of a while ago."""
+    """Add the people to the account, with a credential report made some time ago."""
     users = list(people() if users is None else users)
     for person in users:
         account.add_user(person.name, person.slot1, person.slot2, person.tags, person.path)
@@ -207,7 +205,7 @@ def seed_account(
 def seed_organization(aws: EmbeddedAws) -> dict[str, list[Person]]:
     """The hub with its queue, and three members with the role: all people, some, none to find.
 
-    Nobody of the hub is to be found. {account id: its people}
+    No user of the hub is to be found. Return {account id: its people}.
     """
     everybody = people()
     homes = {
@@ -226,7 +224,7 @@ def seed_organization(aws: EmbeddedAws) -> dict[str, list[Person]]:
 
 
 def accounts_file(account_ids: Iterable[str] = MEMBERS, partition: str = "aws") -> dict[str, Any]:
-    """What c7n-org's accounts.yml says of these members."""
+    """Return c7n-org's accounts.yml for these members."""
     where = PARTITIONS[partition]
     return {
         "accounts": [

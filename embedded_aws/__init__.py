@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""An AWS on 127.0.0.1: moto's server, made like AWS where moto isn't, with faults on demand.
+"""An AWS on 127.0.0.1: moto's server, corrected where moto differs from AWS, with faults on demand.
 
     with EmbeddedAws() as aws:
         account = aws.account("111111111111")
@@ -8,8 +8,8 @@
         subprocess.run(["custodian", ...], env=aws.env("111111111111", home=folder))
 
 Alone, for another process: ``python -m embedded_aws --users 1000 --find 200 --latency-ms 30``.
-moto's state is global to the process, so one EmbeddedAws can be open at a time; each begins empty.
-All times are UTC. For the demo, the tests and the benchmarks; not shipped.
+moto's state is global to the process, so only one EmbeddedAws can be open at a time; each begins
+empty. All times are UTC. For the demo, the tests and the benchmarks; not shipped.
 """
 
 from embedded_aws.account import Account, Key, LiveKey

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""One account of the embedded AWS: its users and keys, its roles, and what is true of them."""
+"""One account of the embedded AWS: its users, keys and roles, and their true state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from embedded_aws.stacks import make_stack
 
 @dataclass(frozen=True)
 class Key:
-    """An access key to be made: `age_days` old, or created at the instant `rotated_at`."""
+    """An access key to make: `age_days` old, or created at the instant `rotated_at`."""
 
     age_days: float = 10
     status: str = "Active"
@@ -63,10 +63,10 @@ class Account(ReportedAccount):
         created_days_ago: float = 400,
         password: bool = False,
     ) -> str:
-        """Add a user whose keys sit in the slots given; the name is returned.
+        """Add a user with keys in these slots; return the name.
 
-        Keys of one and the same age are a second apart (the first is the older), since two keys of
-        one second are ambiguous: for those give both the same `rotated_at`.
+        Keys of the same age are a second apart (the first is older), since two keys of one second
+        are ambiguous. To get those, give both the same `rotated_at`.
         """
         now = utcnow()
         with self.aws.lock:
@@ -120,7 +120,7 @@ class Account(ReportedAccount):
         self._key(name, slot).status = status
 
     def keys(self, name: str) -> dict[int, LiveKey]:
-        """The user's keys by slot."""
+        """Return the user's keys by slot."""
         with self.aws.lock:
             return {key.slot: self._live(key) for key in self.backend.users[name].access_keys}
 
@@ -137,7 +137,7 @@ class Account(ReportedAccount):
         )
 
     def add_key(self, name: str, key: Key | None = None) -> str:
-        """Create a key in the lowest free slot; its id."""
+        """Create a key in the lowest free slot; return its id."""
         with self.aws.lock:
             made = self.backend.create_access_key(name)
             self._set(made, key or Key(age_days=0), utcnow())
@@ -148,7 +148,7 @@ class Account(ReportedAccount):
             self.backend.delete_access_key(self.key_id(name, slot), name)
 
     def rotate(self, name: str, slot: int, key: Key | None = None) -> str:
-        """Replace the slot's key by a new one (of today, by default); the new id."""
+        """Replace the slot's key by a new one (of today, by default); return its id."""
         with self.aws.lock:
             self.delete_key(name, slot)
             made = self.backend.create_access_key(name)
@@ -180,7 +180,7 @@ class Account(ReportedAccount):
     def set_alias(self, alias: str | None) -> None:
         self.backend.account_aliases = [alias] if alias else []
 
-    # What is true, to compare with
+    # The true state, to compare with
 
     def live_keys(self) -> list[LiveKey]:
         with self.aws.lock:
@@ -191,11 +191,11 @@ class Account(ReportedAccount):
             ]
 
     def snapshot(self) -> dict[str, str]:
-        """Every key's status by its id, to be compared with changes()."""
+        """Return every key's status by its id, for changes()."""
         return {key.access_key_id: key.status for key in self.live_keys()}
 
     def changes(self, before: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
-        """Which keys are not as in the snapshot: {id: (then, now)}, None where there is no key."""
+        """Return the keys that differ from the snapshot: {id: (then, now)}; None: no key."""
         now = self.snapshot()
         return {
             key_id: (before.get(key_id), now.get(key_id))
@@ -206,9 +206,9 @@ class Account(ReportedAccount):
     def expected(
         self, days: float = 90, slot: int = 2, status: str = "Active", now: datetime | None = None
     ) -> dict[str, str]:
-        """{user: key id} of the keys that the rule is about, by what is live now.
+        """Return {user: key id} of the keys that the rule is about, by their live state.
 
-        Exemptions, and keys that can't be told apart, are the caller's to leave out.
+        The caller must leave out exemptions, and keys that can't be told apart.
         """
         limit = (now or datetime.now(timezone.utc)) - timedelta(days=days)
         return {
@@ -219,7 +219,7 @@ class Account(ReportedAccount):
 
     @property
     def log(self) -> list[Call]:
-        """The calls made to this account, oldest first (the last 100,000 of all accounts)."""
+        """The calls made to this account, oldest first (of the last 100,000 of all accounts)."""
         return [call for call in list(self.aws.log) if call.account == self.id]
 
     # Roles
@@ -230,7 +230,7 @@ class Account(ReportedAccount):
         policy: Mapping[str, Any] | None = None,
         trust: Mapping[str, Any] | None = None,
     ) -> str:
-        """Make a role (again); its ARN. Both documents only count under aws.enforce()."""
+        """Make a role (again); return its ARN. Both documents only count under aws.enforce()."""
         statement = {"Effect": "Allow", "Action": "*", "Resource": "*"}
         trusted = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": HUB}}
         with self.aws.lock:
@@ -251,7 +251,7 @@ class Account(ReportedAccount):
             return str(role.arn)
 
     def deploy(self, stack: str, template: Path, **parameters: str) -> dict[str, str]:
-        """Make a CloudFormation stack, or update it; its outputs."""
+        """Make a CloudFormation stack, or update it; return its outputs."""
         with self.aws.lock:
             return make_stack(self.id, self.aws.partition.region, stack, template, parameters)
 

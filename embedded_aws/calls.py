@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from moto.utilities.utils import get_partition
 
-# The HTTP status of each error that AWS answers with; everything else is a 400.
+# The HTTP status of AWS's errors; all others are a 400.
 STATUS = {
     "AccessDenied": 403,
     "AccessDeniedException": 403,
@@ -50,7 +50,7 @@ Answer = tuple[str, list[tuple[str, str]], bytes]
 
 @dataclass(frozen=True)
 class Call:
-    """A call as it arrived. `user` is the IAM user it is about, also where only a key is named."""
+    """A call as it arrived. `user` is the IAM user it is about, also if only a key is named."""
 
     time: float
     account: str
@@ -62,7 +62,7 @@ class Call:
 
 
 def status_line(status: int) -> str:
-    """Return such as "404 Not Found"."""
+    """Return a status line, such as "404 Not Found"."""
     known = {member.value: member.phrase for member in HTTPStatus}
     return f"{status} {known.get(status, 'Unknown')}"
 
@@ -74,7 +74,7 @@ def error_answer(
     status: int | None = None,
     message: str | None = None,
 ) -> Answer:
-    """An error as AWS words it, in the protocol of the call."""
+    """Return an error as AWS words it, in the protocol of the call."""
     number = status or STATUS.get(code, 400)
     text = message or MESSAGES.get(code)
     if text is None and code.startswith("AccessDenied"):

@@ -10,17 +10,17 @@ from datetime import datetime, timedelta, timezone
 
 
 def monotonic() -> float:
-    """Seconds by which reports, limits and lags go; a test can hold this clock still."""
+    """Return the seconds that reports, limits and lags use; a test can stop this clock."""
     return time.monotonic()
 
 
 def utcnow() -> datetime:
-    """Now, naive and in whole seconds: moto wants the one, AWS's dates are the other."""
+    """Return now: naive for moto, in whole seconds as AWS's dates."""
     return datetime.now(timezone.utc).replace(microsecond=0, tzinfo=None)
 
 
 def naive(when: datetime) -> datetime:
-    """An instant as moto keeps it: naive, in UTC, in whole seconds."""
+    """Return an instant as moto keeps it: naive, in UTC, in whole seconds."""
     if when.tzinfo is not None:
         when = when.astimezone(timezone.utc).replace(tzinfo=None)
     return when.replace(microsecond=0)
@@ -31,7 +31,7 @@ def iso(when: datetime) -> str:
 
 
 def shift_dates(text: str, by: timedelta) -> str:
-    """The dates of a tag's value (2026-05-01, or Custodian's 2026/05/01), moved by whole days."""
+    """Move the dates of a tag's value (2026-05-01, or Custodian's 2026/05/01) by whole days."""
 
     def moved(found: re.Match[str]) -> str:
         try:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 from embedded_aws.account import Account, Key
 
-# What the users hold, in turn: those to find, and all others, the look-alikes.
+# The keys of the users, in turn: those to find, and the look-alikes.
 OLD, NEW = Key(200, last_used_days=1), Key(20, last_used_days=1)
 OFF = Key(200, status="Inactive")
 TO_FIND: list[tuple[Key | None, Key | None]] = [
@@ -39,11 +39,11 @@ OTHERS: list[tuple[Key | None, Key | None]] = [
 def seed_bench(account: Account, n: int, find: int | None = None) -> dict[str, str]:
     """Add n users, exactly `find` of them (20% by default) to find, evenly spread.
 
-    {user: id of the key to disable}; all dates differ, so each key can be identified.
+    Return {user: id of the key to disable}. All dates differ, so each key can be identified.
     """
     find = n // 5 if find is None else min(find, n)
     wanted: dict[str, str] = {}
-    now = datetime.now(timezone.utc)  # one for all: with many users the clock moves on meanwhile
+    now = datetime.now(timezone.utc)  # one for all: with many users the clock moves on
     for i in range(n):
         name = f"user-{i:05d}"
         to_find = (i + 1) * find // n > i * find // n

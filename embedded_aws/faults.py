@@ -16,7 +16,7 @@ from embedded_aws.foreign import Foreign
 from embedded_aws.lag import Lag
 from embedded_aws.partitions import Partition
 
-# Not errors that AWS answers with, but what a network does to the connection.
+# Not errors of AWS, but of the network.
 RESET, STALL = "reset", "stall"
 
 
@@ -43,7 +43,7 @@ class Rule:
         self.times = 0
 
     def take(self, call: Call) -> bool:
-        """Whether this call is one to act on; counts it if so."""
+        """Tell whether to act on this call, and count it then."""
         if not fnmatch.fnmatchcase(call.action, self.action):
             return False
         if self.user is not None and self.user != call.user:
@@ -65,7 +65,7 @@ class Rule:
 
 
 class FaultInjection:
-    """The faults, hooks and limits of an ``EmbeddedAws``: this is its side that tests use."""
+    """The faults, hooks and limits of an ``EmbeddedAws``, for tests."""
 
     def __init__(self, partition: Partition) -> None:
         self.lock = threading.RLock()  # moto's backends aren't made for many threads
@@ -118,7 +118,7 @@ class FaultInjection:
     def lag(self, seconds: float, account: str | None = None) -> None:
         """Let ListAccessKeys show what was true so many seconds ago, as IAM's listings do.
 
-        It is behind the calls that create, update or delete a key; they themselves act at once.
+        The listing lags behind calls that create, update or delete a key; the calls act at once.
         What a test changes without a call shows at once, unless such a call came just before.
         account: only in this one; by default in all.
         """

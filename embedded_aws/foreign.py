@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers that aren't AWS's: what a proxy, a captive portal or a broken line sends instead.
 
-``aws.answer("iam.GetUser", HTML_PAGE, status=407)`` sends one of them. None has a header of AWS's
-(x-amzn-requestid) but those made of the real answer, whose head has arrived whole.
+``aws.answer("iam.GetUser", HTML_PAGE, status=407)`` sends one of them. Only those made from the
+real answer have AWS's header (x-amzn-requestid), since its head has arrived whole.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from embedded_aws.calls import Answer, status_line
 
 @dataclass(frozen=True)
 class Foreign:
-    """An answer in the place of AWS's.
+    """An answer in place of AWS's.
 
-    body: its bytes or, of an answer that AWS did send, what makes them out of the real ones.
-    status: by default 200 or, of an answer that AWS did send, its own.
-    torn: Content-Length promises the whole real answer, but the connection ends behind the body.
+    body: its bytes or, for an answer that AWS did send, what makes them from the real ones.
+    status: by default 200 or, for an answer that AWS did send, its own.
+    torn: Content-Length promises the whole real answer, but the connection ends after the body.
     """
 
     body: bytes | Callable[[bytes], bytes]
@@ -30,7 +30,7 @@ class Foreign:
 
     @property
     def late(self) -> bool:
-        """Whether there must be a real answer, so that the call has to be carried out first."""
+        """Tell whether it needs a real answer, so that the call must be carried out first."""
         return callable(self.body)
 
     def answer(self, real: Answer | None) -> Answer:
@@ -50,8 +50,8 @@ class Foreign:
 def cut(at: float | str = 0.5, torn: bool = False) -> Foreign:
     """Return AWS's answer, cut in transit.
 
-    at: how much of it arrives, as a fraction, or the text behind which it ends.
-    torn: the connection breaks there; without it, something in between passes on what it got.
+    at: how much of it arrives, as a fraction, or the text after which it ends.
+    torn: the connection breaks there; otherwise something in between passes on what it got.
     """
 
     def part(whole: bytes) -> bytes:
@@ -59,7 +59,7 @@ def cut(at: float | str = 0.5, torn: bool = False) -> Foreign:
             return whole[: int(len(whole) * at)]
         head, found, _ = whole.partition(at.encode())
         if not found:
-            raise ValueError(f"no {at} in the answer that is to be cut behind it")
+            raise ValueError(f"no {at} in the answer, which should be cut after it")
         return head + found
 
     return Foreign(part, torn=torn)

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""IAM is eventually consistent: for a while after a write, ListAccessKeys shows what was before."""
+"""IAM is eventually consistent: for a while after a write, ListAccessKeys shows the old state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRITES = ("iam.CreateAccessKey", "iam.UpdateAccessKey", "iam.DeleteAccessKey")
 
 
 class Lag:
-    """Listings of access keys that are so many seconds behind the writes to them."""
+    """Listings of access keys that lag so many seconds behind writes."""
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
@@ -27,12 +27,12 @@ class Lag:
         self._seconds[account] = seconds
 
     def end(self) -> None:
-        """Let nothing lag from now on."""
+        """Stop all lag from now on."""
         self._seconds.clear()
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Let the listings show what is true now."""
+        """Make the listings show the current state."""
         self._before.clear()
 
     def note(self, call: Call) -> None:
@@ -45,7 +45,7 @@ class Lag:
             self._before.setdefault((call.account, call.user), []).append((monotonic(), keys))
 
     def listed(self, account: str, name: str, keys: list[Any]) -> list[Any]:
-        """Return the keys that a listing shows now, where `keys` is true."""
+        """Return the keys that a listing shows now, if `keys` is the true state."""
         since = monotonic() - self._of(account)
         for written, before in self._before.get((account, name), ()):
             if written > since:

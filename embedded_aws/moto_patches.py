@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Where moto's IAM is unlike AWS's: slots, the credential report, pages, and its speed."""
+"""Where moto's IAM differs from AWS's: slots, the credential report, pages, and its speed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from embedded_aws.stacks import STACK_PATCHES
 
 @contextmanager
 def patched(account_of: Callable[[str], Account], lag: Lag) -> Iterator[None]:
-    """Moto made like AWS until the exit. ``account_of``: an account by its id."""
-    # It looks at 90 folders, twice a request: a quarter of the time of a call.
+    """Make moto like AWS until the exit. ``account_of``: an account by its id."""
+    # It looks at 90 folders, twice for each request: a quarter of the time of a call.
     modules = list(moto.backends.list_of_moto_modules())
     make_key = moto.iam.models.User.create_access_key
     list_keys = moto.iam.models.IAMBackend.list_access_keys
@@ -103,7 +103,7 @@ def patched(account_of: Callable[[str], Account], lag: Lag) -> Iterator[None]:
 
 
 def _page(response: Any, items: list[Any]) -> tuple[list[Any], dict[str, Any]]:
-    """A page of MaxItems (100 by default), which moto gives in one piece."""
+    """Return a page of MaxItems (100 by default); moto returns everything at once."""
     start = int(response._get_param("Marker") or 0)
     end = start + int(response._get_param("MaxItems") or 100)
     more: dict[str, Any] = {"IsTruncated": end < len(items)}

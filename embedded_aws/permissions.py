@@ -23,7 +23,7 @@ from embedded_aws.partitions import Partition
 def allows(
     documents: Iterable[Mapping[str, Any]], action: str, resource: str, facts: Mapping[str, str]
 ) -> bool:
-    """IAM's evaluation, as far as the pack's policies need it: an Allow and no Deny."""
+    """Evaluate policies as IAM does, as far as the pack needs it: an Allow and no Deny."""
     allowed = False
     for document in documents:
         for statement in _list(document.get("Statement", [])):
@@ -40,7 +40,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _like(patterns: Any, value: str, fold: bool = False) -> bool:
-    """IAM's wildcards: * and ?, nothing else."""
+    """Match IAM's wildcards: * and ?, nothing else."""
     for pattern in _list(patterns):
         regex = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
         if re.fullmatch(regex, value, re.DOTALL | (re.IGNORECASE if fold else 0)):
@@ -94,7 +94,7 @@ def _holds(operator: str, key: str, values: Any, facts: Mapping[str, str]) -> bo
 
 
 def queue_of(call: Call) -> tuple[str, str] | None:
-    """(account id, name) of the queue that the call is about, by its URL or its name."""
+    """Return (account id, name) of the queue that the call is about, by its URL or its name."""
     if call.action == "sqs.GetQueueUrl":
         owner = call.params.get("QueueOwnerAWSAccountId", call.account)
         return owner, call.params["QueueName"]
@@ -111,14 +111,14 @@ def _sender(call: Call) -> str:
 
 
 class Permissions:
-    """Holds calls to policies: a queue's and, if `enforced`, those of roles."""
+    """Checks calls against policies: a queue's and, if `enforced`, those of roles."""
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.enforced = False
 
     def denied(self, call: Call) -> str | None:
-        """AWS's sentence if the call isn't allowed."""
+        """Return AWS's sentence if the call isn't allowed."""
         queue = queue_of(call)
         resource = self._resource(call, queue)
         wanted = call.action.replace(".", ":", 1)
@@ -180,7 +180,7 @@ class Permissions:
         return self.partition.arn(service, call.account, resource)
 
     def _facts(self, call: Call) -> dict[str, str]:
-        """What conditions and principals of policies are compared with."""
+        """Return what conditions and principals of policies are compared with."""
         role = self._role(call)
         facts = {
             "principal": role.arn if role else self._principal(call),

@@ -43,7 +43,7 @@ REPORT_COLUMNS = [
 class ReportedAccount:
     """An account and its credential report.
 
-    ``aws`` is the ``EmbeddedAws``: it says how long a report takes and how long it is good.
+    ``aws`` is the ``EmbeddedAws``: it says how long a report takes and how long it is valid.
     """
 
     def __init__(self, aws: Any, account_id: str):
@@ -60,14 +60,14 @@ class ReportedAccount:
         return self.aws.partition.iam(self.id)
 
     def generate_report(self, age_hours: float = 0) -> str:
-        """Let there be a report of the account as it is now, made `age_hours` ago; its text."""
+        """Make a report of the account as it is now, dated `age_hours` ago; return its text."""
         with self.aws.lock:
             text = self.report_text()
         self.set_report(text, age_hours)
         return text
 
     def set_report(self, text: str | bytes, age_hours: float = 0) -> None:
-        """Let this text be the finished report, made `age_hours` ago."""
+        """Make this text the finished report, dated `age_hours` ago."""
         self._report = text.encode() if isinstance(text, str) else text
         self._report_time = utcnow() - timedelta(hours=age_hours)
         self._report_ready = 0.0
@@ -76,11 +76,11 @@ class ReportedAccount:
         self._report = None
 
     def set_report_states(self, *states: str) -> None:
-        """What the next GenerateCredentialReport calls answer, whatever is true."""
+        """Set the answers of the next GenerateCredentialReport calls, whatever is true."""
         self.report_states = deque(states)
 
     def report_text(self) -> str:
-        """The report's CSV of this moment, with all of AWS's columns, the root row first."""
+        """Return the report's CSV of this moment, with all of AWS's columns, the root row first."""
         out = io.StringIO()
         write = csv.writer(out, lineterminator="\n").writerow
         write(REPORT_COLUMNS)
@@ -153,7 +153,7 @@ class ReportedAccount:
         }
 
     def finished_report(self) -> dict[str, Any]:
-        """GetCredentialReport's answer, or its error."""
+        """Return GetCredentialReport's answer, or its error."""
         error = None
         if self._report is None:
             error = "ReportNotPresent"
@@ -170,7 +170,7 @@ class ReportedAccount:
         }
 
     def shift_report(self, by: timedelta) -> None:
-        """Let the report, and all instants in it, be so much older."""
+        """Make the report, and all instants in it, so much older."""
         self._report_time -= by
         if self._report is not None:
             text = self._report.decode("utf-8", "surrogateescape")

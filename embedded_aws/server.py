@@ -49,10 +49,10 @@ _open = threading.Lock()
 class EmbeddedAws(FaultInjection):
     """The server; a context manager.
 
-    partition: the name of one in ``PARTITIONS``; no call of another one's is taken;
+    partition: the name of one in ``PARTITIONS``; calls of other ones are refused;
     latency: seconds that each call takes; report_seconds: how long a credential report takes;
-    report_valid_hours: from which age on GenerateCredentialReport makes a new one;
-    report_expires_hours: from which age on GetCredentialReport answers ReportExpired.
+    report_valid_hours: the age from which GenerateCredentialReport makes a new one;
+    report_expires_hours: the age from which GetCredentialReport answers ReportExpired.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class EmbeddedAws(FaultInjection):
         self.report_expires_hours = report_expires_hours
         self.calls: Counter[str] = Counter()
         self.log: deque[Call] = deque(maxlen=100_000)
-        self.errors: list[str] = []  # failures of the embedded AWS itself: a test's to look at
+        self.errors: list[str] = []  # failures of the embedded AWS itself, for tests to check
         self.url = ""
         self._port = port
         self._accounts: dict[str, Account] = {}
@@ -121,9 +121,9 @@ class EmbeddedAws(FaultInjection):
         return list(self._accounts.values())
 
     def credentials(self, account_id: str = HUB, role: str | None = None) -> dict[str, str]:
-        """Variables with credentials that land in the account: of its administrator, or of a role.
+        """Return variables with credentials for the account: of its administrator, or of a role.
 
-        A role's are limited to its policies under enforce().
+        Under enforce() a role's credentials are limited to its policies.
         """
         if role is None:
             return {
@@ -149,7 +149,7 @@ class EmbeddedAws(FaultInjection):
     def env(
         self, account_id: str = HUB, home: str | Path = "/nonexistent", role: str | None = None
     ) -> dict[str, str]:
-        """A process's whole environment: this AWS, this account, nothing else of the caller's."""
+        """Return a process's whole environment: this AWS and account, nothing of the caller."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_DEFAULT_REGION": self.partition.region,
@@ -164,7 +164,7 @@ class EmbeddedAws(FaultInjection):
 
     @property
     def secrets(self) -> list[str]:
-        """Every secret that AssumeRole has handed out: to be looked for where none may be."""
+        """Every secret that AssumeRole has returned, to search for where none may be."""
         with self.lock:
             roles = [
                 role
@@ -189,7 +189,7 @@ class EmbeddedAws(FaultInjection):
         policy: Mapping[str, Any] | None = None,
         organization: bool = False,
     ) -> str:
-        """Make a queue; its URL. Other accounts may send only as its policy says.
+        """Make a queue; return its URL. Other accounts may send only as its policy says.
 
         organization: a policy that lets every account of the organization send.
         """
@@ -208,7 +208,7 @@ class EmbeddedAws(FaultInjection):
         return f"{self.url}/{account_id}/{name}"
 
     def messages(self, name: str, account_id: str = HUB) -> list[Any]:
-        """The queue's messages, left where they are; notices decoded as c7n-mailer would."""
+        """Return the queue's messages, and leave them there; decode notices as c7n-mailer does."""
         with self.lock:
             queue = self.partition.sqs(account_id).queues[name]
             return [_decode(message.body) for message in queue._messages]
@@ -220,7 +220,7 @@ class EmbeddedAws(FaultInjection):
             s3_backends[account_id][self.partition.name].create_bucket(name, self.partition.region)
 
     def objects(self, bucket: str, account_id: str = HUB) -> dict[str, bytes]:
-        """The bucket's objects by their keys."""
+        """Return the bucket's objects by their keys."""
         with self.lock:
             keys = s3_backends[account_id][self.partition.name].get_bucket(bucket).keys
             return {key: item.value for key, item in keys.items()}
@@ -228,7 +228,7 @@ class EmbeddedAws(FaultInjection):
     # Time
 
     def move_clock(self, days: float) -> None:
-        """Let `days` pass: all that is dated gets so much older (processes use the real clock).
+        """Let `days` pass: everything with a date gets older (processes use the real clock).
 
         That is users, keys, last uses, reports, and the dates in users' tags (by whole days).
         """
@@ -238,10 +238,10 @@ class EmbeddedAws(FaultInjection):
             self._lag.catch_up()
 
     def enforce(self, on: bool = True) -> None:
-        """Hold roles to their policies, and AssumeRole to the role's trust (external id included).
+        """Limit roles to their policies, and AssumeRole to the role's trust (external id included).
 
-        Administrators (env() without a role) stay free. moto's own enforcement knows neither
-        resources nor external ids, so this is ours.
+        Administrators (env() without a role) aren't limited. moto's own enforcement knows neither
+        resources nor external ids.
         """
         self._permissions.enforced = on
 
@@ -323,7 +323,7 @@ class EmbeddedAws(FaultInjection):
             # moto finds a queue by its name alone; in AWS the URL's account says whose it is.
             environ["HTTP_X_MOTO_ACCOUNT_ID"] = queue[0]
         try:
-            # A mailer that waits for messages must not keep all others waiting.
+            # A mailer that waits for messages must not block all others.
             with nullcontext() if call.action == "sqs.ReceiveMessage" else self.lock:
                 self._lag.note(call)
                 parts = self._moto(environ, lambda *args: started.append(args))

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""CloudFormation, where moto's leaves something of the templates in deploy/ undone."""
+"""CloudFormation, where moto doesn't do all that the templates in deploy/ say."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from embedded_aws.partitions import PARTITIONS
 def make_stack(
     account_id: str, region: str, name: str, template: Path, parameters: Mapping[str, str]
 ) -> dict[str, str]:
-    """Make a stack, or update it; its outputs.
+    """Make a stack, or update it; return its outputs.
 
     :raises RuntimeError: it couldn't be made.
     """
@@ -41,13 +41,13 @@ def make_stack(
 
 
 def queue_url(queue: Queue) -> str:
-    """Return what Ref gives; in China it ends otherwise than moto's."""
+    """Return what Ref gives; in China its ending differs from moto's."""
     partition = PARTITIONS[get_partition(queue.region)]
     return partition.queue_url(queue.account_id, queue.name)
 
 
 class QueuePolicy(CloudFormationModel):
-    """What moto doesn't know. That there is such a class is enough: moto looks for them."""
+    """A resource that moto doesn't know. The class is enough: moto looks for such classes."""
 
     def __init__(self, name: str):
         self.physical_resource_id = name
@@ -101,7 +101,7 @@ def create_role(
     region_name: str,
     **kwargs: Any,
 ) -> Role:
-    """As moto's, but policies are JSON text as everywhere else, and managed ones are attached."""
+    """As moto's, but policies are JSON text, as elsewhere, and managed ones are attached."""
     role = _create_role(cls, resource_name, cloudformation_json, account_id, region_name, **kwargs)
     _set_policies(role, cloudformation_json["Properties"], account_id, region_name)
     return role
@@ -115,7 +115,7 @@ def update_role(
     account_id: str,
     region_name: str,
 ) -> Role:
-    """Set trust and policies, of which moto updates none."""
+    """Set trust and policies; moto updates neither."""
     properties = cloudformation_json["Properties"]
     original_resource.assume_role_policy_document = _text(properties["AssumeRolePolicyDocument"])
     _set_policies(original_resource, properties, account_id, region_name)
@@ -127,7 +127,7 @@ def _set_policies(role: Role, properties: Any, account_id: str, region: str) -> 
         policy["PolicyName"]: _text(policy["PolicyDocument"])
         for policy in properties.get("Policies", [])
     }
-    # AWS's own aren't there: a role has less here then, never more.
+    # AWS's own don't exist here: a role may do less here, never more.
     known = iam_backends[account_id][get_partition(region)].managed_policies
     for arn in [*role.managed_policies]:
         role.managed_policies[arn].detach_from(role)
@@ -137,7 +137,7 @@ def _set_policies(role: Role, properties: Any, account_id: str, region: str) -> 
 
 
 def _text(document: Mapping[str, Any]) -> str:
-    """A policy as JSON, without the statements that are AWS::NoValue: moto leaves null there."""
+    """Return a policy as JSON, without AWS::NoValue statements, which moto leaves as null."""
     statements = [statement for statement in document["Statement"] if statement is not None]
     return json.dumps({**document, "Statement": statements})
 
@@ -146,7 +146,7 @@ _make_resources = ResourceMap.__init__
 
 
 def make_resources(resources: ResourceMap, *args: Any, **kwargs: Any) -> None:
-    """As moto's, but the partition is that of the region, not always aws."""
+    """As moto's, but with the region's partition, not always aws."""
     _make_resources(resources, *args, **kwargs)
     partition = PARTITIONS[get_partition(resources._region_name)]
     resources._parsed_resources |= {
@@ -161,7 +161,7 @@ _difference = ResourceMap.build_resource_diff
 def build_resource_diff(
     resources: ResourceMap, other_template: dict[str, Any], parameters: Any = None
 ) -> dict[str, Any]:
-    """As moto's, and with the resources that a parameter changes by way of a condition."""
+    """As moto's, and with the resources that a parameter changes through a condition."""
     found = _difference(resources, other_template, parameters)
     if parameters and parameters != resources.input_parameters:
         for name, resource in other_template["Resources"].items():

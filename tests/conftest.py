@@ -1,14 +1,18 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Makes `demo` and `embedded_aws`, which aren't shipped, importable; and says which tests begin."""
+"""Makes importable what the tests share, and says which tests begin.
+
+``demo`` and ``embedded_aws`` aren't shipped; the helpers lie beside the tests that need them most.
+"""
 
 import sys
 from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
 # At the end: `c7n_keyrot` must come out of site-packages, where the installed wheel is.
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path += map(str, [HERE.parent, HERE / "unit", HERE / "end_to_end", HERE / "soak"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

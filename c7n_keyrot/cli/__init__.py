@@ -12,12 +12,12 @@ from typing import Any
 
 from c7n_keyrot import __version__, autoload
 
-# In workers of c7n-org that are started afresh as well, since these import what the script of their
-# parent imports; and where something has taken away what the startup file installed.
+# Workers of c7n-org that start afresh need it, too: they import what their parent's script imports.
+# It also helps if something removed what the startup file installed.
 autoload.install()
 
-# With what --help says of it. Each is a module here with `add_parser(subparsers)`, which sets
-# `run(args) -> int`, its exit code; but these three are other programs, in `programs`.
+# Each with its line in --help. A command is a module here with `add_parser(subparsers)`, which sets
+# `run(args) -> int`, its exit code. These three are other programs, in `programs`.
 PROGRAMS = {
     "custodian": "Custodian's own command line, with the pack; no startup file is needed",
     "org": "c7n-org's own command line, with the pack; no startup file is needed",
@@ -33,17 +33,17 @@ COMMANDS = {
 
 
 class CommandError(Exception):
-    """Ends a command with exit code 1 and one line: what is wrong, where, what to do."""
+    """Ends a command: exit code 1, and one line with what is wrong, where, and what to do."""
 
 
 def main(argv: Sequence[str] | None = None) -> Any:
-    """Runs one command; returns its exit code (1: it failed; 2: wrong arguments).
+    """Run one command; return its exit code (1: it failed; 2: wrong arguments).
 
-    Of another program it returns what that one's script hands to `sys.exit`.
+    For another program, return what its script passes to `sys.exit`.
     """
     argv = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # As Python has it for errors: no name may end a command half-way that is at work.
+        # As on stderr: a name that can't be encoded must not end a command half-way.
         sys.stdout.reconfigure(errors="backslashreplace")
     command = argv[0] if argv and argv[0] in COMMANDS else ""
     program: Callable[[], Any] | None = None
@@ -65,18 +65,18 @@ def main(argv: Sequence[str] | None = None) -> Any:
         print(f"c7n-keyrot {command}: {_clean(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader (`| head`) has seen enough
-        # Else Python complains when it flushes at its end.
+        # Otherwise Python complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return 130  # as a shell says it
+        return 130  # as in a shell
     except Exception as error:
         if not _is_of_the_aws_configuration(error):
             raise
         where = "AWS_PROFILE or your AWS configuration (~/.aws/config, or AWS_CONFIG_FILE)"
         print(f"c7n-keyrot {command}: {_clean(error)}; correct {where}", file=sys.stderr)
         return 2
-    # Out here its errors and its exit code are its own, as in its own script.
+    # Outside of the try: its errors and its exit code are its own.
     return program() if program else code
 
 
@@ -85,21 +85,21 @@ def _programs() -> Any:
 
 
 def _clean(error: Exception) -> str:
-    """Return an error's words as one line: names of files and profiles are in them."""
+    """Return an error's text as one line: it contains names of files and profiles."""
     from c7n_keyrot.cli.text import one_line  # here, since botocore takes long to import
 
     return one_line(error, 2000)
 
 
 def _is_of_the_aws_configuration(error: Exception) -> bool:
-    """No session can be made at all, and Custodian makes one when it is imported."""
+    """Tell whether no session can be made at all; Custodian makes one when it is imported."""
     from botocore.exceptions import ConfigNotFound, ConfigParseError, ProfileNotFound
 
     return isinstance(error, ConfigNotFound | ConfigParseError | ProfileNotFound)
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
-    """The parser; only this command's module is loaded, as the others' may need an AWS."""
+    """Return the parser; load this command's module only, since another's may need AWS."""
     parser = argparse.ArgumentParser(
         prog="c7n-keyrot",
         description="Sets up the policies of the pack for Cloud Custodian, and looks after them.",

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""c7n-org's accounts.yml as c7n-org reads it, and the way into an account as c7n-org takes it.
+"""Read accounts.yml, and get credentials in an account, both as c7n-org does.
 
 The source is c7n_org/cli.py: ``accounts_iterator``, ``filter_accounts``, ``resolve_regions``,
 ``run_account`` and ``get_session``.
@@ -29,14 +29,14 @@ from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.text import one_line
 
 FALLBACK_REGION = "us-east-1"  # Custodian's own
-# c7n-org's own, where neither -r nor the account names a region.
+# c7n-org's own default, if neither -r nor the account names a region.
 FALLBACK_REGIONS = ("us-east-1", "us-west-2")
 SESSION_NAME = "c7n-keyrot"
 
 LOADER = create_loader()  # of all sessions
 # Of all sessions, too: side by side each would read the models anew before any has kept them.
 MAKING_CLIENTS = threading.Lock()
-# A role that can't be taken again says so in an error of the call; botocore would log a traceback.
+# If a role can't be taken again, the call's error says so; botocore would log a traceback.
 logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
 
@@ -50,7 +50,7 @@ class Account:
     :ivar short: whether ``role`` is a name alone, of which c7n-org makes an ``arn:aws:``.
     :ivar chain: whether ``role`` is a list: then all calls are the last role's, also those with
         ``assume_role: false``.
-    :ivar profile: of the AWS configuration; counts only where there is no role.
+    :ivar profile: of the AWS configuration; used only if there is no role.
     :ivar regions: those of the entry; () if none is given.
     :ivar vars: variables of the account, and those of the whole file that it doesn't set itself.
     :ivar entry: what a policy's conditions see as ``account``.
@@ -73,7 +73,7 @@ class Account:
 
     @property
     def partition(self) -> str:
-        """Of the role, else of the region: ``aws``, ``aws-cn``, ``aws-us-gov``."""
+        """The partition of the role, or else of the region: ``aws``, ``aws-cn``, ``aws-us-gov``."""
         if self.roles and self.roles[-1].startswith("arn:"):
             return self.roles[-1].split(":")[1]
         return partition_of(self.regions[0] if self.regions else FALLBACK_REGION)
@@ -82,7 +82,7 @@ class Account:
         """Return the regions that ``c7n-org run`` runs the account in.
 
         :param given: the values of c7n-org's ``-r``.
-        :returns: at least one; ``all`` stays as it is, since only EC2 knows which those are.
+        :returns: at least one; ``all`` stays as it is, since only EC2 knows them.
         """
         return split(given) or split(self.regions) or FALLBACK_REGIONS
 
@@ -121,7 +121,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         # Only what is wrong: the error's whole text quotes the file, and so perhaps a password.
         what = getattr(error, "problem", None) or type(error).__name__
         raise CommandError(f"{path} isn't YAML: {one_line(what)}{line}") from None
-    except (ValueError, RecursionError) as error:  # such as a date that there is none of
+    except (ValueError, RecursionError) as error:  # such as a date that doesn't exist
         raise CommandError(f"{path} isn't YAML that can be read ({type(error).__name__})") from None
     if not isinstance(data, dict):
         raise CommandError(f"{path} isn't a mapping")
@@ -131,7 +131,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def load(path: Path) -> list[Account]:
     """Return the accounts of a file as c7n-org reads them, in their order.
 
-    What c7n-org would refuse in an entry is taken for missing: see ``entry`` for it.
+    What c7n-org would refuse in an entry counts as missing; ``entry`` still has it.
 
     :raises CommandError: it isn't an accounts.yml; the text names the file.
     """
@@ -148,7 +148,7 @@ def _account(entry: dict[str, Any], shared: dict[str, Any]) -> Account:
     account_id, role = str(entry.get("account_id") or ""), entry.get("role")
     short = isinstance(role, str) and role != "" and not role.startswith("arn")
     if short:
-        # c7n-org's own, in every partition; it completes no short name in a list.
+        # As c7n-org does in every partition; it doesn't complete short names in a list.
         role = f"arn:aws:iam::{account_id}:role/{role}"
     variables = {**shared, **_mapping(entry.get("vars"))}
     changes = {"role": role} if "role" in entry else {}
@@ -214,7 +214,7 @@ class Access:
     def __init__(
         self, session: Any, region: str, config: Config | None = None, arn: str = ""
     ) -> None:
-        # Else each session reads the models of its services anew, which takes longer than its
+        # Otherwise each session reads the models of its services again, which takes longer than its
         # calls.
         session._session.register_component("data_loader", LOADER)
         self.session, self.region, self.config = session, region, config
@@ -244,7 +244,7 @@ class Access:
 
 
 def part_of(arn: str, number: int) -> str:
-    """Return a part of an ARN, such as 4, the account; "" where it is too short to have it."""
+    """Return a part of an ARN, such as 4, the account; "" if it is too short."""
     return ([*arn.split(":", 5), *[""] * 6])[number]
 
 
@@ -263,12 +263,12 @@ def own(profile: str | None = None, config: Config | None = None) -> Access:
 def take(access: Access, account: Account) -> Access:
     """Return credentials in the account, by its role (or chain of roles), else by its profile.
 
-    Where ``role`` is an empty list, c7n-org works with what it was started with. The credentials
-    of a role renew themselves.
+    If ``role`` is an empty list, c7n-org uses the credentials that it was started with. The
+    credentials of a role renew themselves.
 
     :param access: the credentials that the command was started with.
     :raises CommandError: the role or profile can't be used, or leads to another account. Its
-        ``__cause__`` is a CallError where a call failed.
+        ``__cause__`` is a CallError if a call failed.
     """
     region = account.regions[0] if account.regions else access.region
     taken, way = access, account.profile and f"profile {account.profile}"
@@ -295,7 +295,7 @@ def _assume(access: Access, role: str, external_id: str, region: str) -> Access:
         asked["ExternalId"] = external_id
 
     def credentials() -> dict[str, str]:
-        # For an hour, STS's default, and the most that a role taken with a role may ask for.
+        # For an hour: STS's default, and the maximum for a role that is taken with a role.
         found = iam.call(sts, "assume_role", **asked)["Credentials"]
         return {
             "access_key": found["AccessKeyId"],

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot init [DIR]`: writes the pack's policies, examples and deploy files."""
+"""`c7n-keyrot init [DIR]`: write the pack's policies, examples and deploy files."""
 
 import argparse
 import os
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def pack() -> Path:
-    """The folder of the pack's files: in the wheel, or an editable install's checkout."""
+    """Return the folder of the pack's files: in the wheel, or an editable install's checkout."""
     package = Path(c7n_keyrot.__file__).parent
     for folder in (package / "pack", package.parent):
         if (folder / FOLDERS[0]).is_dir():
@@ -64,7 +64,7 @@ def pack() -> Path:
 
 
 def files(source: Path) -> Iterator[Path]:
-    """The pack's files, relative to `source`, always in the same order."""
+    """Return the pack's files, relative to `source`, always in the same order."""
     for folder in FOLDERS:
         for path in sorted((source / folder).rglob("*")):
             relative = path.relative_to(source)
@@ -74,13 +74,13 @@ def files(source: Path) -> Iterator[Path]:
 
 
 def write(source: Path, target: Path) -> str:
-    """Writes one file unless there is one; returns `wrote`, `unchanged` or `kept`."""
+    """Write one file unless there is one; return `wrote`, `unchanged` or `kept`."""
     content = source.read_bytes()
     target.parent.mkdir(parents=True, exist_ok=True)
-    if os.path.lexists(target):  # true for a dangling link, too: it is the user's
+    if os.path.lexists(target):  # also true for a dangling link: it is the user's
         same = target.is_file() and target.read_bytes() == content
         return "unchanged" if same else "kept"
-    # Under another name first: one that was stopped half-way must not pass for the user's own.
+    # Under another name first: a file that is cut short must not look like the user's own.
     part = target.with_name(f".{target.name}.part")
     part.write_bytes(content)
     part.replace(target)

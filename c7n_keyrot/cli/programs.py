@@ -3,7 +3,7 @@
 """`c7n-keyrot custodian`, `org`, `mailer`: the programs' own command lines, with the pack.
 
 No startup file is needed for these. `c7n_keyrot.cli` has installed the import hook, in c7n-org's
-worker processes as well. What the programs print, do and exit with is theirs.
+worker processes as well. Output, behaviour and exit codes are the programs' own.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def entry(command: str, args: Sequence[str]) -> Callable[[], Any]:
             f"add the package {distribution} there"
         )
     if command == "mailer":
-        # In front, so that a -t of the user's takes the place of this one.
+        # First, so that the user's own -t replaces it.
         args = ["-t", str(folder()), *args]
-    sys.argv = [f"c7n-keyrot {command}", *args]  # what its usage texts call it
+    sys.argv = [f"c7n-keyrot {command}", *args]  # its name in usage texts
     found: Callable[[], Any] = getattr(importlib.import_module(module), function)
     return found
 

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot templates`: prints the folder of the notices' templates, for `c7n-mailer -t`."""
+"""`c7n-keyrot templates`: print the folder of the notices' templates, for `c7n-mailer -t`."""
 
 import argparse
 from pathlib import Path
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def folder() -> Path:
-    """The folder of the templates, in the wheel or in a checkout.
+    """Return the folder of the templates, in the wheel or in a checkout.
 
     :raises CommandError: it isn't there; c7n-mailer would send empty mails.
     """

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How the commands word what they print; ``one_line`` cleans whatever comes from outside."""
+"""How the commands word what they print; ``one_line`` cleans text from outside."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["counted", "listed", "one_line", "utc"]
 
 
 def counted(number: int, noun: str) -> str:
-    """Return such as ``1 key`` or ``2 keys``."""
+    """Return a count and its noun, such as ``1 key`` or ``2 keys``."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:
-    """Return the names, cleaned, with a comma between; only the count of those after ``most``."""
+    """Return the cleaned names with commas; after ``most`` of them only the count."""
     shown = ", ".join(one_line(name, 100) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 

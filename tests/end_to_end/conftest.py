@@ -2,15 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))  # for harness; the rest is in tests/conftest.py
-
 from environments import Environment, link_libraries
 from harness import Finished, PolicyRun, as_file, c7n_org, custodian, run
 from wheels import built, copy

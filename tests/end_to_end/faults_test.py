@@ -6,18 +6,22 @@ Each test breaks something, runs, looks, mends it, and runs again: in the end th
 disabled, and only they.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cloudformation import actions, member
-from harness import custodian, finish, keyrot, kill, start
+from harness import Finished, PolicyRun, custodian, finish, keyrot, kill, start
 
 from demo import world
-from embedded_aws import HUB, Key, seed_bench
+from embedded_aws import HUB, Account, EmbeddedAws, Key, seed_bench
 
 PACK = Path(__file__).parents[2] / "policies"
 STALE = "iam-user-second-access-key-stale"
@@ -30,7 +34,7 @@ OFF = ("Active", "Inactive")
 
 
 @pytest.fixture
-def wanted(aws, account):
+def wanted(aws: EmbeddedAws, account: Account) -> dict[str, str]:
     """Ten users with a stale second key, and ten look-alikes. {user: key id}"""
     aws.create_queue(world.QUEUE)
     found = seed_bench(account, 20, find=10)
@@ -39,10 +43,17 @@ def wanted(aws, account):
 
 
 @pytest.fixture
-def mends(aws, account, wanted, run_custodian):
+def mends(
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+) -> Callable[..., PolicyRun]:
     """mends(before): once all is well again, a run ends with exactly the wanted keys disabled."""
 
-    def run_again(before, out=None, wanted=wanted):
+    def run_again(
+        before: dict[str, str], out: Path | None = None, wanted: dict[str, str] = wanted
+    ) -> PolicyRun:
         aws.heal()
         again = run_custodian(PACK, out=out)
         assert again.code == 0, again.text
@@ -56,7 +67,7 @@ ROLE = member(HUB, HUB)["policy"]
 SEND = {"Effect": "Allow", "Action": ["sqs:SendMessage"], "Resource": "*"}
 
 
-def role_without(action):
+def role_without(action: str | None) -> dict[str, Any]:
     """The role that deploy/ gives to a member, which sends here as well, without one action."""
     statements = [
         {**statement, "Action": [a for a in listed(statement["Action"]) if a != action]}
@@ -65,13 +76,17 @@ def role_without(action):
     return {**ROLE, "Statement": [s for s in statements if s["Action"]]}
 
 
-def listed(value):
+def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
 def test_permission_that_is_missing_disables_nothing_and_is_named(
-    aws, account, wanted, run_custodian, tmp_path
-):
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    tmp_path: Path,
+) -> None:
     """Each of the deployed role's in turn; the role is enforced."""
     before = account.snapshot()
     aws.enforce()
@@ -107,8 +122,13 @@ def test_permission_that_is_missing_disables_nothing_and_is_named(
     ],
 )
 def test_fault_that_stays_ends_the_run_with_an_error(
-    aws, account, run_custodian, mends, action, error
-):
+    aws: EmbeddedAws,
+    account: Account,
+    run_custodian: Callable[..., PolicyRun],
+    mends: Callable[..., PolicyRun],
+    action: str,
+    error: str,
+) -> None:
     before = account.snapshot()
     aws.fail(action, error)
     run = run_custodian(PACK, env=QUICK)  # which ends within two minutes, or is an error
@@ -119,7 +139,12 @@ def test_fault_that_stays_ends_the_run_with_an_error(
 
 
 @pytest.mark.waits
-def test_bursts_of_throttling_are_lived_through(aws, account, wanted, run_custodian):
+def test_bursts_of_throttling_are_lived_through(
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+) -> None:
     before = account.snapshot()
     for action in ("GenerateCredentialReport", "GetUser", "ListAccessKeys", "UpdateAccessKey"):
         aws.fail(f"iam.{action}", "Throttling", times=3)
@@ -128,7 +153,13 @@ def test_bursts_of_throttling_are_lived_through(aws, account, wanted, run_custod
     assert account.changes(before) == dict.fromkeys(wanted.values(), OFF)
 
 
-def test_one_users_failure_stops_no_other(aws, account, wanted, run_custodian, mends):
+def test_one_users_failure_stops_no_other(
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    mends: Callable[..., PolicyRun],
+) -> None:
     """One is denied at each step; all others are done, and the run ends with an error."""
     before = account.snapshot()
     unread, unlisted, untouched = list(wanted)[:3]
@@ -149,8 +180,12 @@ def test_one_users_failure_stops_no_other(aws, account, wanted, run_custodian, m
 
 
 def test_credentials_that_expire_half_way_leave_the_rest_for_the_next_run(
-    aws, account, wanted, run_custodian, mends
-):
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    mends: Callable[..., PolicyRun],
+) -> None:
     before = account.snapshot()
     aws.fail("iam.UpdateAccessKey", "ExpiredToken", skip=4)
     run = run_custodian(PACK)
@@ -164,7 +199,14 @@ def test_credentials_that_expire_half_way_leave_the_rest_for_the_next_run(
 
 @pytest.mark.waits
 @pytest.mark.parametrize("answer_lost", [False, True])
-def test_lost_answer_is_looked_up(aws, account, wanted, run_custodian, mends, answer_lost):
+def test_lost_answer_is_looked_up(
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    mends: Callable[..., PolicyRun],
+    answer_lost: bool,
+) -> None:
     """A connection that breaks leaves open whether the key is disabled: the outcome says it."""
     before = account.snapshot()
     user = next(iter(wanted))
@@ -178,8 +220,14 @@ def test_lost_answer_is_looked_up(aws, account, wanted, run_custodian, mends, an
 
 @pytest.mark.parametrize("error", ["AccessDenied", "ExpiredToken"])
 def test_lost_answer_is_looked_up_when_another_try_is_answered(
-    aws, account, wanted, run_custodian, run_in, mends, error
-):
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+    mends: Callable[..., PolicyRun],
+    error: str,
+) -> None:
     """The first try took effect; what the second one is told is not what happened."""
     before = account.snapshot()
     user = next(iter(wanted))
@@ -206,8 +254,11 @@ def test_lost_answer_is_looked_up_when_another_try_is_answered(
 
 
 def test_keys_that_change_between_report_and_run_are_left_alone(
-    aws, account, wanted, run_custodian
-):
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+) -> None:
     rotated, deactivated, deleted, gone, swapped, *others = wanted
     account.rotate(rotated, 2)
     account.set_status(deactivated, 2, "Inactive")
@@ -221,11 +272,16 @@ def test_keys_that_change_between_report_and_run_are_left_alone(
     assert account.changes(before) == {wanted[user]: OFF for user in others}
 
 
-def test_keys_that_change_between_notice_and_disabling(aws, account, wanted, run_custodian):
+def test_keys_that_change_between_notice_and_disabling(
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+) -> None:
     """They are gone or inactive already: an outcome, and no failure."""
     rotated, deleted, gone, *others = wanted
 
-    def change(_):
+    def change(_: Any) -> None:
         account.rotate(rotated, 2)
         account.delete_key(deleted, 2)
         account.delete_user(gone)
@@ -253,8 +309,16 @@ def test_keys_that_change_between_notice_and_disabling(aws, account, wanted, run
     ],
 )
 def test_killed_run_is_finished_by_the_next(
-    aws, account, home, tmp_path, wanted, mends, step, action, number
-):
+    aws: EmbeddedAws,
+    account: Account,
+    home: Path,
+    tmp_path: Path,
+    wanted: dict[str, str],
+    mends: Callable[..., PolicyRun],
+    step: str,
+    action: str,
+    number: int,
+) -> None:
     """SIGKILL around a call; what the run did stands in the intents, whatever it lost."""
     before, out = account.snapshot(), tmp_path / "out"
     hook = getattr(aws, step)
@@ -271,11 +335,18 @@ def test_killed_run_is_finished_by_the_next(
     mends(before, out)
 
 
-def test_interrupted_run_begins_no_further_key(aws, account, home, tmp_path, wanted, mends):
+def test_interrupted_run_begins_no_further_key(
+    aws: EmbeddedAws,
+    account: Account,
+    home: Path,
+    tmp_path: Path,
+    wanted: dict[str, str],
+    mends: Callable[..., PolicyRun],
+) -> None:
     """Ctrl-C while the first key is being disabled: that one is done and recorded, no other."""
     before, out = account.snapshot(), tmp_path / "out"
 
-    def interrupt(_):
+    def interrupt(_: Any) -> None:
         os.kill(process.pid, signal.SIGINT)
         time.sleep(2)  # the call's answer comes when the process has long seen it
 
@@ -290,8 +361,13 @@ def test_interrupted_run_begins_no_further_key(aws, account, home, tmp_path, wan
 
 
 def test_two_runs_at_once_disable_each_key_once_or_twice_and_no_other(
-    aws, account, home, tmp_path, wanted, mends
-):
+    aws: EmbeddedAws,
+    account: Account,
+    home: Path,
+    tmp_path: Path,
+    wanted: dict[str, str],
+    mends: Callable[..., PolicyRun],
+) -> None:
     before, out = account.snapshot(), tmp_path / "out"
     command = custodian("run", "-s", out, "--cache-period", "0", PACK)
     both = [start(command, aws.env(home=home), tmp_path) for _ in range(2)]
@@ -304,8 +380,14 @@ def test_two_runs_at_once_disable_each_key_once_or_twice_and_no_other(
 
 
 def test_full_disk_stops_the_disabling_where_nothing_can_be_recorded(
-    aws, account, home, tmp_path, wanted, run_in, mends
-):
+    aws: EmbeddedAws,
+    account: Account,
+    home: Path,
+    tmp_path: Path,
+    wanted: dict[str, str],
+    run_in: Callable[..., Finished],
+    mends: Callable[..., PolicyRun],
+) -> None:
     """The output folder takes no more than what stands before the first outcome."""
     before, out = account.snapshot(), tmp_path / "out"
     whole = run_in([*custodian("run", "--dryrun", "-s", out), PACK])
@@ -329,8 +411,12 @@ REPORTS = {
 
 
 def test_report_that_cannot_be_trusted_is_refused_whole(
-    aws, account, wanted, run_custodian, tmp_path
-):
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    tmp_path: Path,
+) -> None:
     before = account.snapshot()
     for damage, damaged in REPORTS.items():
         account.set_report(damaged(account.report_text()))
@@ -345,14 +431,17 @@ def test_report_that_cannot_be_trusted_is_refused_whole(
 
 
 def test_rows_that_cannot_be_trusted_are_left_alone_and_all_others_are_done(
-    aws, account, wanted, run_custodian
-):
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+) -> None:
     twice, undated, future, expired, *others = wanted
     header, *lines = account.report_text().splitlines()
     rows = {line.split(",")[0]: line for line in lines}
     columns = header.split(",")
 
-    def says(user, column, value):
+    def says(user: str, column: str, value: Any) -> None:
         fields = rows[user].split(",")
         fields[columns.index(f"access_key_2_{column}")] = value
         rows[user] = ",".join(fields)
@@ -370,7 +459,9 @@ def test_rows_that_cannot_be_trusted_are_left_alone_and_all_others_are_done(
         assert run.lines("keyrot:WARNING", repr(user), "unknown")
 
 
-def test_account_of_5000_users(aws, account, run_custodian):
+def test_account_of_5000_users(
+    aws: EmbeddedAws, account: Account, run_custodian: Callable[..., PolicyRun]
+) -> None:
     """AWS's limit is 5,000 users an account: those to disable, and no call for anybody else."""
     aws.create_queue(world.QUEUE)
     wanted = seed_bench(account, 5000, find=10)
@@ -383,7 +474,12 @@ def test_account_of_5000_users(aws, account, run_custodian):
 
 
 @pytest.mark.waits
-def test_report_states_in_any_order_are_waited_for(aws, account, wanted, run_custodian):
+def test_report_states_in_any_order_are_waited_for(
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+) -> None:
     account.set_report_states("STARTED", "INPROGRESS", "COMPLETE", "STARTED")
     for error in ("ReportExpired", "ReportNotPresent", "ReportInProgress"):
         aws.fail("iam.GetCredentialReport", error, times=1)

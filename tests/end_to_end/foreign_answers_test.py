@@ -5,13 +5,17 @@
 Each user gets another of those answers, so one run sees them all. TESTING.md has the table.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness import PolicyRun, keyrot
+from harness import Finished, PolicyRun, keyrot
 
-from embedded_aws import FOREIGN, seed_bench
+from embedded_aws import FOREIGN, Account, EmbeddedAws, seed_bench
 
 PACK = Path(__file__).parents[2] / "policies"
 STALE = "iam-user-second-access-key-stale"
@@ -43,14 +47,14 @@ IDS = [f"{call}{', carried out' if late else ''}" for call, _, _, late in CALLS]
 
 
 @pytest.fixture
-def users(account):
+def users(account: Account) -> dict[str, str]:
     """A user with a stale second key for each answer, and five more. {user: key id}"""
     found = seed_bench(account, 40, find=len(ANSWERS) + 5)
     account.generate_report()
     return found
 
 
-def policy(filters, action):
+def policy(filters: list[Any], action: str) -> dict[str, Any]:
     return {
         "policies": [
             {
@@ -64,7 +68,7 @@ def policy(filters, action):
     }
 
 
-def answer_all(aws, call, users, **how):
+def answer_all(aws: EmbeddedAws, call: str, users: dict[str, str], **how: Any) -> list[str]:
     """Let each of the first users get another answer to the call; they are returned."""
     chosen = list(users)[: len(ANSWERS)]
     for user, (name, status) in zip(chosen, ANSWERS, strict=True):
@@ -84,7 +88,9 @@ def is_clean(run: PolicyRun) -> None:
         assert len(line) < 400, line
 
 
-def prepare(account, users, action):
+def prepare(
+    account: Account, users: dict[str, str], action: Any
+) -> tuple[dict[str, str], dict[str, str]]:
     """Return whose keys are to be acted on, and how all keys are before."""
     if action == "delete-access-key":
         for user in users:
@@ -97,8 +103,15 @@ def prepare(account, users, action):
 @pytest.mark.waits
 @pytest.mark.parametrize(("call", "work", "left", "late"), CALLS, ids=IDS)
 def test_for_ever_takes_these_users_only(
-    aws, account, users, run_custodian, call, work, left, late
-):
+    aws: EmbeddedAws,
+    account: Account,
+    users: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    call: str,
+    work: tuple[list[Any], str, str],
+    left: set[str],
+    late: bool,
+) -> None:
     """All others are done, the run ends with an error, and no outcome is false.
 
     The next run gets each answer once, and does the rest.
@@ -133,7 +146,13 @@ def test_for_ever_takes_these_users_only(
 
 @pytest.mark.waits
 @pytest.mark.parametrize("call", ["GetUser", "ListAccessKeys", "UpdateAccessKey"])
-def test_for_ever_and_for_all_disables_nobody(aws, account, users, run_custodian, call):
+def test_for_ever_and_for_all_disables_nobody(
+    aws: EmbeddedAws,
+    account: Account,
+    users: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    call: str,
+) -> None:
     before = account.snapshot()
     aws.answer(f"iam.{call}", FOREIGN["HTML page"], status=407)
     filters, action, _ = DISABLE
@@ -148,7 +167,13 @@ def test_for_ever_and_for_all_disables_nobody(aws, account, users, run_custodian
 
 @pytest.mark.waits
 @pytest.mark.parametrize("answer", ["HTML page", "XHTML page", "empty", "cut", "5 MB"])
-def test_the_credential_report_is_asked_for_again(aws, account, users, run_custodian, answer):
+def test_the_credential_report_is_asked_for_again(
+    aws: EmbeddedAws,
+    account: Account,
+    users: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    answer: str,
+) -> None:
     before = account.snapshot()
     aws.answer("iam.GenerateCredentialReport", FOREIGN[answer])  # for ever: the last one serves
     aws.answer("iam.GetCredentialReport", FOREIGN[answer], times=1)
@@ -162,8 +187,11 @@ def test_the_credential_report_is_asked_for_again(aws, account, users, run_custo
 
 @pytest.mark.waits
 def test_a_credential_report_that_is_never_one_ends_the_run_in_one_line(
-    aws, account, users, run_custodian
-):
+    aws: EmbeddedAws,
+    account: Account,
+    users: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+) -> None:
     before = account.snapshot()
     aws.answer("iam.GetCredentialReport", FOREIGN["XHTML page"])
     run = run_custodian(PACK, "--cache-period", "0", env=QUICK)
@@ -180,8 +208,13 @@ def test_a_credential_report_that_is_never_one_ends_the_run_in_one_line(
 @pytest.mark.waits
 @pytest.mark.parametrize("seconds", [2, 60])
 def test_a_listing_that_lags_proves_the_new_state_only(
-    aws, account, users, run_custodian, run_in, seconds
-):
+    aws: EmbeddedAws,
+    account: Account,
+    users: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+    seconds: float,
+) -> None:
     """The calls took effect, and a gateway answered 503 each time."""
     before, user = account.snapshot(), next(iter(users))
     aws.lag(seconds)
@@ -203,15 +236,19 @@ def test_a_listing_that_lags_proves_the_new_state_only(
 BUCKET = "s3://keyrot-out/runs?region=us-east-1"
 
 
-def bucket_policy():
+def bucket_policy() -> dict[str, Any]:
     filters, action, _ = DISABLE
     return policy(filters, action)
 
 
 @pytest.mark.parametrize("fault", ["missing", "denied"])
 def test_no_key_is_touched_whose_intent_is_not_in_the_bucket(
-    aws, account, users, run_custodian, fault
-):
+    aws: EmbeddedAws,
+    account: Account,
+    users: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    fault: str,
+) -> None:
     before = account.snapshot()
     if fault == "denied":
         aws.create_bucket("keyrot-out")
@@ -224,8 +261,11 @@ def test_no_key_is_touched_whose_intent_is_not_in_the_bucket(
 
 
 def test_intents_are_in_the_bucket_before_the_first_key_is_touched(
-    aws, account, users, run_custodian
-):
+    aws: EmbeddedAws,
+    account: Account,
+    users: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+) -> None:
     aws.create_bucket("keyrot-out")
     seen = []
     aws.before("iam.UpdateAccessKey", lambda _: seen.extend(aws.objects("keyrot-out")), times=1)
@@ -240,8 +280,12 @@ def test_intents_are_in_the_bucket_before_the_first_key_is_touched(
 
 
 def test_an_upload_that_fails_at_the_end_says_where_the_outcomes_are(
-    aws, account, users, run_custodian, run_in
-):
+    aws: EmbeddedAws,
+    account: Account,
+    users: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+) -> None:
     aws.create_bucket("keyrot-out")
     aws.fail("s3.PUT *", "AccessDenied", skip=1)
     run = run_custodian(bucket_policy(), out=BUCKET)

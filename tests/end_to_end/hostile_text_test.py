@@ -7,12 +7,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from c7n.reports import csvout
-from harness import as_file, custodian, keyrot
+from harness import Finished, PolicyRun, as_file, custodian, keyrot
 
-from embedded_aws import Key
+from embedded_aws import Account, EmbeddedAws, Key
 
 NAMES = [
     # These IAM allows.
@@ -44,20 +46,23 @@ POLICIES = {
 
 
 @pytest.fixture
-def hostile(account):
+def hostile(account: Account) -> Account:
     for name in NAMES:
         tags = {"keyrot-exempt-until": f"{name}\u2028"}
         account.add_user(name, Key(5), Key(200), tags, path=PATH)
     return account
 
 
-def one_line(text):
+def one_line(text: str) -> bool:
     return all(line.isprintable() for line in text.split("\n"))
 
 
 def test_hostile_names_go_through_every_output_and_come_out_as_they_are(
-    hostile, run_custodian, run_in, tmp_path
-):
+    hostile: Account,
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+    tmp_path: Path,
+) -> None:
     before = hostile.snapshot()
     run = run_custodian(POLICIES)
     assert run.code == 0, run.text
@@ -104,7 +109,9 @@ def test_hostile_names_go_through_every_output_and_come_out_as_they_are(
     ) == len(NAMES)
 
 
-def test_hostile_names_that_fail_are_one_line_each(aws, hostile, run_custodian):
+def test_hostile_names_that_fail_are_one_line_each(
+    aws: EmbeddedAws, hostile: Account, run_custodian: Callable[..., PolicyRun]
+) -> None:
     aws.fail("iam.UpdateAccessKey", "AccessDenied")
     aws.fail("iam.GetUser", "AccessDenied", user="two\nlines")
     run = run_custodian(POLICIES)

@@ -75,6 +75,8 @@ class Machine:
             "NO_PROXY": "127.0.0.1",
             "PIP_CACHE_DIR": cache("pip", "cache", "dir"),
             "UV_CACHE_DIR": cache("uv", "cache", "dir"),
+            # pipx takes the Python that it runs in; uv would take any, or fetch one.
+            "UV_PYTHON": sys.executable,
             "PATH": os.pathsep.join(map(str, path)),
         }
 

@@ -2,12 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The archive that Custodian uploads to Lambda, run as Lambda would: nothing else on the path."""
 
+from __future__ import annotations
+
 import io
 import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -15,8 +19,9 @@ from c7n.config import Config
 from c7n.mu import PolicyLambda
 from c7n.policy import PolicyCollection
 from c7n.resources import load_resources
+from harness import Finished
 
-from embedded_aws import Key
+from embedded_aws import Account, EmbeddedAws, Key
 
 MODE = {
     "type": "periodic",
@@ -54,8 +59,8 @@ def function(tmp_path: Path) -> Path:
 
 
 def test_archive_finds_and_disables_in_an_isolated_interpreter(
-    aws, account, home, tmp_path, function
-):
+    aws: EmbeddedAws, account: Account, home: Path, tmp_path: Path, function: Path
+) -> None:
     account.add_user("ana", Key(5), Key(200))
     account.add_user("rosa", Key(200), Key(5))
     account.generate_report()
@@ -90,7 +95,9 @@ def test_archive_finds_and_disables_in_an_isolated_interpreter(
         {"source": "credential-report"},
     ],
 )
-def test_serverless_policy_that_would_die_in_lambda_is_refused(tmp_path, run_in, missing, elements):
+def test_serverless_policy_that_would_die_in_lambda_is_refused(
+    tmp_path: Path, run_in: Callable[..., Finished], missing: str, elements: dict[str, Any]
+) -> None:
     mode = {key: value for key, value in MODE.items() if key != missing}
     policy = {"name": "p", "resource": "aws.iam-user", "mode": mode, **elements}
     path = tmp_path / "p.json"

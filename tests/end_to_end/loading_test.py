@@ -269,6 +269,9 @@ def test_the_oldest_c7n_that_is_declared(
     assert environment.custodian("version").out.strip() == oldest
     assert_silent(environment)
     assert_loaded(environment)
+    ask = "from c7n_keyrot.hooks import moved; print(*moved(), sep='; ')"
+    moved = environment.run(environment.python, "-c", ask)
+    assert (moved.code, moved.out.strip()) == (0, ""), moved.text
     env = aws.env(HUB, home=tmp_path)
     done = environment.custodian("run", "-s", tmp_path / "out", "ours.yml", **env)
     assert done.code == 0, done.text

@@ -2,16 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pack under the real `custodian`, from the credential report to the disabled key."""
 
+from __future__ import annotations
+
 import csv
 import io
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness import every_day
+from harness import Finished, PolicyRun, every_day
 
 from demo import world
-from embedded_aws import HUB, Key, seed_bench
+from embedded_aws import HUB, Account, EmbeddedAws, Key, seed_bench
 
 ROOT = Path(__file__).parents[2]
 PACK = ROOT / "policies"
@@ -20,26 +24,29 @@ UNCLEAR = "iam-user-second-access-key-unclear"
 FRESH, OLD = Key(5), Key(200)
 
 
-def acting(filters, action="disable-access-key", **more):
+def acting(filters: list[Any], action: Any = "disable-access-key", **more: Any) -> dict[str, Any]:
     """A policy of the source and these filters, with one action."""
     policy = {"name": "p", "resource": "aws.iam-user", "source": "credential-report", **more}
     return {"policies": [{**policy, "filters": filters, "actions": [action]}]}
 
 
 @pytest.fixture
-def people(aws, account):
+def people(aws: EmbeddedAws, account: Account) -> list[world.Person]:
     aws.create_queue(world.QUEUE)
     return world.seed_account(account)
 
 
-def slot_2(account, people, outcome):
+def slot_2(account: Account, people: list[world.Person], outcome: str) -> set[str]:
     """{key id: status} as it must be for the people with this outcome."""
     return {account.key_id(person.name, 2) for person in people if person.outcome == outcome}
 
 
 def test_whole_run_tells_and_disables_exactly_the_stale_second_keys(
-    aws, account, people, run_custodian
-):
+    aws: EmbeddedAws,
+    account: Account,
+    people: list[world.Person],
+    run_custodian: Callable[..., PolicyRun],
+) -> None:
     """A dry run changes nothing, a run disables what it showed, a further run is a no-op."""
     before, wanted = account.snapshot(), slot_2(account, people, "disabled")
     pack = every_day(PACK / "second-access-key.yml")
@@ -82,8 +89,8 @@ def test_whole_run_tells_and_disables_exactly_the_stale_second_keys(
 
 
 def test_who_is_exempted_after_a_dry_run_is_left_alone_by_the_run_after_it(
-    account, people, run_custodian
-):
+    account: Account, people: list[world.Person], run_custodian: Callable[..., PolicyRun]
+) -> None:
     """With Custodian's default cache: users and their tags never come out of it."""
     assert "ana" in run_custodian(PACK, "--dryrun").names(STALE)
     account.tag("ana", {"keyrot-exempt-until": "2999-12-31"})
@@ -96,8 +103,12 @@ def test_who_is_exempted_after_a_dry_run_is_left_alone_by_the_run_after_it(
 
 @pytest.mark.parametrize("weekday", [0, 1])
 def test_doubts_are_told_on_their_weekday_and_logged_on_every_day(
-    aws, account, people, run_custodian, weekday
-):
+    aws: EmbeddedAws,
+    account: Account,
+    people: list[world.Person],
+    run_custodian: Callable[..., PolicyRun],
+    weekday: int,
+) -> None:
     """The policy runs daily; its notice, to the security team, goes out weekly."""
     today = datetime.now(timezone.utc).weekday()
     day = f"{datetime(2026, 11, 23) + timedelta(days=(today + weekday) % 7):%a}"
@@ -116,8 +127,8 @@ def test_doubts_are_told_on_their_weekday_and_logged_on_every_day(
 
 @pytest.mark.parametrize("source", ["describe", "credential-report"])
 def test_exemption_and_rotation_count_a_minute_later_under_every_source(
-    account, run_custodian, source
-):
+    account: Account, run_custodian: Callable[..., PolicyRun], source: str
+) -> None:
     for name in ("exempted", "rotated", "neither"):
         account.add_user(name, FRESH, OLD)
     account.generate_report()
@@ -132,7 +143,9 @@ def test_exemption_and_rotation_count_a_minute_later_under_every_source(
     assert account.changes(before) == {account.key_id("neither", 2): ("Active", "Inactive")}
 
 
-def test_notice_that_cannot_be_sent_stops_the_disabling(account, run_custodian):
+def test_notice_that_cannot_be_sent_stops_the_disabling(
+    account: Account, run_custodian: Callable[..., PolicyRun]
+) -> None:
     """There is no queue."""
     account.add_user("ana", FRESH, OLD)
     account.generate_report()
@@ -143,7 +156,9 @@ def test_notice_that_cannot_be_sent_stops_the_disabling(account, run_custodian):
     assert run.names(STALE) == ["ana"]
 
 
-def test_first_run_that_would_hit_much_of_the_account_is_stopped(aws, account, run_custodian):
+def test_first_run_that_would_hit_much_of_the_account_is_stopped(
+    aws: EmbeddedAws, account: Account, run_custodian: Callable[..., PolicyRun]
+) -> None:
     """More than 20 users and more than 10 percent of all, not of the candidates alone."""
     aws.create_queue(world.QUEUE)
     seed_bench(account, 60, find=21)
@@ -155,7 +170,9 @@ def test_first_run_that_would_hit_much_of_the_account_is_stopped(aws, account, r
     assert account.changes(before) == {}
 
 
-def test_percent_counts_all_users_of_the_account(aws, account, run_custodian):
+def test_percent_counts_all_users_of_the_account(
+    aws: EmbeddedAws, account: Account, run_custodian: Callable[..., PolicyRun]
+) -> None:
     """21 of 220 users are below 10 percent, though they are all of the candidates."""
     aws.create_queue(world.QUEUE)
     wanted = seed_bench(account, 220, find=21)
@@ -171,7 +188,9 @@ def test_percent_counts_all_users_of_the_account(aws, account, run_custodian):
     "action", ["disable-access-key", {"type": "remove-keys", "matched": True, "disable": True}]
 )
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/St_Johns"])
-def test_boundary_is_90_days_to_the_second_in_any_time_zone(account, run_custodian, action, zone):
+def test_boundary_is_90_days_to_the_second_in_any_time_zone(
+    account: Account, run_custodian: Callable[..., PolicyRun], action: Any, zone: str
+) -> None:
     account.add_user("passes", FRESH, Key(90 - 5 * world.MINUTE))
     account.add_user("fails", FRESH, Key(90 + world.SECOND))
     account.generate_report()
@@ -181,7 +200,9 @@ def test_boundary_is_90_days_to_the_second_in_any_time_zone(account, run_custodi
     assert account.changes(before) == {account.key_id("fails", 2): ("Active", "Inactive")}
 
 
-def test_report_older_than_asked_for_is_refused_in_one_line(account, run_custodian):
+def test_report_older_than_asked_for_is_refused_in_one_line(
+    account: Account, run_custodian: Callable[..., PolicyRun]
+) -> None:
     account.add_user("ana", FRESH, OLD)
     account.generate_report(age_hours=3)
     policies = acting([{"type": "stale-access-key", "report-max-age": 2}])
@@ -192,7 +213,9 @@ def test_report_older_than_asked_for_is_refused_in_one_line(account, run_custodi
     assert account.status("ana", 2) == "Active"
 
 
-def test_inactive_second_keys_are_deleted_and_active_ones_never(account, run_custodian):
+def test_inactive_second_keys_are_deleted_and_active_ones_never(
+    account: Account, run_custodian: Callable[..., PolicyRun]
+) -> None:
     account.add_user("off", FRESH, Key(200, status="Inactive"))
     account.add_user("on", FRESH, OLD)
     account.generate_report()
@@ -208,7 +231,12 @@ def test_inactive_second_keys_are_deleted_and_active_ones_never(account, run_cus
     }
 
 
-def test_custodian_report_shows_the_key_id(account, people, run_custodian, run_in):
+def test_custodian_report_shows_the_key_id(
+    account: Account,
+    people: list[world.Person],
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+) -> None:
     run = run_custodian(PACK, "--dryrun")
     field = 'key="c7n:keyrot"[0].access_key_id'
     shown = run_in(
@@ -222,7 +250,9 @@ def test_custodian_report_shows_the_key_id(account, people, run_custodian, run_i
     assert rows["ben"] == account.key_id("ben", 2)
 
 
-def test_c7n_org_runs_the_same_pack_in_three_accounts(aws, home, tmp_path, run_c7n_org):
+def test_c7n_org_runs_the_same_pack_in_three_accounts(
+    aws: EmbeddedAws, home: Path, tmp_path: Path, run_c7n_org: Callable[..., PolicyRun]
+) -> None:
     homes = world.seed_organization(aws)
     before = {account_id: aws.account(account_id).snapshot() for account_id in homes}
     accounts = world.accounts_file()

@@ -11,16 +11,18 @@ import pty
 import shlex
 import subprocess
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import pytest
-from harness import as_file, finish, keyrot, kill, start
+from harness import Finished, PolicyRun, as_file, finish, keyrot, kill, start
 
 from demo import world
-from embedded_aws import FOREIGN, HUB, Key
+from embedded_aws import FOREIGN, HUB, Account, EmbeddedAws, Key
 from embedded_aws.foreign import CUT_BEHIND_SECRETS
 
 PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
@@ -46,7 +48,7 @@ QUICK = {"C7N_KEYROT_PATIENCE": "3", "C7N_KEYROT_LAG": "0.5"}
 
 
 @pytest.fixture
-def just_acted(account, run_custodian):
+def just_acted(account: Account, run_custodian: Callable[..., PolicyRun]) -> PolicyRun:
     """A run that disabled the second keys of ana and ben a moment ago."""
     for name in ("ana", "ben"):
         account.add_user(name, FRESH, OLD)
@@ -57,13 +59,13 @@ def just_acted(account, run_custodian):
 
 
 @pytest.fixture
-def acted(just_acted):
+def acted(just_acted: PolicyRun) -> PolicyRun:
     """The same, an hour ago: IAM's listings show what it did."""
     made_older(just_acted.folder("p"))
     return just_acted
 
 
-def made_older(folder, minutes=60):
+def made_older(folder: Path, minutes: float = 60) -> None:
     for file in folder.glob("keyrot-*.jsonl"):
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         for line in lines:
@@ -72,7 +74,7 @@ def made_older(folder, minutes=60):
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def disabled_by_us(run, account, **users):
+def disabled_by_us(run: PolicyRun, account: Account, **users: str) -> None:
     """Let the outcomes tell that the pack disabled the second keys of these, too."""
     for file in (run.folder("p") / f"keyrot-{name}.jsonl" for name in ("intents", "outcomes")):
         line = json.loads(file.read_text().splitlines()[0])
@@ -83,7 +85,12 @@ def disabled_by_us(run, account, **users):
                 lines.write(json.dumps(more) + "\n")
 
 
-def at_a_terminal(args, env, answer="yes\n", meanwhile=lambda: None):
+def at_a_terminal(
+    args: list[str | Path],
+    env: dict[str, str],
+    answer: str = "yes\n",
+    meanwhile: Callable[[], object] = lambda: None,
+) -> tuple[int, str]:
     """Run a command at a terminal, and answer once it asks: (exit code, what it wrote).
 
     :param meanwhile: what happens while it waits for the answer.
@@ -113,7 +120,9 @@ def at_a_terminal(args, env, answer="yes\n", meanwhile=lambda: None):
     return process.returncode, text
 
 
-def test_there_and_back_again(acted, account, run_in):
+def test_there_and_back_again(
+    acted: PolicyRun, account: Account, run_in: Callable[..., Finished]
+) -> None:
     """Shown, done, recorded beside the disabling; again is a no-op, and so is a later no."""
     keys = {name: account.key_id(name, 2) for name in ("ana", "ben")}
     shown = run_in(keyrot("reactivate", acted.out))
@@ -144,7 +153,9 @@ def test_there_and_back_again(acted, account, run_in):
     assert account.status("ana", 2) == "Inactive"
 
 
-def test_asks_at_a_terminal(acted, account, aws, home):
+def test_asks_at_a_terminal(
+    acted: PolicyRun, account: Account, aws: EmbeddedAws, home: Path
+) -> None:
     args = keyrot("reactivate", acted.out, "--user", "ana")
     for answer, told in (
         ("\n", "Nothing done."),
@@ -164,7 +175,9 @@ def test_asks_at_a_terminal(acted, account, aws, home):
         assert account.status(user, 2) == "Active"
 
 
-def test_only_what_is_asked_for(acted, account, run_in):
+def test_only_what_is_asked_for(
+    acted: PolicyRun, account: Account, run_in: Callable[..., Finished]
+) -> None:
     ben = account.key_id("ben", 2)
     for wrong in (("--user", "bne"), ("--key", "AKIANONE"), ("--user", "ana", "--key", ben)):
         done = run_in(keyrot("reactivate", acted.out, "--yes", *wrong))
@@ -178,7 +191,9 @@ def test_only_what_is_asked_for(acted, account, run_in):
     assert done.lines("ben", ben, "reactivated at", "nothing to undo")
 
 
-def test_gone_active_denied_renamed(acted, account, aws, run_in):
+def test_gone_active_denied_renamed(
+    acted: PolicyRun, account: Account, aws: EmbeddedAws, run_in: Callable[..., Finished]
+) -> None:
     """One key's trouble stops no other, and each is recorded."""
     for name in ("cem", "dora"):
         account.add_user(name, FRESH, OLD)
@@ -212,7 +227,9 @@ def test_gone_active_denied_renamed(acted, account, aws, run_in):
     assert done.lines("Result:", "1 reactivated")
 
 
-def test_keys_that_cannot_be_looked_at_are_left(acted, account, aws, run_in):
+def test_keys_that_cannot_be_looked_at_are_left(
+    acted: PolicyRun, account: Account, aws: EmbeddedAws, run_in: Callable[..., Finished]
+) -> None:
     aws.fail("iam.ListAccessKeys", "AccessDenied", user="ana")
     done = run_in(keyrot("reactivate", acted.out, "--yes"))
     assert done.code == 1
@@ -220,14 +237,16 @@ def test_keys_that_cannot_be_looked_at_are_left(acted, account, aws, run_in):
     assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
 
 
-def test_another_account_is_refused(acted, account, run_in):
+def test_another_account_is_refused(
+    acted: PolicyRun, account: Account, run_in: Callable[..., Finished]
+) -> None:
     done = run_in(keyrot("reactivate", acted.out, "--yes"), account_id=OTHER)
     assert done.code == 1
     assert done.lines("c7n-keyrot reactivate:", HUB, OTHER, "AWS_PROFILE")
     assert account.status("ana", 2) == "Inactive"
 
 
-def test_without_credentials(acted, run_in):
+def test_without_credentials(acted: PolicyRun, run_in: Callable[..., Finished]) -> None:
     env = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
     done = run_in(keyrot("reactivate", acted.out), env=env)
     assert done.code == 1
@@ -235,7 +254,12 @@ def test_without_credentials(acted, run_in):
     assert "Traceback" not in done.text
 
 
-def test_over_a_tree_of_c7n_org(aws, tmp_path, run_c7n_org, run_in):
+def test_over_a_tree_of_c7n_org(
+    aws: EmbeddedAws,
+    tmp_path: Path,
+    run_c7n_org: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+) -> None:
     """With the hub's credentials: its roles by accounts.yml; without that, what to use is said."""
     homes = world.seed_organization(aws)
     accounts = world.accounts_file()
@@ -272,7 +296,13 @@ def test_over_a_tree_of_c7n_org(aws, tmp_path, run_c7n_org, run_in):
     assert aws.account(shop).changes(before[shop]) == {}
 
 
-def test_accounts_file_that_does_not_lead_there(aws, tmp_path, account, acted, run_in):
+def test_accounts_file_that_does_not_lead_there(
+    aws: EmbeddedAws,
+    tmp_path: Path,
+    account: Account,
+    acted: PolicyRun,
+    run_in: Callable[..., Finished],
+) -> None:
     aws.account(OTHER).add_role()
     wrong = {"account_id": HUB, "role": f"arn:aws:iam::{OTHER}:role/c7n-keyrot"}
     done = run_in(
@@ -293,7 +323,9 @@ def test_accounts_file_that_does_not_lead_there(aws, tmp_path, account, acted, r
     assert account.status("ana", 2) == "Inactive"
 
 
-def assert_in_doubt(run_in, account, out, user, why):
+def assert_in_doubt(
+    run_in: Callable[..., Finished], account: Account, out: Path, user: str, why: str
+) -> None:
     """It is shown with CloudTrail's command, taken by no yes, and by --key; all in one line."""
     key = account.key_id(user, 2)
     done = run_in(keyrot("reactivate", out, "--yes", "--user", user))
@@ -309,7 +341,9 @@ def assert_in_doubt(run_in, account, out, user, why):
     assert account.status(user, 2) == "Active"
 
 
-def test_run_that_was_killed_between_the_call_and_its_outcome(account, aws, home, tmp_path, run_in):
+def test_run_that_was_killed_between_the_call_and_its_outcome(
+    account: Account, aws: EmbeddedAws, home: Path, tmp_path: Path, run_in: Callable[..., Finished]
+) -> None:
     """Whether it has switched the key off, or somebody else has since, only CloudTrail knows."""
     account.add_user("ana", FRESH, OLD)
     account.generate_report()
@@ -325,7 +359,9 @@ def test_run_that_was_killed_between_the_call_and_its_outcome(account, aws, home
     assert [json.loads(line)["outcome"] for line in lines] == ["reactivated"]
 
 
-def test_doubts_are_left_at_a_terminal_too(acted, account, aws, home):
+def test_doubts_are_left_at_a_terminal_too(
+    acted: PolicyRun, account: Account, aws: EmbeddedAws, home: Path
+) -> None:
     """Yes is the answer for those in the table; a key in doubt is in it only when it is named."""
     ana = account.key_id("ana", 2)
     intents = acted.folder("p") / "keyrot-intents.jsonl"
@@ -343,7 +379,12 @@ def test_doubts_are_left_at_a_terminal_too(acted, account, aws, home):
     assert account.status("ana", 2) == "Active"
 
 
-def test_run_that_knows_not_what_became_of_its_call(account, aws, run_custodian, run_in):
+def test_run_that_knows_not_what_became_of_its_call(
+    account: Account,
+    aws: EmbeddedAws,
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+) -> None:
     account.add_user("ana", FRESH, OLD)
     aws.fail("iam.UpdateAccessKey", "ServiceFailure", late=True)
     aws.fail("iam.ListAccessKeys", "ServiceFailure", skip=1)
@@ -351,10 +392,16 @@ def test_run_that_knows_not_what_became_of_its_call(account, aws, run_custodian,
     assert run.code != 0
     assert [line["outcome"] for line in run.outcomes("p")] == ["unknown"]
     aws.heal()
-    assert_in_doubt(run_in, account, run.out, "ana", "heard no answer")
+    assert_in_doubt(run_in, account, run.out, "ana", "got no answer")
 
 
-def test_killed_half_way_it_goes_on_the_next_time(acted, account, aws, home, run_in):
+def test_killed_half_way_it_goes_on_the_next_time(
+    acted: PolicyRun,
+    account: Account,
+    aws: EmbeddedAws,
+    home: Path,
+    run_in: Callable[..., Finished],
+) -> None:
     """A key at whose call it was is left if it is inactive, unless it is named."""
     aws.after("iam.UpdateAccessKey", lambda call: kill(process))
     process = start(keyrot("reactivate", acted.out, "--yes"), aws.env(home=home))
@@ -374,13 +421,17 @@ def test_killed_half_way_it_goes_on_the_next_time(acted, account, aws, home, run
     assert {o["outcome"] for o in acted.outcomes("p")[2:]} <= {"reactivated", "skipped"}
 
 
-def statuses(account, key_id):
+def statuses(account: Account, key_id: str) -> set[str]:
     return {key.status for key in account.live_keys() if key.access_key_id == key_id}
 
 
 def test_killed_between_the_call_and_its_outcome_it_undoes_no_later_decision(
-    acted, account, aws, home, run_in
-):
+    acted: PolicyRun,
+    account: Account,
+    aws: EmbeddedAws,
+    home: Path,
+    run_in: Callable[..., Finished],
+) -> None:
     args = keyrot("reactivate", acted.out, "--yes", "--user", "ana")
     aws.after("iam.UpdateAccessKey", lambda call: kill(process))
     process = start(args, aws.env(home=home))
@@ -402,7 +453,18 @@ def test_killed_between_the_call_and_its_outcome_it_undoes_no_later_decision(
         ({}, {}, 1, "unknown", "it may have taken effect", "Inactive"),
     ],
 )
-def test_lost_answer(acted, account, aws, run_in, update, listing, code, outcome, words, after):
+def test_lost_answer(
+    acted: PolicyRun,
+    account: Account,
+    aws: EmbeddedAws,
+    run_in: Callable[..., Finished],
+    update: dict[str, Any],
+    listing: dict[str, Any],
+    code: int,
+    outcome: str,
+    words: str,
+    after: str,
+) -> None:
     """The call is made again, then looked into; a listing proves the new status only."""
     aws.answer("iam.UpdateAccessKey", FOREIGN["HTML page"], user="ana", **update)
     if "lag" in listing:
@@ -430,7 +492,13 @@ def test_lost_answer(acted, account, aws, run_in, update, listing, code, outcome
 
 @pytest.mark.waits
 @pytest.mark.parametrize("action", ["iam.UpdateAccessKey", "iam.ListAccessKeys"])
-def test_answers_that_are_not_awss(just_acted, account, aws, run_in, action):
+def test_answers_that_are_not_awss(
+    just_acted: PolicyRun,
+    account: Account,
+    aws: EmbeddedAws,
+    run_in: Callable[..., Finished],
+    action: str,
+) -> None:
     """One a user; all others are done, and each has an outcome that is true, or unknown."""
     names = {name: f"u{number}" for number, name in enumerate(sorted(FOREIGN))}
     for name, user in names.items():
@@ -456,7 +524,13 @@ def test_answers_that_are_not_awss(just_acted, account, aws, run_in, action):
     assert len(done.text) < 10_000
 
 
-def test_answer_that_is_cut_behind_a_secret(aws, acted, account, tmp_path, run_in):
+def test_answer_that_is_cut_behind_a_secret(
+    aws: EmbeddedAws,
+    acted: PolicyRun,
+    account: Account,
+    tmp_path: Path,
+    run_in: Callable[..., Finished],
+) -> None:
     """AssumeRole's answer holds credentials; no error quotes it."""
     account.add_role()
     role = {"account_id": HUB, "role": f"arn:aws:iam::{HUB}:role/c7n-keyrot"}
@@ -475,7 +549,9 @@ def test_answer_that_is_cut_behind_a_secret(aws, acted, account, tmp_path, run_i
     assert account.status("ana", 2) == "Inactive"
 
 
-def test_one_accounts_role_costs_no_other(aws, tmp_path, run_in):
+def test_one_accounts_role_costs_no_other(
+    aws: EmbeddedAws, tmp_path: Path, run_in: Callable[..., Finished]
+) -> None:
     """Whatever answers in the place of STS: the other accounts are done."""
     ids = ("111111111111", "222222222222", "333333333333")
     disabled_in(aws, tmp_path, ids)
@@ -491,8 +567,12 @@ def test_one_accounts_role_costs_no_other(aws, tmp_path, run_in):
 
 @pytest.mark.parametrize("seconds", [1.5, 900])
 def test_seconds_after_a_run_the_listing_may_be_behind(
-    aws, account, run_custodian, run_in, seconds
-):
+    aws: EmbeddedAws,
+    account: Account,
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+    seconds: float,
+) -> None:
     """It is looked at again; if it stays, nothing is recorded that would close the way back."""
     account.add_user("ana", FRESH, OLD)
     aws.lag(seconds + 3)  # the run takes a moment to end
@@ -510,7 +590,12 @@ def test_seconds_after_a_run_the_listing_may_be_behind(
     assert account.status("ana", 2) == "Active"
 
 
-def test_run_that_saw_an_old_listing_costs_no_way_back(aws, account, run_custodian, run_in):
+def test_run_that_saw_an_old_listing_costs_no_way_back(
+    aws: EmbeddedAws,
+    account: Account,
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+) -> None:
     """A second run, a moment later, sees the key Active still, and is denied."""
     account.add_user("ana", FRESH, OLD)
     first = run_custodian(POLICIES)
@@ -525,10 +610,16 @@ def test_run_that_saw_an_old_listing_costs_no_way_back(aws, account, run_custodi
     assert_in_doubt(run_in, account, first.out, "ana", "saw it Active, and IAM's listings lag")
 
 
-def test_switched_off_on_purpose_while_it_waits(acted, account, aws, home, run_in):
+def test_switched_off_on_purpose_while_it_waits(
+    acted: PolicyRun,
+    account: Account,
+    aws: EmbeddedAws,
+    home: Path,
+    run_in: Callable[..., Finished],
+) -> None:
     """A second admin was faster, and the key was switched off on purpose."""
 
-    def second_admin():
+    def second_admin() -> None:
         done = run_in(keyrot("reactivate", acted.out, "--yes", "--user", "ana"))
         assert done.code == 0, done.text
         account.set_status("ana", 2, "Inactive")
@@ -537,27 +628,36 @@ def test_switched_off_on_purpose_while_it_waits(acted, account, aws, home, run_i
         keyrot("reactivate", acted.out), aws.env(home=home), meanwhile=second_admin
     )
     assert code == 1
-    assert "left alone: it isn't as it was shown (another run was at it)" in text
+    assert "left alone: it has changed since it was shown (another run was at it)" in text
     assert "Result: 1 left alone, 1 reactivated." in text
     assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
 
 
-def test_switched_on_while_it_waits(acted, account, aws, home):
-    def owner():
+def test_switched_on_while_it_waits(
+    acted: PolicyRun, account: Account, aws: EmbeddedAws, home: Path
+) -> None:
+    def owner() -> None:
         account.set_status("ana", 2, "Active")
 
     args = keyrot("reactivate", acted.out, "--user", "ana")
     code, text = at_a_terminal(args, aws.env(home=home), meanwhile=owner)
     assert code == 1
-    assert "left alone: it isn't as it was shown (the key is Active already)" in text
+    assert "left alone: it has changed since it was shown (the key is Active already)" in text
     assert len(acted.outcomes("p")) == 2
 
 
-def test_run_disables_a_key_while_it_waits(acted, account, aws, home, run_custodian, run_in):
+def test_run_disables_a_key_while_it_waits(
+    acted: PolicyRun,
+    account: Account,
+    aws: EmbeddedAws,
+    home: Path,
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+) -> None:
     """It was seen Active; that old look mustn't outrank what the run does."""
     account.set_status("ben", 2, "Active")
 
-    def daily_run():
+    def daily_run() -> None:
         account.generate_report()
         done = run_custodian(POLICIES, out=acted.out)
         assert done.code == 0, done.text
@@ -573,7 +673,12 @@ def test_run_disables_a_key_while_it_waits(acted, account, aws, home, run_custod
     assert account.status("ben", 2) == "Active"
 
 
-def test_name_that_was_given_away_again(account, aws, run_custodian, run_in):
+def test_name_that_was_given_away_again(
+    account: Account,
+    aws: EmbeddedAws,
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+) -> None:
     account.add_user("ana", FRESH, OLD)
     acted = run_custodian(POLICIES)
     account.backend.update_user("ana", None, "anna")
@@ -590,7 +695,13 @@ def test_name_that_was_given_away_again(account, aws, run_custodian, run_in):
 
 
 @pytest.mark.parametrize("minutes", [-3, 3])
-def test_clock_that_is_minutes_off(acted, account, run_custodian, run_in, minutes):
+def test_clock_that_is_minutes_off(
+    acted: PolicyRun,
+    account: Account,
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+    minutes: float,
+) -> None:
     args = keyrot("reactivate", acted.out, "--yes")
     assert run_in(args).code == 0
     file = acted.folder("p") / "keyrot-outcomes.jsonl"
@@ -609,7 +720,9 @@ def test_clock_that_is_minutes_off(acted, account, run_custodian, run_in, minute
     assert account.status("ana", 2) == ("Active" if minutes > 0 else "Inactive")
 
 
-def test_damaged_outcomes_are_told_and_stop_nothing(acted, account, run_in):
+def test_damaged_outcomes_are_told_and_stop_nothing(
+    acted: PolicyRun, account: Account, run_in: Callable[..., Finished]
+) -> None:
     file = acted.folder("p") / "keyrot-outcomes.jsonl"
     ana, ben = sorted(acted.outcomes("p"), key=lambda line: line["user"])
     intents = acted.folder("p") / "keyrot-intents.jsonl"
@@ -623,7 +736,9 @@ def test_damaged_outcomes_are_told_and_stop_nothing(acted, account, run_in):
     assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
 
 
-def test_name_that_a_terminal_cannot_show_ends_nothing_half_way(acted, account, run_in):
+def test_name_that_a_terminal_cannot_show_ends_nothing_half_way(
+    acted: PolicyRun, account: Account, run_in: Callable[..., Finished]
+) -> None:
     account.add_user("ж", FRESH, OLD)
     account.set_status("ж", 2, "Inactive")
     disabled_by_us(acted, account, ж="ж")
@@ -633,7 +748,9 @@ def test_name_that_a_terminal_cannot_show_ends_nothing_half_way(acted, account, 
     assert done.lines("Result: 3 reactivated.")
 
 
-def test_copy_of_a_bucket_is_to_be_copied_back(acted, run_in):
+def test_copy_of_a_bucket_is_to_be_copied_back(
+    acted: PolicyRun, run_in: Callable[..., Finished]
+) -> None:
     folder = acted.folder("p")
     for name in ("outcomes", "intents"):
         file = folder / f"keyrot-{name}.jsonl"
@@ -644,7 +761,9 @@ def test_copy_of_a_bucket_is_to_be_copied_back(acted, run_in):
     assert done.lines("bucket's copy", f"aws s3 sync {acted.out} s3://")
 
 
-def disabled_in(aws, folder, ids, partition="aws"):
+def disabled_in(
+    aws: EmbeddedAws, folder: Path, ids: tuple[str, ...], partition: str = "aws"
+) -> None:
     """Accounts with a role and ana's inactive key, and the outcomes of a run that disabled it."""
     for account_id in ids:
         account = aws.account(account_id)
@@ -669,13 +788,15 @@ def disabled_in(aws, folder, ids, partition="aws"):
                 file.write(json.dumps(one) + "\n")
 
 
-def test_accounts_are_gone_through_side_by_side(aws, tmp_path, run_in):
+def test_accounts_are_gone_through_side_by_side(
+    aws: EmbeddedAws, tmp_path: Path, run_in: Callable[..., Finished]
+) -> None:
     """Each waits for the other at its role; meanwhile a line tells how far it is."""
     ids = ("111111111111", "222222222222")
     disabled_in(aws, tmp_path, ids)
     both = threading.Barrier(2)
 
-    def wait(call):
+    def wait(call: Any) -> None:
         both.wait(30)
         sleep(2.5)
 

@@ -30,6 +30,7 @@ SOURCES = [
     "policies",
     "examples",
     "deploy",
+    "docs",
 ]
 
 
@@ -77,6 +78,7 @@ def test_nothing_is_in_them_that_is_not_meant(builds: list[list[Path]]) -> None:
         assert re.fullmatch(
             rf"c7n_keyrot/({meant})|c7n_keyrot\.(pth|start)|c7n_keyrot-[\d.]+\.dist-info/.+", name
         ), name
+    assert "docs/architecture.md" in in_sdist
     for name in in_sdist:
         top = name.split("/")[0]
         assert top in SOURCES or top in ("PKG-INFO", "c7n_keyrot.egg-info"), name

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from harness import PolicyRun, every_day
 
 from demo import world
-from embedded_aws import Key
+from embedded_aws import Account, EmbeddedAws, Key
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FRESH, OLD = Key(5, last_used_days=0.1), Key(200, last_used_days=0.5)
@@ -73,7 +74,9 @@ class Stages:
 
 
 @pytest.fixture
-def stages(aws, account, run_custodian):
+def stages(
+    aws: EmbeddedAws, account: Account, run_custodian: Callable[..., PolicyRun]
+) -> Callable[[str], Stages]:
     return lambda example: Stages(example, aws, account, run_custodian)
 
 
@@ -81,14 +84,16 @@ class TestGracefulRollout:
     MARK = "keyrot-disable-on"
 
     @pytest.fixture
-    def rollout(self, stages, account):
+    def rollout(self, stages: Callable[[str], Stages], account: Account) -> Stages:
         made = stages("graceful-rollout.yml")
         for name in ("ana", "ben"):
             account.add_user(name, FRESH, OLD)
         account.add_user("rosa", OLD, FRESH)
         return made
 
-    def test_who_cannot_be_identified_is_never_marked_nor_promised_anything(self, rollout, account):
+    def test_who_cannot_be_identified_is_never_marked_nor_promised_anything(
+        self, rollout: Stages, account: Account
+    ) -> None:
         account.add_user("twins", *twins())
         account.add_user("due", *twins(), {self.MARK: self.mark(0)})
         account.add_user("to-remind", *twins(), {self.MARK: self.mark(2)})
@@ -99,7 +104,9 @@ class TestGracefulRollout:
         assert account.tags("twins") == {}
         assert rollout.tag("due", self.MARK) == self.mark(0), "it may be stale all the same"
 
-    def test_who_cannot_be_read_is_marked_when_there_is_a_notice(self, aws, rollout, account):
+    def test_who_cannot_be_read_is_marked_when_there_is_a_notice(
+        self, aws: EmbeddedAws, rollout: Stages, account: Account
+    ) -> None:
         """A notice goes out of keys that are known; a mark without one would be no warning."""
         aws.fail("iam.ListAccessKeys", "AccessDenied", user="ana")
         rollout.run(code=2)
@@ -110,10 +117,10 @@ class TestGracefulRollout:
         assert rollout.told() == {"mark": ["ana"]}
         assert rollout.tag("ana", self.MARK) == self.mark(14)
 
-    def mark(self, days):
+    def mark(self, days: float) -> str:
         return f"Resource does not meet policy: disable-access-key@{moment(days)}"
 
-    def test_mark_remind_disable_unmark(self, rollout, account):
+    def test_mark_remind_disable_unmark(self, rollout: Stages, account: Account) -> None:
         """ben rotates in time; ana doesn't. Nothing is told twice."""
         rollout.run()
         assert rollout.told() == {"mark": ["ana", "ben"]}
@@ -151,12 +158,12 @@ class TestGracefulRollout:
         assert rollout.changed == {}
         assert account.status("ben", 2) == account.status("rosa", 1) == "Active"
 
-    def test_dry_run_marks_nobody(self, rollout, account):
+    def test_dry_run_marks_nobody(self, rollout: Stages, account: Account) -> None:
         rollout.run("--dryrun")
         assert rollout.told() == {}
         assert account.tags("ana") == {}
 
-    def test_exempted_and_unmarked_meanwhile(self, rollout, account):
+    def test_exempted_and_unmarked_meanwhile(self, rollout: Stages, account: Account) -> None:
         """Who is exempt loses the mark; whose mark was taken away starts again."""
         rollout.run()
         rollout.told()
@@ -168,7 +175,7 @@ class TestGracefulRollout:
         assert rollout.tag("ana", self.MARK) is None
         assert rollout.tag("ben", self.MARK) == self.mark(14)
 
-    def test_more_time(self, rollout, account):
+    def test_more_time(self, rollout: Stages, account: Account) -> None:
         """The date in the tag is what counts, within 60 days; none other can last for ever."""
         for name, value in (
             ("later", self.mark(40)),
@@ -186,7 +193,9 @@ class TestGracefulRollout:
         assert rollout.tag("later", self.MARK) == self.mark(40)
         assert {rollout.tag(name, self.MARK) for name in again} == {self.mark(14)}
 
-    def test_killed_after_the_notice_ends_in_the_same_state(self, aws, rollout, account):
+    def test_killed_after_the_notice_ends_in_the_same_state(
+        self, aws: EmbeddedAws, rollout: Stages, account: Account
+    ) -> None:
         """The mark fails after the notice has gone out: the next run tells again, and marks."""
         aws.fail("iam.TagUser", "AccessDenied")
         rollout.run(code=2)
@@ -197,7 +206,9 @@ class TestGracefulRollout:
         assert rollout.told() == {"mark": ["ana", "ben"]}
         assert rollout.tag("ana", self.MARK) == self.mark(14)
 
-    def test_failed_to_disable_stays_marked_and_is_tried_again(self, aws, rollout, account):
+    def test_failed_to_disable_stays_marked_and_is_tried_again(
+        self, aws: EmbeddedAws, rollout: Stages, account: Account
+    ) -> None:
         rollout.run()
         aws.fail("iam.UpdateAccessKey", "AccessDenied", user="ana")
         rollout.run(after=14, code=2)
@@ -209,14 +220,14 @@ class TestGracefulRollout:
         assert rollout.changed == rollout.off("ana")
         assert account.tags("ana") == {}
 
-    def test_unread_keys_are_no_reason_to_unmark(self, aws, rollout):
+    def test_unread_keys_are_no_reason_to_unmark(self, aws: EmbeddedAws, rollout: Stages) -> None:
         rollout.run()
         aws.fail("iam.ListAccessKeys", "AccessDenied", user="ana")
         rollout.run(after=14, code=2)
         assert rollout.changed == rollout.off("ben")
         assert rollout.tag("ana", self.MARK) == self.mark(0)
 
-    def test_reactivated_starts_with_a_new_date(self, rollout, account):
+    def test_reactivated_starts_with_a_new_date(self, rollout: Stages, account: Account) -> None:
         rollout.run()
         rollout.run(after=14)
         account.set_status("ana", 2, "Active")
@@ -231,16 +242,16 @@ class TestDeleteStage:
     MARK = "keyrot-delete-on"
 
     @pytest.fixture
-    def stage(self, stages, account):
+    def stage(self, stages: Callable[[str], Stages], account: Account) -> Stages:
         made = stages("delete-stage.yml")
         account.add_user("ana", FRESH, OLD)
         account.add_user("quinn", FRESH, Key(400, status="Inactive"))
         return made
 
-    def mark(self, days):
+    def mark(self, days: float) -> str:
         return f"Resource does not meet policy: delete-access-key@{moment(days)}"
 
-    def test_disable_wait_delete(self, stage, account):
+    def test_disable_wait_delete(self, stage: Stages, account: Account) -> None:
         key = account.key_id("ana", 2)
         stage.run()
         assert stage.told() == {"disable": ["ana"]}
@@ -261,7 +272,7 @@ class TestDeleteStage:
         # Somebody else had switched off this one.
         assert account.status("quinn", 2) == "Inactive"
 
-    def test_report_from_before_the_disabling(self, stage, account):
+    def test_report_from_before_the_disabling(self, stage: Stages, account: Account) -> None:
         """A mark isn't taken for void because the credential report is older than it."""
         account.generate_report(age_hours=3)
         stage.run()
@@ -269,7 +280,9 @@ class TestDeleteStage:
         assert stage.tag("ana", self.MARK) == self.mark(30)
 
     @pytest.mark.parametrize("exempt", [False, True])
-    def test_reactivated_is_never_deleted(self, stage, account, exempt):
+    def test_reactivated_is_never_deleted(
+        self, stage: Stages, account: Account, exempt: bool
+    ) -> None:
         """An exempt user is unmarked; another's key is disabled anew, and waits all days anew."""
         stage.run()
         account.set_status("ana", 2, "Active")
@@ -281,7 +294,9 @@ class TestDeleteStage:
         assert 2 in account.keys("ana")
         assert account.status("ana", 2) == ("Active" if exempt else "Inactive")
 
-    def test_reactivated_between_notice_and_deleting(self, aws, stage, account):
+    def test_reactivated_between_notice_and_deleting(
+        self, aws: EmbeddedAws, stage: Stages, account: Account
+    ) -> None:
         stage.run()
         aws.after("sqs.SendMessage", lambda call: account.set_status("ana", 2, "Active"))
         done = stage.run(after=30)
@@ -289,7 +304,7 @@ class TestDeleteStage:
         outcomes = done.outcomes("iam-user-second-access-key-delete")
         assert [o["outcome"] for o in outcomes] == ["skipped"]
 
-    def test_used_or_rotated_meanwhile(self, stage, account):
+    def test_used_or_rotated_meanwhile(self, stage: Stages, account: Account) -> None:
         account.add_user("used", FRESH, OLD)
         account.add_user("rotated", FRESH, OLD)
         stage.run()
@@ -301,7 +316,9 @@ class TestDeleteStage:
         assert stage.tag("used", self.MARK)
         assert stage.tag("rotated", self.MARK) is None
 
-    def test_stopped_between_mark_and_disabling(self, aws, stage, account):
+    def test_stopped_between_mark_and_disabling(
+        self, aws: EmbeddedAws, stage: Stages, account: Account
+    ) -> None:
         aws.fail("iam.UpdateAccessKey", "AccessDenied")
         stage.run(code=2)
         assert stage.tag("ana", self.MARK)
@@ -311,7 +328,7 @@ class TestDeleteStage:
         assert stage.tag("ana", self.MARK) == self.mark(30)
         assert account.status("ana", 2) == "Inactive"
 
-    def test_only_keys_known_for_certain_are_marked(self, stage, account):
+    def test_only_keys_known_for_certain_are_marked(self, stage: Stages, account: Account) -> None:
         account.add_user("lena", *twins())
         account.add_user("off", *twins(status="Inactive"), {self.MARK: self.mark(-1)})
         stage.run()
@@ -319,7 +336,7 @@ class TestDeleteStage:
         assert stage.told() == {"disable": ["ana"]}
         assert stage.changed == stage.off("ana")
 
-    def test_old_mark_counts_no_more(self, stage, account):
+    def test_old_mark_counts_no_more(self, stage: Stages, account: Account) -> None:
         account.add_user("old", FRESH, Key(400, status="Inactive"), {self.MARK: self.mark(-31)})
         account.add_user("due", FRESH, Key(400, status="Inactive"), {self.MARK: self.mark(-20)})
         due = account.key_id("due", 2)
@@ -329,7 +346,7 @@ class TestDeleteStage:
 
 
 class TestBothSlots:
-    def test_one_or_both(self, stages, account):
+    def test_one_or_both(self, stages: Callable[[str], Stages], account: Account) -> None:
         both = stages("both-slots.yml")
         account.add_user("first", OLD, FRESH)
         account.add_user("second", FRESH, OLD)
@@ -351,7 +368,9 @@ class TestBothSlots:
         both.run(after=1)
         assert both.changed == {}
 
-    def test_a_doubt_about_one_key_keeps_no_other_one(self, stages, account):
+    def test_a_doubt_about_one_key_keeps_no_other_one(
+        self, stages: Callable[[str], Stages], account: Account
+    ) -> None:
         both = stages("both-slots.yml")
         account.add_user("odd", OLD, Key(150))
         header, *rows = account.report_text().splitlines()
@@ -362,7 +381,9 @@ class TestBothSlots:
         assert both.told() == {"one": ["odd"], "unclear": ["odd"]}
         assert both.changed == both.off("odd", slot=1)
 
-    def test_one_of_both_that_failed_is_done_the_next_time(self, aws, stages, account):
+    def test_one_of_both_that_failed_is_done_the_next_time(
+        self, aws: EmbeddedAws, stages: Callable[[str], Stages], account: Account
+    ) -> None:
         both = stages("both-slots.yml")
         account.add_user("both", OLD, OLD)
         first = account.key_id("both", 1)
@@ -376,7 +397,9 @@ class TestBothSlots:
 
 
 class TestSupersededFirst:
-    def test_disables_the_superseded_and_tells_the_rest_with_every_run(self, stages, account):
+    def test_disables_the_superseded_and_tells_the_rest_with_every_run(
+        self, stages: Callable[[str], Stages], account: Account
+    ) -> None:
         """Whatever the age of their keys; they are told again, as it runs weekly."""
         first = stages("superseded-first.yml")
         account.add_user("twins", *twins())
@@ -403,7 +426,7 @@ class TestSupersededFirst:
 
 
 class TestExemptions:
-    def test_each_fault_is_told(self, stages, account):
+    def test_each_fault_is_told(self, stages: Callable[[str], Stages], account: Account) -> None:
         exemptions = stages("exemptions.yml")
         good = {"keyrot-exempt-reason": "vendor appliance", world.OWNER: "ana@example.com"}
         for name, until, more in (

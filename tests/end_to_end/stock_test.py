@@ -2,14 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stock Custodian's own key filters do to the same users, as the README says."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
 
+from harness import PolicyRun
+
 from demo import world
+from embedded_aws import Account
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
-def test_stock_filters_disable_keys_that_are_not_the_stale_second_one(account, run_custodian):
+def test_stock_filters_disable_keys_that_are_not_the_stale_second_one(
+    account: Account, run_custodian: Callable[..., PolicyRun]
+) -> None:
     """Right keys as well, and wrong ones in number: first keys, and keys inactive already."""
     people = world.seed_account(account)
     right = {account.key_id(p.name, 2) for p in people if p.outcome == "disabled"}

@@ -195,7 +195,7 @@ def organization(walk: Walk) -> str:
         account = walk.aws.account(account_id)
         owner = {"OwnerContact": f"{name.lower()}@corp.test"}
         account.add_user("old", Key(10, last_used_days=1), Key(200), owner)
-        account.add_user("soon", None, Key(83.5), owner)
+        account.add_user("soon", None, Key(83), owner)
         account.add_user("fresh", Key(200), Key(5))
     return str(organizations.list_roots()["Roots"][0]["Id"])
 
@@ -244,7 +244,8 @@ def check_coverage(walk: Walk) -> None:
             assert ran.names(EXPIRING + suffix, account["name"]) == ["soon"]
     for name in "told", "out":
         doctor = walk.after("c7n-keyrot doctor", f"--output-dir {name}")
-        assert len(doctor.lines("ok", "coverage of account")) == len(accounts), doctor.text
+        ids = [account["account_id"] for account in accounts]
+        assert doctor.lines("ok", f"coverage of {len(ids)} accounts", *ids), doctor.text
 
 
 def check_mails(walk: Walk) -> None:

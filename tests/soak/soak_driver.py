@@ -42,7 +42,7 @@ from soak_faults import SECRET, random_fault
 from soak_oracle import ACTIONS, operator_of
 from soak_world import ACCOUNT, CHANGES, DAY, DURING, EVENTS, READS, SECOND, WHOLE, Killed
 
-from c7n_keyrot import actions, credential_report, outcomes, policy_run
+from c7n_keyrot import actions, credential_report, outcomes, policy_run, shared_report
 from c7n_keyrot import iam as gate
 from c7n_keyrot.cli import accounts, reactivate
 from c7n_keyrot.cli.reactivate import files, live_keys, work
@@ -302,7 +302,7 @@ class World:
             patch.object(actions, "datetime", Clock),
             patch.object(work, "datetime", Clock),
             patch.object(live_keys, "datetime", Clock),
-            patch.object(policy_run, "time", clock),
+            patch.object(shared_report, "time", clock),
             patch.object(actions, "time", clock),
             patch.object(gate, "time", clock),
             patch.object(live_keys, "time", clock),
@@ -321,7 +321,7 @@ class World:
     def new_process(self) -> None:
         self.session = Session(self.iam, self.wire)
         self.cached = None
-        policy_run.reports.clear()
+        shared_report.reports.clear()
         InMemoryCache._InMemoryCache__shared_state.clear()
 
     # -- a case: one event, then a run of a policy

@@ -8,32 +8,54 @@ import itertools
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError
+from botocore.exceptions import ConnectionClosedError
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
+from in_memory import Custodian, Iam, client_error
+from pytest_mock import MockerFixture
 
-from c7n_keyrot import outcomes
+from c7n_keyrot import actions, outcomes
+from c7n_keyrot import iam as gate
+from c7n_keyrot.outcomes import Outcome
 
 NEW, OLD, OLDER = 10, 200, 300
 STALE = {"type": "stale-access-key"}
 INACTIVE = {"type": "stale-access-key", "status": "Inactive"}
 DISABLE, DELETE = "disable-access-key", "delete-access-key"
+HERE = "account 123456789012 (policy test)"
+# Reasons, as outcomes and errors have them.
+GONE = "the key or its user is gone meanwhile"
+MAYBE = "it may have taken effect"
+UNSURE = "it is unknown whether it took effect"
 
 
-def lines(custodian: Any) -> list[tuple[str, int | None, str | None, str]]:
-    """(user, slot, key, outcome) of every line, by user and slot."""
-    path: Path = custodian.outcomes
-    if not path.exists():
-        return []
-    found = [(o.user, o.slot, o.access_key_id, o.outcome) for o in outcomes.read(path)]
-    return sorted(found, key=str)
+def recorded(custodian: Custodian, name: str = outcomes.FILE) -> list[Outcome]:
+    """Every line of a file of outcomes, by user and slot."""
+    path: Path = custodian.folder / "test" / name
+    found = outcomes.read(path) if path.exists() else ()
+    return sorted(found, key=lambda line: (line.user, str(line.slot)))
 
 
-def reasons(custodian: Any) -> dict[str, str]:
-    return {line.user: line.reason for line in outcomes.read(custodian.outcomes)}
+def lines(custodian: Custodian) -> list[tuple[str, int | None, str | None, str]]:
+    """(user, slot, key, outcome) of every outcome."""
+    return [
+        (line.user, line.slot, line.access_key_id, line.outcome) for line in recorded(custodian)
+    ]
+
+
+def reasons(custodian: Custodian) -> dict[str, str]:
+    return {line.user: line.reason for line in recorded(custodian)}
+
+
+@pytest.fixture
+def ticking(mocker: MockerFixture) -> None:
+    """A clock that is a second later at each look, so that a time which isn't renewed is seen."""
+    seconds = (f"2026-11-24T08:{n // 60:02}:{n % 60:02}.000+00:00" for n in range(3600))
+    mocker.patch.object(actions, "_now", side_effect=seconds.__next__)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +74,7 @@ def reasons(custodian: Any) -> dict[str, str]:
     ],
 )
 def test_disable_hits_the_stale_second_key_and_nothing_else(
-    iam: Any, custodian: Any, slot1: Any, slot2: Any, expected: list[str]
+    iam: Iam, custodian: Custodian, slot1: Any, slot2: Any, expected: list[str]
 ) -> None:
     iam.add("u", slot1, slot2)
     before = iam.statuses()
@@ -63,7 +85,7 @@ def test_disable_hits_the_stale_second_key_and_nothing_else(
     ]
 
 
-def test_disable_in_both_slots(iam: Any, custodian: Any) -> None:
+def test_disable_in_both_slots(iam: Iam, custodian: Custodian) -> None:
     iam.add("both", OLDER, OLD)
     iam.add("first", OLD, NEW)
     custodian.run([{"or": [{**STALE, "slot": 1}, STALE]}], [DISABLE])
@@ -75,7 +97,7 @@ def test_disable_in_both_slots(iam: Any, custodian: Any) -> None:
     assert iam.statuses()["first-2"] == "Active"
 
 
-def test_an_outcome_says_who_what_where_and_when(iam: Any, custodian: Any) -> None:
+def test_an_outcome_says_who_what_where_and_when(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     policy = custodian.policy([STALE], [DISABLE])
     policy.run()
@@ -88,7 +110,7 @@ def test_an_outcome_says_who_what_where_and_when(iam: Any, custodian: Any) -> No
 
 
 def test_a_second_run_does_nothing_and_keeps_the_first_ones_outcomes(
-    iam: Any, custodian: Any
+    iam: Iam, custodian: Custodian
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
@@ -100,7 +122,7 @@ def test_a_second_run_does_nothing_and_keeps_the_first_ones_outcomes(
     assert len(lines(custodian)) == 3
 
 
-def test_dryrun_changes_nothing(iam: Any, custodian: Any) -> None:
+def test_dryrun_changes_nothing(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     custodian.options["dryrun"] = True
     assert [user["UserName"] for user in custodian.run([STALE], [DISABLE])] == ["ana"]
@@ -108,7 +130,7 @@ def test_dryrun_changes_nothing(iam: Any, custodian: Any) -> None:
     assert lines(custodian) == []
 
 
-def test_delete_takes_only_inactive_keys(iam: Any, custodian: Any) -> None:
+def test_delete_takes_only_inactive_keys(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", OLDER, (OLD, "Inactive"))
     iam.add("bob", OLDER, OLD)
     iam.add("cleo", (OLDER, "Inactive"), (NEW, "Inactive"))
@@ -117,7 +139,7 @@ def test_delete_takes_only_inactive_keys(iam: Any, custodian: Any) -> None:
     assert lines(custodian) == [("ana", 2, "ana-2", "deleted")]
 
 
-def test_delete_refuses_a_key_that_was_active_when_matched(iam: Any, custodian: Any) -> None:
+def test_delete_refuses_a_key_that_was_active_when_matched(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", OLDER, OLD)
     iam.add("bob", NEW, (OLD, "Inactive"))
     custodian.run([{"or": [STALE, INACTIVE]}], [DELETE])
@@ -128,7 +150,9 @@ def test_delete_refuses_a_key_that_was_active_when_matched(iam: Any, custodian: 
     ]
 
 
-def test_delete_refuses_a_key_that_is_active_again(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_delete_refuses_a_key_that_is_active_again(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     iam.add("ana", NEW, (OLD, "Inactive"))
     listed, live = itertools.count(), iam.list_access_keys
 
@@ -145,7 +169,7 @@ def test_delete_refuses_a_key_that_is_active_again(iam: Any, custodian: Any, moc
 
 
 def test_disable_then_delete_in_one_policy_deletes_nothing_just_disabled(
-    iam: Any, custodian: Any
+    iam: Iam, custodian: Custodian
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, (OLD, "Inactive"))
@@ -166,7 +190,7 @@ def test_disable_then_delete_in_one_policy_deletes_nothing_just_disabled(
 )
 @pytest.mark.parametrize("action", [DISABLE, DELETE])
 def test_one_users_failure_stops_no_other_and_ends_the_run_with_an_error(
-    iam: Any, custodian: Any, code: str, outcome: str, ends_with_error: bool, action: str
+    iam: Iam, custodian: Custodian, code: str, outcome: str, ends_with_error: bool, action: str
 ) -> None:
     operation, status, done = {
         DISABLE: ("UpdateAccessKey", "Active", "disabled"),
@@ -189,7 +213,9 @@ def test_one_users_failure_stops_no_other_and_ends_the_run_with_an_error(
     ]
 
 
-def test_a_failure_ends_the_run_only_after_the_actions_behind(iam: Any, custodian: Any) -> None:
+def test_a_failure_ends_the_run_only_after_the_actions_behind(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("ana", NEW, OLD)
     iam.errors["UpdateAccessKey", "*"] = "AccessDenied"
     with pytest.raises(PolicyExecutionError):
@@ -197,7 +223,9 @@ def test_a_failure_ends_the_run_only_after_the_actions_behind(iam: Any, custodia
     assert len(lines(custodian)) == 2
 
 
-def test_an_answer_that_was_lost_is_looked_up(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_an_answer_that_was_lost_is_looked_up(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     for name in ("ana", "bob"):
         iam.add(name, NEW, OLD)
     update = iam.update_access_key
@@ -217,7 +245,7 @@ def test_an_answer_that_was_lost_is_looked_up(iam: Any, custodian: Any, mocker: 
 
 
 def test_what_fails_before_a_key_is_deleted_is_no_doubt(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     """Only its look at the key was lost: DeleteAccessKey was never called."""
     iam.add("ana", NEW, (OLD, "Inactive"))
@@ -237,7 +265,7 @@ def test_what_fails_before_a_key_is_deleted_is_no_doubt(
 
 
 def test_what_is_left_alone_gets_an_outcome_with_the_reason(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ambiguous and unidentified ones are warnings: the run ends well."""
     iam.add("ambiguous", OLD, OLD)
@@ -252,7 +280,9 @@ def test_what_is_left_alone_gets_an_outcome_with_the_reason(
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
-def test_an_unread_user_is_skipped_and_ends_the_run_with_an_error(iam: Any, custodian: Any) -> None:
+def test_an_unread_user_is_skipped_and_ends_the_run_with_an_error(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
     iam.errors["ListAccessKeys", "ana"] = "AccessDenied"
@@ -261,7 +291,7 @@ def test_an_unread_user_is_skipped_and_ends_the_run_with_an_error(iam: Any, cust
     assert lines(custodian) == [("ana", 2, None, "skipped"), ("bob", 2, "bob-2", "disabled")]
 
 
-def test_a_key_that_another_filter_rules_out_is_skipped(iam: Any, custodian: Any) -> None:
+def test_a_key_that_another_filter_rules_out_is_skipped(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", OLDER, OLD)
     first = {"type": "access-key", "key": "AccessKeyId", "value": "ana-1"}
     custodian.run([STALE, first], [DISABLE])
@@ -269,7 +299,9 @@ def test_a_key_that_another_filter_rules_out_is_skipped(iam: Any, custodian: Any
     assert lines(custodian) == [("ana", 2, None, "skipped")]
 
 
-def test_users_matched_by_stock_filters_alone_are_not_touched(iam: Any, custodian: Any) -> None:
+def test_users_matched_by_stock_filters_alone_are_not_touched(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("ana", NEW, NEW)
     active = {"type": "access-key", "key": "Status", "value": "Active"}
     users = custodian.run([{"or": [STALE, active]}], [DISABLE])
@@ -278,7 +310,9 @@ def test_users_matched_by_stock_filters_alone_are_not_touched(iam: Any, custodia
     assert lines(custodian) == []
 
 
-def test_nothing_is_touched_that_cannot_be_recorded(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_nothing_is_touched_that_cannot_be_recorded(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     for number in range(40):
         iam.add(f"user{number}", NEW, OLD)
     mocker.patch.object(outcomes, "append", side_effect=OSError(28, "No space left on device"))
@@ -289,7 +323,11 @@ def test_nothing_is_touched_that_cannot_be_recorded(iam: Any, custodian: Any, mo
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_no_second_key_is_touched_where_outcomes_cannot_be_written(
-    iam: Any, custodian: Any, mocker: Any, caplog: pytest.LogCaptureFixture, lost: bool
+    iam: Iam,
+    custodian: Custodian,
+    mocker: MockerFixture,
+    caplog: pytest.LogCaptureFixture,
+    lost: bool,
 ) -> None:
     """Though the intents can, and though it is unknown what became of the first key."""
     for number in range(40):
@@ -311,7 +349,7 @@ def test_no_second_key_is_touched_where_outcomes_cannot_be_written(
 
 
 def test_an_intent_stands_on_disk_before_the_key_is_touched(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     iam.add("ana", NEW, OLD)
     seen = []
@@ -327,6 +365,102 @@ def test_an_intent_stands_on_disk_before_the_key_is_touched(
     assert [(line.access_key_id, line.outcome) for line in seen] == [("ana-2", "intended")]
 
 
+def test_every_outcome_has_a_time_of_its_own(iam: Iam, custodian: Custodian, ticking: None) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("twins", OLD, OLD)
+    custodian.run([STALE], [DISABLE])
+    (intent,) = recorded(custodian, outcomes.INTENTS_FILE)
+    ana, twins = recorded(custodian)
+    assert len({intent.time, ana.time, twins.time}) == 3
+    assert intent.time < ana.time
+
+
+def test_the_words_about_what_cannot_be_recorded(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, told: Callable[[], list[str]]
+) -> None:
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+    mocker.patch.object(gate, "WORKERS", 1)
+    append = outcomes.append
+
+    def full(path: Any, line: Outcome) -> None:
+        if path.name == outcomes.FILE:
+            raise OSError(28, "No space left on device", "x")
+        append(path, line)
+
+    mocker.patch.object(outcomes, "append", full)
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([STALE], [DISABLE])
+    start, why = f"{HERE}: user", "can't be written (No space left on device)"
+    assert f"{start} 'ana': key ana-2: disabled, but keyrot-outcomes.jsonl {why}" in told()
+    assert f"{HERE}: 1 keys not tried, since keyrot-outcomes.jsonl {why}: 'bob' bob-2" in told()
+    assert iam.changed == [("ana", "ana-2", "Inactive")]
+
+
+def test_an_error_of_the_disk_that_has_no_number_is_told_in_its_own_words(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
+    iam.add("ana", NEW, OLD)
+    mocker.patch.object(outcomes, "append", side_effect=OSError("worn out"))
+    with pytest.raises(PolicyExecutionError, match="worn out"):
+        custodian.run([STALE], [DISABLE])
+
+
+def test_the_reasons_of_outcomes(
+    iam: Iam, custodian: Custodian, told: Callable[[], list[str]]
+) -> None:
+    for name in ("denied", "gone", "ruled-out", "twins", "well"):
+        iam.add(name, OLD if name == "twins" else NEW, OLD)
+    iam.errors["UpdateAccessKey", "denied-2"] = "AccessDenied"
+    iam.errors["UpdateAccessKey", "gone-2"] = "NoSuchEntity"
+    other = {"type": "access-key", "key": "AccessKeyId", "op": "ne", "value": "ruled-out-2"}
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([STALE, other], [DISABLE])
+    assert {line.user: (line.outcome, line.reason) for line in recorded(custodian)} == {
+        "denied": ("denied", "AccessDenied"),
+        "gone": ("gone", GONE),
+        "ruled-out": ("skipped", "another filter of the policy doesn't mean this key"),
+        "twins": ("skipped", "ambiguous: two keys of one second can't be told apart"),
+        "well": ("disabled", ""),
+    }
+    assert {
+        line.partition(f"{HERE}: ")[2]
+        for line in told()
+        if ": key " in line and "identified" not in line
+    } == {
+        "user 'denied': key denied-2: iam:UpdateAccessKey is denied (AccessDenied)",
+        "user 'gone': key gone-2: gone (the key or its user is gone meanwhile)",
+        "user 'ruled-out': key in slot 2: skipped (another filter of the policy doesn't mean this "
+        "key)",
+        "user 'twins': key in slot 2: skipped (ambiguous: two keys of one second can't be told "
+        "apart)",
+        "user 'well': key well-2: disabled",
+    }
+
+
+def test_each_key_has_one_outcome_in_a_policy_with_both_actions(
+    iam: Iam, custodian: Custodian
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, (OLD, "Inactive"))
+    custodian.run([{"or": [STALE, INACTIVE]}], [DISABLE, DELETE])
+    found = [(line.user, line.action, line.outcome, line.reason) for line in recorded(custodian)]
+    assert found == [
+        ("ana", DISABLE, "disabled", ""),
+        ("bob", DISABLE, "skipped", "the key is Inactive, not Active"),
+        ("bob", DELETE, "deleted", ""),
+    ]
+    assert {line.reason for line in recorded(custodian, outcomes.INTENTS_FILE)} == {""}
+
+
+def test_an_expiring_record_hides_no_key_that_is_left_alone(iam: Iam, custodian: Custodian) -> None:
+    iam.add("twins", OLD, OLD)
+    soon = {"type": "expiring-access-key", "slot": 1, "days": OLD + 10}
+    custodian.run([{"or": [soon, STALE, {**STALE, "days": 100}]}], [DISABLE])
+    (line,) = recorded(custodian)
+    assert (line.slot, line.access_key_id, line.outcome) == (2, None, "skipped")
+
+
 @pytest.mark.parametrize("action", [DISABLE, DELETE])
 @pytest.mark.parametrize(
     ("filters", "says"),
@@ -340,7 +474,7 @@ def test_an_intent_stands_on_disk_before_the_key_is_touched(
     ],
 )
 def test_an_action_without_a_filter_that_means_keys_has_no_meaning(
-    custodian: Any, action: str, filters: list[Any], says: str
+    custodian: Custodian, action: str, filters: list[Any], says: str
 ) -> None:
     with pytest.raises(PolicyValidationError, match=says) as caught:
         custodian.policy(filters, [action]).validate()
@@ -360,7 +494,7 @@ def test_an_action_without_a_filter_that_means_keys_has_no_meaning(
     ],
 )
 def test_an_action_needs_a_filter_of_its_status(
-    custodian: Any, action: str, filters: list[Any], good: bool
+    custodian: Custodian, action: str, filters: list[Any], good: bool
 ) -> None:
     policy = custodian.policy(filters, [action])
     if good:
@@ -370,40 +504,135 @@ def test_an_action_needs_a_filter_of_its_status(
             policy.validate()
 
 
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ([], "needs a stale-access-key filter in the policy (not inside of a not block)"),
+        ([INACTIVE], "acts on active keys only: add status: Active to stale-access-key"),
+    ],
+)
+def test_the_words_about_a_filter_that_is_missing(
+    custodian: Custodian, filters: list[Any], words: str
+) -> None:
+    with pytest.raises(PolicyValidationError) as caught:
+        custodian.policy(filters, [DISABLE]).validate()
+    assert str(caught.value) == f"policy test: disable-access-key: {words}"
+
+
 @pytest.mark.parametrize("option", ["matched", "age", "dryrun"])
 @pytest.mark.parametrize(("action", "filters"), [(DISABLE, [STALE]), (DELETE, [INACTIVE])])
 def test_actions_have_no_options(
-    custodian: Any, action: str, filters: list[Any], option: str
+    custodian: Custodian, action: str, filters: list[Any], option: str
 ) -> None:
     with pytest.raises(PolicyValidationError, match=f"unknown option '{option}'"):
         custodian.policy(filters, [{"type": action, option: True}]).validate()
 
 
-@pytest.mark.parametrize(("happened", "outcome"), [(True, "disabled"), (False, "unknown")])
+@pytest.mark.parametrize(("status", "code"), [(500, "InternalFailure"), (504, "504")])
 def test_after_a_servers_error_the_key_is_looked_at(
-    iam: Any, custodian: Any, mocker: Any, happened: bool, outcome: str
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, ticking: None, status: int, code: str
 ) -> None:
-    """A gateway's 504 doesn't tell whether the call took effect."""
+    """Neither AWS's 500 nor a gateway's 504 tells whether the call took effect."""
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+    update = iam.update_access_key
+
+    def broken(**arguments: Any) -> None:
+        if arguments["UserName"] == "ana":
+            update(**arguments)
+        raise client_error(code, "UpdateAccessKey", status)
+
+    mocker.patch.object(iam, "update_access_key", broken)
+    with pytest.raises(PolicyExecutionError, match=f"'bob'.*{code}"):
+        custodian.run([STALE], [DISABLE])
+    assert lines(custodian) == [("ana", 2, "ana-2", "disabled"), ("bob", 2, "bob-2", "unknown")]
+    assert reasons(custodian) == {
+        "ana": f"the answer was lost ({code})",
+        "bob": f"{MAYBE} ({code})",
+    }
+    first, second = recorded(custodian, outcomes.INTENTS_FILE)
+    ana, bob = recorded(custodian)
+    # The first key alone: of no other is it known yet that it can be recorded.
+    assert first.time < ana.time < second.time < bob.time
+
+
+def test_a_call_that_took_effect_though_its_answer_was_lost_ends_the_run_well(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     iam.add("ana", NEW, OLD)
     update = iam.update_access_key
 
-    def broken(**params: Any) -> None:
-        if happened:
-            update(**params)
-        answer = {"Error": {"Code": "504"}, "ResponseMetadata": {"HTTPStatusCode": 504}}
-        raise ClientError(answer, "UpdateAccessKey")
+    def broken(**arguments: Any) -> None:
+        update(**arguments)
+        raise client_error("504", "UpdateAccessKey", 504)
 
     mocker.patch.object(iam, "update_access_key", broken)
-    if happened:
-        custodian.run([STALE], [DISABLE])
-    else:
-        with pytest.raises(PolicyExecutionError, match="504"):
+    custodian.run([STALE], [DISABLE])
+    assert lines(custodian) == [("ana", 2, "ana-2", "disabled")]
+
+
+@pytest.mark.parametrize(
+    ("lost", "then", "outcome", "reason", "words"),
+    [
+        # What the last try was told, what the look finds; what is recorded, and how the run ends.
+        (
+            "AccessDenied",
+            "Active",
+            "unknown",
+            f"{MAYBE} (AccessDenied)",
+            f"is denied (AccessDenied); {UNSURE}",
+        ),
+        (
+            "ServiceFailure",
+            "Active",
+            "unknown",
+            f"{MAYBE} (ServiceFailure)",
+            f"failed (ServiceFailure); {UNSURE}",
+        ),
+        (
+            "AccessDenied",
+            "ExpiredToken",
+            "unknown",
+            f"{MAYBE} (ExpiredToken)",
+            f"iam:ListAccessKeys failed (ExpiredToken); {UNSURE}",
+        ),
+        ("NoSuchEntity", "NoSuchEntity", "gone", GONE, None),
+        ("ServiceFailure", "gone", "gone", GONE, None),
+    ],
+)
+def test_what_became_of_a_key_whose_first_try_got_no_answer(
+    iam: Iam,
+    custodian: Custodian,
+    lost: str,
+    then: str,
+    outcome: str,
+    reason: str,
+    words: str | None,
+) -> None:
+    iam.add("ana", NEW, OLD)
+
+    def update(**arguments: Any) -> None:
+        if then == "gone":
+            iam.keys["ana"].pop()
+        elif then != "Active":
+            iam.errors["ListAccessKeys", "ana"] = then
+        gate._current.lost = True  # as the gate notes it of an earlier try
+        raise client_error(lost, "UpdateAccessKey")
+
+    iam.update_access_key = update
+    if words:
+        with pytest.raises(PolicyExecutionError) as caught:
             custodian.run([STALE], [DISABLE])
-    assert lines(custodian) == [("ana", 2, "ana-2", outcome)]
+        assert str(caught.value).startswith("user 'ana': key ana-2: iam:")
+        assert str(caught.value).endswith(words)
+    else:
+        custodian.run([STALE], [DISABLE])
+    (line,) = recorded(custodian)
+    assert (line.outcome, line.reason) == (outcome, reason)
 
 
 def test_after_a_lost_answer_a_user_who_is_gone_is_gone(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     iam.add("ana", NEW, OLD)
 
@@ -416,8 +645,65 @@ def test_after_a_lost_answer_a_user_who_is_gone_is_gone(
     assert lines(custodian) == [("ana", 2, "ana-2", "gone")]
 
 
+@pytest.mark.parametrize(
+    ("lost", "outcome", "reason"),
+    [
+        (False, "gone", GONE),
+        (True, "deleted", "the answer was lost (NoSuchEntity)"),
+    ],
+)
+def test_a_deletion_that_was_tried_twice(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, lost: bool, outcome: str, reason: str
+) -> None:
+    """The second try finds nothing, since the first one took effect."""
+    iam.add("ana", NEW, (OLD, "Inactive"))
+
+    def missing(**arguments: Any) -> None:
+        iam.keys["ana"].pop()
+        gate._current.lost = lost
+        raise client_error("NoSuchEntity", "DeleteAccessKey")
+
+    mocker.patch.object(iam, "delete_access_key", missing)
+    custodian.run([INACTIVE], [DELETE])
+    (line,) = recorded(custodian)
+    assert (line.outcome, line.reason) == (outcome, reason)
+
+
+def test_a_deletion_whose_answer_was_lost(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
+    iam.add("ana", NEW, (OLD, "Inactive"))
+    delete = iam.delete_access_key
+
+    def broken(**arguments: Any) -> None:
+        delete(**arguments)
+        raise client_error("InternalFailure", "DeleteAccessKey", 503)
+
+    mocker.patch.object(iam, "delete_access_key", broken)
+    custodian.run([INACTIVE], [DELETE])
+    (line,) = recorded(custodian)
+    assert (line.outcome, line.reason) == ("deleted", "the answer was lost (InternalFailure)")
+
+
+def test_a_key_that_is_gone_before_its_deletion(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
+    iam.add("ana", NEW, (OLD, "Inactive"))
+    listed, live = itertools.count(), iam.list_access_keys
+
+    def list_access_keys(UserName: str) -> Any:
+        if next(listed):
+            iam.keys["ana"].pop()
+        return live(UserName=UserName)
+
+    mocker.patch.object(iam, "list_access_keys", list_access_keys)
+    custodian.run([INACTIVE], [DELETE])
+    (line,) = recorded(custodian)
+    assert (line.outcome, line.reason) == ("gone", "the key is gone meanwhile")
+
+
 def test_a_deletion_whose_look_before_it_failed_is_no_lost_answer(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     """Nothing was deleted: by whom the key is gone later is no work of the run."""
     iam.add("ana", (OLD, "Inactive"), NEW)

@@ -1,279 +1,22 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""An IAM in the test's own memory, and policies run on it by Custodian's own machinery.
-
-Fast enough for thousands of runs, and it can answer what no server does. What depends on real
-clients is tested with the embedded AWS (embedded_aws/).
-"""
+"""Nothing is remembered from one test to the next; an account in memory, and a clock."""
 
 from __future__ import annotations
 
-import copy
-import csv
-import io
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+import logging
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from c7n.cache import InMemoryCache
-from c7n.config import Config
-from c7n.policy import Policy, PolicyCollection
-from c7n.resources import load_resources
 from c7n.utils import reset_session_cache
+from in_memory import Custodian, Iam
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import iam as gate
-from c7n_keyrot import policy_run
-
-ACCOUNT = "123456789012"
-COLUMNS = ("active", "last_rotated", "last_used_date", "last_used_region", "last_used_service")
-HEADER = [
-    "user",
-    "arn",
-    *(f"access_key_{slot}_{name}" for slot in (1, 2) for name in COLUMNS),
-    "user_creation_time",
-]
-# What a key is in a test: days of age or the instant of its making, and its status.
-Made = float | datetime | tuple[float | datetime, str] | None
-
-
-def utcnow() -> datetime:
-    return datetime.now(timezone.utc).replace(microsecond=0)
-
-
-def client_error(code: str, operation: str = "Anything") -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "injected"}}, operation)
-
-
-class Iam:
-    """A boto3 IAM client and what it asks: users, keys, a credential report made when asked for."""
-
-    def __init__(self) -> None:
-        self.now = utcnow()
-        self.users: dict[str, dict[str, Any]] = {}
-        self.keys: dict[str, list[dict[str, Any]]] = {}
-        self.used: dict[str, datetime] = {}
-        self.rows: dict[str, list[str]] = {}
-        self.text: str | None = None  # what the report says, whatever is true
-        self.age_hours = 1.0
-        self.calls: Counter[str] = Counter()
-        # (call, user or key id or "*") -> the error's code
-        self.errors: dict[tuple[str, str], str] = {}
-        # User -> code with which GetUser fails once stock's describe has read the user.
-        self.later_errors: dict[str, str] = {}
-        self.changed: list[tuple[str, str, str]] = []
-        self.lock = threading.Lock()
-        self.meta = SimpleNamespace(events=SimpleNamespace(register=lambda *args: None))
-
-    # -- what a test says
-
-    def add(
-        self,
-        name: str,
-        slot1: Made = None,
-        slot2: Made = None,
-        tags: dict[str, str] | None = None,
-        path: str = "/",
-    ) -> str:
-        """Add a user, and a row of the report; the id of the key in slot N is NAME-N."""
-        self.users[name] = {
-            "UserName": name,
-            "Path": path,
-            "Arn": f"arn:aws:iam::{ACCOUNT}:user{path}{name}",
-            "UserId": f"AIDA{name}",
-            "CreateDate": self.now - timedelta(days=1000),
-            "Tags": [{"Key": key, "Value": value} for key, value in (tags or {}).items()],
-        }
-        self.keys[name] = []
-        row = [name, self.users[name]["Arn"]]
-        for slot, made in ((1, slot1), (2, slot2)):
-            if made is None:
-                row += ["false", *["N/A"] * 4]
-                continue
-            age, status = made if isinstance(made, tuple) else (made, "Active")
-            self.add_key(name, f"{name}-{slot}", age, status)
-            rotated = self.keys[name][-1]["CreateDate"].isoformat()
-            row += ["true" if status == "Active" else "false", rotated, *["N/A"] * 3]
-        self.rows[name] = [*row, self.users[name]["CreateDate"].isoformat()]
-        return name
-
-    def add_key(
-        self, name: str, key_id: str, age: float | datetime = 0, status: str = "Active"
-    ) -> None:
-        made = age if isinstance(age, datetime) else self.now - timedelta(days=age)
-        self.keys[name].append(
-            {
-                "UserName": name,
-                "AccessKeyId": key_id,
-                "Status": status,
-                "CreateDate": made.replace(microsecond=0),
-            }
-        )
-
-    def key(self, key_id: str) -> dict[str, Any]:
-        return next(k for keys in self.keys.values() for k in keys if k["AccessKeyId"] == key_id)
-
-    def tag(self, name: str, **tags: str) -> None:
-        self.users[name]["Tags"] = [
-            {"Key": key.replace("_", "-"), "Value": value} for key, value in tags.items()
-        ]
-
-    def statuses(self) -> dict[str, str]:
-        return {k["AccessKeyId"]: k["Status"] for keys in self.keys.values() for k in keys}
-
-    def report(self) -> bytes:
-        out = io.StringIO()
-        csv.writer(out).writerows([HEADER, *self.rows.values()])
-        return (out.getvalue() if self.text is None else self.text).encode()
-
-    # -- what boto3 calls
-
-    def _call(self, operation: str, subject: str = "") -> None:
-        with self.lock:
-            self.calls[operation] += 1
-        code = self.errors.get((operation, subject)) or self.errors.get((operation, "*"))
-        if code:
-            raise client_error(code, operation)
-
-    def generate_credential_report(self) -> dict[str, Any]:
-        self._call("GenerateCredentialReport")
-        return {"State": "COMPLETE"}
-
-    def get_credential_report(self) -> dict[str, Any]:
-        self._call("GetCredentialReport")
-        return {
-            "Content": self.report(),
-            "GeneratedTime": self.now - timedelta(hours=self.age_hours),
-        }
-
-    def _user(self, operation: str, name: str) -> dict[str, Any]:
-        self._call(operation, name)
-        if name not in self.users:
-            raise client_error("NoSuchEntity", operation)
-        return self.users[name]
-
-    def get_user(self, UserName: str) -> dict[str, Any]:
-        user = copy.deepcopy(self._user("GetUser", UserName))
-        if UserName in self.later_errors:
-            self.errors["GetUser", UserName] = self.later_errors[UserName]
-        return {"User": user}
-
-    def list_access_keys(self, UserName: str) -> dict[str, Any]:
-        self._user("ListAccessKeys", UserName)
-        return {"AccessKeyMetadata": copy.deepcopy(self.keys[UserName]), "IsTruncated": False}
-
-    def get_access_key_last_used(self, AccessKeyId: str) -> dict[str, Any]:
-        self._call("GetAccessKeyLastUsed", AccessKeyId)
-        used = self.used.get(AccessKeyId)
-        answer: dict[str, Any] = {"ServiceName": "s3" if used else "N/A", "Region": "us-east-1"}
-        return {"AccessKeyLastUsed": {**answer, **({"LastUsedDate": used} if used else {})}}
-
-    def _find(self, operation: str, name: str, key_id: str) -> dict[str, Any]:
-        self._call(operation, key_id)
-        for key in self.keys.get(name, ()):
-            if key["AccessKeyId"] == key_id:
-                return key
-        raise client_error("NoSuchEntity", operation)
-
-    def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> dict[str, Any]:
-        key = self._find("UpdateAccessKey", UserName, AccessKeyId)
-        self.changed.append((UserName, AccessKeyId, Status))
-        key["Status"] = Status
-        return {}
-
-    def delete_access_key(self, UserName: str, AccessKeyId: str) -> dict[str, Any]:
-        self.keys[UserName].remove(self._find("DeleteAccessKey", UserName, AccessKeyId))
-        self.changed.append((UserName, AccessKeyId, "deleted"))
-        return {}
-
-    def can_paginate(self, name: str) -> bool:
-        return name == "list_users"
-
-    def get_paginator(self, name: str) -> Any:
-        assert name == "list_users"
-        return SimpleNamespace(paginate=self._pages_of_users, PAGE_ITERATOR_CLS=None)
-
-    def _pages_of_users(self) -> Any:
-        self._call("ListUsers")
-        users = copy.deepcopy(list(self.users.values()))
-        for user in users:
-            del user["Tags"]
-        return SimpleNamespace(build_full_result=lambda: {"Users": users})
-
-
-class Session:
-    """A boto3 session whose every client is the test's Iam."""
-
-    def __init__(self, iam: Iam) -> None:
-        self.iam, self.region_name = iam, "us-east-1"
-        self.events = SimpleNamespace(unregister=lambda *args, **kwargs: None)
-
-    def client(self, service: str, *args: Any, **kwargs: Any) -> Iam:
-        assert service == "iam"
-        return self.iam
-
-
-class Custodian:
-    """Builds policies on aws.iam-user as `custodian run` does, and runs them."""
-
-    def __init__(self, iam: Iam, folder: Path) -> None:
-        self.iam, self.folder = iam, folder
-        self.session = Session(iam)
-        self.options: dict[str, Any] = {}
-
-    def factory(self, *args: Any, **kwargs: Any) -> Session:
-        return self.session
-
-    def load(self, *policies: dict[str, Any]) -> list[Policy]:
-        """Build policies whose own validate() isn't called yet, as c7n-org does: no schema."""
-        for policy in policies:
-            load_resources({policy["resource"]})
-        config = Config.empty(
-            **{
-                "region": "us-east-1",
-                "account_id": ACCOUNT,
-                "output_dir": str(self.folder),
-                **self.options,
-            }
-        )
-        factory = lambda *args, **kwargs: self.session  # noqa: E731 - c7n sets attributes on it
-        return list(PolicyCollection.from_data({"policies": list(policies)}, config, factory))
-
-    def policy(self, filters: Sequence[Any], actions: Sequence[Any] = (), **more: Any) -> Policy:
-        data = {
-            "name": "test",
-            "resource": "aws.iam-user",
-            "source": "credential-report",
-            "filters": copy.deepcopy(list(filters)),
-            "actions": copy.deepcopy(list(actions)),
-            **more,
-        }
-        return self.load({key: value for key, value in data.items() if value is not None})[0]
-
-    def run(
-        self, filters: Sequence[Any], actions: Sequence[Any] = (), **more: Any
-    ) -> list[dict[str, Any]]:
-        """Validate and run a policy; the users that it selects, by name."""
-        policy = self.policy(filters, actions, **more)
-        policy.validate()
-        return sorted(policy.run(), key=lambda user: user["UserName"])
-
-    def matched(self, filters: Sequence[Any], **more: Any) -> dict[str, list[str]]:
-        """Run the filters; {user: ids of the keys that they mean}."""
-        return {user["UserName"]: matched_ids(user) for user in self.run(filters, **more)}
-
-    @property
-    def outcomes(self) -> Path:
-        return self.folder / "test" / "keyrot-outcomes.jsonl"
-
-
-def matched_ids(user: dict[str, Any]) -> list[str]:
-    return [key["AccessKeyId"] for key in user["c7n:matched-keys"]]
+from c7n_keyrot import shared_report
 
 
 @pytest.fixture(autouse=True)
@@ -288,11 +31,11 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     # A listing of this IAM doesn't lag.
     monkeypatch.setattr(gate, "LAG", 0)
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     reset_session_cache()
     InMemoryCache._InMemoryCache__shared_state.clear()
     yield
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     reset_session_cache()
 
 
@@ -307,11 +50,22 @@ def custodian(iam: Iam, tmp_path: Path) -> Custodian:
 
 
 @pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """told(): the lines of the plugin's log so far, whatever their level."""
+    caplog.set_level(logging.INFO, "custodian.keyrot")
+    return lambda: [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("custodian.keyrot")
+    ]
+
+
+@pytest.fixture
 def worlds(tmp_path: Path) -> Callable[[], tuple[Iam, Custodian]]:
     """A new account for each example of hypothesis, which calls a test's fixtures only once."""
 
     def new() -> tuple[Iam, Custodian]:
-        policy_run.reports.clear()
+        shared_report.reports.clear()
         reset_session_cache()
         iam = Iam()
         return iam, Custodian(iam, tmp_path)
@@ -320,7 +74,7 @@ def worlds(tmp_path: Path) -> Callable[[], tuple[Iam, Custodian]]:
 
 
 @pytest.fixture
-def clock(mocker: Any) -> Any:
+def clock(mocker: MockerFixture) -> Callable[[datetime], datetime]:
     """clock(instant): the time of all runs from then on, which stands still."""
     patched = mocker.patch("c7n_keyrot.policy_run.datetime", wraps=datetime)
 
@@ -332,7 +86,7 @@ def clock(mocker: Any) -> Any:
 
 
 @pytest.fixture
-def at(clock: Any) -> datetime:
+def at(clock: Callable[[datetime], datetime]) -> datetime:
     """A clock that stands still, so that the second of a boundary doesn't pass meanwhile."""
     now: datetime = clock(datetime.now(timezone.utc).replace(microsecond=0))
     return now

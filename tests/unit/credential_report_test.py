@@ -11,13 +11,15 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
+from in_memory import client_error
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import credential_report
+from c7n_keyrot.call_errors import DENIED, THROTTLED
 from c7n_keyrot.credential_report import RawReport, ReportError, instant, parse
-from c7n_keyrot.iam import DENIED, PATIENCE, THROTTLED
+from c7n_keyrot.iam import PATIENCE
 
 NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
 MADE = "2026-05-01T10:00:00+00:00"
@@ -43,6 +45,14 @@ PLAIN = {
     "access_key_2_active": "true",
     "access_key_2_last_rotated": MADE,
 }
+USED = {
+    "access_key_1_last_used_date": "2026-06-01T00:00:00+00:00",
+    "access_key_1_last_used_region": "eu-west-1",
+    "access_key_1_last_used_service": "s3",
+    "access_key_2_last_used_date": "2026-07-01T00:00:00+00:00",
+    "access_key_2_last_used_region": "us-east-1",
+    "access_key_2_last_used_service": "sqs",
+}
 
 
 def text(*rows: dict[str, str], names: list[str] | None = None) -> str:
@@ -51,10 +61,6 @@ def text(*rows: dict[str, str], names: list[str] | None = None) -> str:
     writer.writeheader()
     writer.writerows({**PLAIN, **row} for row in rows)
     return out.getvalue()
-
-
-def error(code: str, operation: str = "GenerateCredentialReport") -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": ""}}, operation)
 
 
 # Parsing
@@ -278,14 +284,89 @@ def test_the_rows_tell_whose_report_it_is_where_there_are_any() -> None:
     assert parse(text(root), NOW, "222222222222").account_id == "111111111111"
 
 
+def test_an_empty_line_is_no_row() -> None:
+    content = text({"user": "ana"}, {"user": "bob"})
+    header, ana, bob = content.splitlines()
+    spaced = "\n".join([header, ana, "", bob, "", ""])
+    assert parse(spaced, NOW).rows == parse(content, NOW).rows
+
+
+def test_a_user_has_no_date_where_its_column_is_missing() -> None:
+    """None of the other columns is taken for it, though all that may hold a date do."""
+    one, *others = [name for name in NAMES if name != "access_key_1_last_rotated"]
+    names = [one, "access_key_1_last_rotated", *others, "password_changed"]
+    dates = dict.fromkeys(("access_key_1_last_rotated", "password_changed"), MADE)
+    (ana,) = parse(text({**USED, **dates}, names=names), NOW).rows.values()
+    assert ana.created is None
+    assert ana.slots[0].last_rotated is not None
+
+
+def test_each_slot_has_its_own_last_use() -> None:
+    found = parse(text(USED), NOW).rows["ana"].slots
+    assert [(slot.last_used_region, slot.last_used_service) for slot in found] == [
+        ("eu-west-1", "s3"),
+        ("us-east-1", "sqs"),
+    ]
+    assert [slot.last_used_date and slot.last_used_date.month for slot in found] == [6, 7]
+
+
+def test_nothing_is_known_of_last_uses_where_their_columns_are_missing() -> None:
+    names = [name for name in NAMES if "last_used" not in name]
+    for slot in parse(text(USED, names=names), NOW).rows["ana"].slots:
+        assert slot.last_used_date is slot.last_used_region is slot.last_used_service is None
+
+
+def test_a_field_that_goes_on_after_its_closing_quote_is_refused() -> None:
+    """Read leniently, two rows could pass for one."""
+    with pytest.raises(ReportError, match=r"^credential report: not CSV \("):
+        parse(text({}).replace("ana,", '"ana"x,', 1), NOW)
+
+
+def test_line_breaks_inside_of_a_name_are_kept() -> None:
+    names = {"a\r\nb", "a\nb", "a\rb"}
+    assert set(parse(text(*({"user": name} for name in names)), NOW).rows) == names
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            text({}) + "ben,arn\n",
+            "credential report: line 3 has not as many fields as the header; the report is cut or "
+            "broken, run again later",
+        ),
+        (
+            text(),
+            "credential report: its rows are missing, even the root user's; run again later",
+        ),
+        (
+            text({}, {"user": "ben", "arn": "arn:aws:iam::111111111111:user/ben"}),
+            "credential report: its rows are of 2 accounts; run again later",
+        ),
+    ],
+)
+def test_the_words_about_a_report_that_is_refused(content: str, words: str) -> None:
+    with pytest.raises(ReportError) as caught:
+        parse(content, NOW)
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    ("arn", "account_id"),
+    [(PLAIN["arn"], "123456789012"), ("a:b:c:d:e:f", "e"), ("a:b:c:d:e", "")],
+)
+def test_the_account_is_the_fifth_part_of_the_arn(arn: str, account_id: str) -> None:
+    assert parse(text({"arn": arn}), NOW).account_id == account_id
+
+
 # Fetching
 
 
 class Clock:
-    """Time passes only while somebody sleeps."""
+    """Time passes only while somebody sleeps, and it doesn't begin at 0."""
 
     def __init__(self) -> None:
-        self.now, self.pauses = 0.0, list[float]()
+        self.now, self.pauses = 1000.0, list[float]()
 
     def __call__(self) -> float:
         return self.now
@@ -296,12 +377,7 @@ class Clock:
 
 
 def fetch(
-    mocker: Any,
-    generate: Any,
-    get: Any = None,
-    limit: float = 300,
-    enough: Any = lambda generated: True,
-    refused: str | None = None,
+    mocker: MockerFixture, generate: Any, get: Any = None, refused: str | None = None, **how: Any
 ) -> Any:
     """Fetch from a client that answers so, one after the other; states, codes or errors."""
 
@@ -318,45 +394,58 @@ def fetch(
         get or [b"text"], lambda content: {"Content": content, "GeneratedTime": NOW}
     )
     clock = Clock()
-    raw, refusal = credential_report.fetch(client, enough, limit, sleep=clock.sleep, clock=clock)
+    raw, refusal = credential_report.fetch(client, sleep=clock.sleep, clock=clock, **how)
     assert (refusal is None) is (refused is None)
     assert refused is None or refused in str(refusal)
     return raw, clock, client
 
 
-def test_a_report_that_is_there_costs_two_calls_and_no_pause(mocker: Any) -> None:
+def test_a_report_that_is_there_costs_two_calls_and_no_pause(mocker: MockerFixture) -> None:
     raw, clock, client = fetch(mocker, ["COMPLETE"])
     assert raw == RawReport(b"text", NOW)
     assert clock.pauses == []
     assert client.generate_credential_report.call_count == 1
 
 
-def test_a_report_is_waited_for_with_growing_pauses(mocker: Any) -> None:
+def test_a_report_is_waited_for_with_pauses_that_grow_by_half_up_to_ten_seconds(
+    mocker: MockerFixture,
+) -> None:
+    told: list[float] = []
     states = ["STARTED", *["INPROGRESS"] * 12, "COMPLETE"]
-    _, clock, _ = fetch(mocker, states)
-    assert clock.pauses[0] <= 1
+    _, clock, _ = fetch(mocker, states, progress=told.append)
+    assert clock.pauses[:4] == [0.5, 0.75, 1.125, 1.6875]
     assert clock.pauses == sorted(clock.pauses)
-    assert max(clock.pauses) <= 10
+    assert clock.pauses[-2:] == [10, 10]
+    assert told[:3] == [0, 0.5, 1.25]
 
 
 @pytest.mark.parametrize("code", ["ReportNotPresent", "ReportInProgress", "ReportExpired"])
-def test_two_runs_at_once_may_make_the_report_vanish_again(mocker: Any, code: str) -> None:
+def test_two_runs_at_once_may_make_the_report_vanish_again(
+    mocker: MockerFixture, code: str
+) -> None:
     raw, _, client = fetch(
         mocker,
         ["COMPLETE", "STARTED", "INPROGRESS", "COMPLETE"],
-        [error(code, "GetCredentialReport"), b"text"],
+        [client_error(code, "GetCredentialReport"), b"text"],
     )
     assert raw.content == b"text"
     assert client.get_credential_report.call_count == 2
 
 
 @pytest.mark.parametrize("code", sorted(THROTTLED))
-def test_throttling_is_waited_out_while_there_is_no_report(mocker: Any, code: str) -> None:
-    none = error("ReportNotPresent", "GetCredentialReport")
+def test_throttling_is_waited_out_while_there_is_no_report(
+    mocker: MockerFixture, code: str
+) -> None:
+    none = client_error("ReportNotPresent", "GetCredentialReport")
     raw, clock, _ = fetch(
         mocker,
-        [error(code), error(code), "STARTED", "COMPLETE", "COMPLETE"],
-        [none, error(code, "GetCredentialReport"), error(code, "GetCredentialReport"), b"t"],
+        [client_error(code), client_error(code), "STARTED", "COMPLETE", "COMPLETE"],
+        [
+            none,
+            client_error(code, "GetCredentialReport"),
+            client_error(code, "GetCredentialReport"),
+            b"t",
+        ],
     )
     assert raw.content == b"t"
     assert len(clock.pauses) == 4
@@ -365,18 +454,22 @@ def test_throttling_is_waited_out_while_there_is_no_report(mocker: Any, code: st
 @pytest.mark.parametrize(
     "code", ["LimitExceeded", "Throttling", "AccessDenied", "ServiceFailure", "ExpiredToken"]
 )
-def test_where_no_new_report_is_made_the_last_one_serves_at_once(mocker: Any, code: str) -> None:
+def test_where_no_new_report_is_made_the_last_one_serves_at_once(
+    mocker: MockerFixture, code: str
+) -> None:
     """AWS has been seen to refuse for days, with a good report in its hand."""
-    raw, clock, client = fetch(mocker, [error(code)], [b"old"], refused=code)
+    raw, clock, client = fetch(mocker, [client_error(code)], [b"old"], refused=code)
     assert (raw.content, clock.pauses) == (b"old", [])
     assert client.get_credential_report.call_count == 1
 
 
 @pytest.mark.parametrize("code", ["LimitExceeded", "Throttling", "ServiceFailure"])
-def test_a_refusal_that_stays_is_not_waited_for_as_long_as_a_report(mocker: Any, code: str) -> None:
+def test_a_refusal_that_stays_is_not_waited_for_as_long_as_a_report(
+    mocker: MockerFixture, code: str
+) -> None:
     """The last report is too old; a refusal may last for days."""
     with pytest.raises(ReportError) as caught:
-        fetch(mocker, [error(code)] * 99, [b"old"] * 99, enough=lambda generated: False)
+        fetch(mocker, [client_error(code)] * 99, [b"old"] * 99, enough=lambda generated: False)
     seconds = int(re.findall(r"not there after (\d+) s", str(caught.value))[0])
     assert PATIENCE - 10 <= seconds <= PATIENCE
     assert f"({code}); the last report is of {NOW:%Y-%m-%d %H:%M} UTC" in str(caught.value)
@@ -384,8 +477,8 @@ def test_a_refusal_that_stays_is_not_waited_for_as_long_as_a_report(mocker: Any,
 
 @pytest.mark.parametrize("code", sorted(DENIED))
 @pytest.mark.parametrize("at", ["generate", "get"])
-def test_a_denied_call_is_named_at_once(mocker: Any, code: str, at: str) -> None:
-    denied, none = error(code), error("ReportNotPresent")
+def test_a_denied_call_is_named_at_once(mocker: MockerFixture, code: str, at: str) -> None:
+    denied, none = client_error(code), client_error("ReportNotPresent")
     with pytest.raises(ReportError) as caught:
         fetch(
             mocker,
@@ -407,35 +500,45 @@ def test_a_denied_call_is_named_at_once(mocker: Any, code: str, at: str) -> None
 )
 @pytest.mark.parametrize("limit", [0, 7, 300])
 def test_past_the_limit_it_ends_with_what_aws_said_last(
-    mocker: Any, answers: list[Any], reason: str, limit: float
+    mocker: MockerFixture, answers: list[Any], reason: str, limit: float
 ) -> None:
     with pytest.raises(ReportError, match=reason) as caught:
-        fetch(mocker, answers, [error("ReportInProgress", "GetCredentialReport")] * 999, limit)
+        fetch(
+            mocker,
+            answers,
+            [client_error("ReportInProgress", "GetCredentialReport")] * 999,
+            limit=limit,
+        )
     seconds = int(re.findall(r"not there after (\d+) s", str(caught.value))[0])
     assert limit - 10 <= seconds <= limit
 
 
-def test_the_limit_is_kept(mocker: Any) -> None:
+def test_the_limit_is_kept(mocker: MockerFixture) -> None:
     clock = Clock()
     client = mocker.Mock(meta=None)
     client.generate_credential_report.return_value = {"State": "INPROGRESS"}
     with pytest.raises(ReportError):
         credential_report.fetch(client, limit=60, sleep=clock.sleep, clock=clock)
-    assert clock.now <= 60
+    assert sum(clock.pauses) <= 60
+
+
+def test_without_a_limit_five_minutes_are_waited(mocker: MockerFixture) -> None:
+    with pytest.raises(ReportError, match=r"not there after 29\d s \(iam:Gen.* says STARTED"):
+        fetch(mocker, ["STARTED"] * 1000)
+
+
+def test_a_pause_that_just_fits_into_the_limit_is_made(mocker: MockerFixture) -> None:
+    _, clock, _ = fetch(mocker, ["STARTED", "COMPLETE"], limit=0.5)
+    assert clock.pauses == [0.5]
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidClientTokenId", "ServiceFailure"])
-def test_other_errors_are_not_hidden(mocker: Any, code: str) -> None:
+def test_other_errors_are_not_hidden(mocker: MockerFixture, code: str) -> None:
     with pytest.raises(ReportError, match=code):
-        fetch(mocker, ["COMPLETE"], [error(code)])
+        fetch(mocker, ["COMPLETE"], [client_error(code)])
 
 
-def test_progress_is_told_before_each_pause(mocker: Any) -> None:
-    clock, told = Clock(), list[float]()
-    client = mocker.Mock(meta=None)
-    client.generate_credential_report.side_effect = [
-        {"State": state} for state in ("STARTED", "INPROGRESS", "COMPLETE")
-    ]
-    client.get_credential_report.return_value = {"Content": b"", "GeneratedTime": NOW}
-    credential_report.fetch(client, limit=60, progress=told.append, sleep=clock.sleep, clock=clock)
+def test_progress_is_told_before_each_pause(mocker: MockerFixture) -> None:
+    told: list[float] = []
+    fetch(mocker, ["STARTED", "INPROGRESS", "COMPLETE"], limit=60, progress=told.append)
     assert told == [0.0, 0.5]

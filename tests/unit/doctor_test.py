@@ -169,7 +169,7 @@ def test_accounts_of_one_folder_or_one_id_are_said_once(tmp_path: Path) -> None:
         twice = organization.entries([good, account(tmp_path, name=name, account_id="2" * 12)], "")
         assert ["share the folder web" in check.what for check in twice] == [True]
     ids = organization.entries([good, account(tmp_path, name="other")], "")
-    assert ["there twice" in check.what for check in ids] == [True]
+    assert ["appears twice" in check.what for check in ids] == [True]
 
 
 def context(*targets: Target, **args: Any) -> Context:
@@ -409,7 +409,7 @@ def test_run_of_custodian_where_accounts_are_given(tmp_path: Path) -> None:
     leave(tmp_path, "a", 1000)
     where = context(target("web", "1" * 12, "a"))
     (check,) = coverage.covered(where, tmp_path, runs.read(tmp_path))
-    assert (check.status, "holds a run of custodian" in check.what) == (FAIL, True)
+    assert (check.status, "has a run of custodian" in check.what) == (FAIL, True)
 
 
 def test_run_of_other_policies_is_one_line(tmp_path: Path) -> None:
@@ -501,7 +501,7 @@ def test_words_that_mean_an_address_are_none() -> None:
     [
         ({"OwnerContact": "ana@corp.org"}, {}, None),
         ({"Name": "Ana"}, {}, None),
-        ({"OwnerContact": "Ana"}, {}, "isn't an address, so the owner isn't told"),
+        ({"OwnerContact": "Ana"}, {}, "isn't an address, so the owner gets no notice"),
         ({"OwnerContact": "Ana"}, {"org_domain": "corp.org"}, None),
         ({"OwnerContact": "Ana", "Owner": "ana@corp.org"}, {}, None),
         ({"OwnerContact": "änn@corp.org"}, {}, "the mails behind it in a message are lost"),

@@ -23,6 +23,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 from cloudformation import DEPLOY, member
+from pytest_mock import MockerFixture
 
 from demo import world
 from embedded_aws import (
@@ -74,7 +75,7 @@ def iam(aws: EmbeddedAws) -> Any:
 
 
 @pytest.fixture
-def clock(mocker: Any) -> Any:
+def clock(mocker: MockerFixture) -> Any:
     """The clock of the embedded AWS, and of nothing else: it stands still until it is set."""
     fake = mocker.patch("embedded_aws.clock.time", wraps=time)
     fake.monotonic.return_value = 1000.0

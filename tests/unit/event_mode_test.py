@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lambda policies that an event starts: Custodian filters before their execution has an id."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest
 from c7n.exceptions import PolicyExecutionError
+from in_memory import Custodian, Iam
 
 ACCOUNT = "123456789012"
 MODE = {
@@ -31,14 +34,14 @@ EVENT = {
 NEW, OLD = 5, 200
 
 
-def push(custodian: Any) -> Any:
+def push(custodian: Custodian) -> Any:
     filters = ["stale-access-key", {"not": ["rotation-exempt"]}]
     policy = custodian.policy(filters, ["disable-access-key"], mode=MODE)
     policy.validate()
     return policy.push(EVENT, None)
 
 
-def test_the_events_user_is_seen_to(iam: Any, custodian: Any) -> None:
+def test_the_events_user_is_seen_to(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
     push(custodian)
@@ -52,7 +55,7 @@ def test_the_events_user_is_seen_to(iam: Any, custodian: Any) -> None:
 
 @pytest.mark.parametrize("operation", ["GetUser", "ListAccessKeys", "UpdateAccessKey"])
 def test_what_failed_ends_the_lambda_with_an_error(
-    iam: Any, custodian: Any, operation: str
+    iam: Iam, custodian: Custodian, operation: str
 ) -> None:
     """Though nothing is left to act on: without it there is no retry, and no alarm."""
     iam.add("ana", NEW, OLD)

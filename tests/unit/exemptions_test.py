@@ -5,10 +5,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from c7n.exceptions import PolicyExecutionError
+from in_memory import Custodian, Iam
+from pytest_mock import MockerFixture
 
 NEW, OLD = 10, 200
 TAG = "keyrot-exempt-until"
@@ -41,8 +45,8 @@ def day(days: int) -> str:
     ],
 )
 def test_exempt_users_are_left_alone_and_ended_exemptions_are_told(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     caplog: pytest.LogCaptureFixture,
     source: str,
     first: bool,
@@ -63,7 +67,7 @@ def test_exempt_users_are_left_alone_and_ended_exemptions_are_told(
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_exemption_that_is_told_is_todays_not_the_caches(
-    iam: Any, custodian: Any, order: int
+    iam: Iam, custodian: Custodian, order: int
 ) -> None:
     custodian.options.update(cache="memory", cache_period=15)
     iam.add("u", NEW, OLD)
@@ -75,14 +79,14 @@ def test_the_exemption_that_is_told_is_todays_not_the_caches(
     assert told == {"tag": "keyrot-exempt-until", "value": "2020-01-01", "state": "expired"}
 
 
-def test_another_tag(iam: Any, custodian: Any) -> None:
+def test_another_tag(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD, {"keyrot-exempt-until": day(9)})
     iam.add("bob", NEW, OLD, {"leave": day(9)})
     filters = [stale(), {"not": [{"type": "rotation-exempt", "tag": "leave"}]}]
     assert custodian.matched(filters) == {"ana": ["ana-2"]}
 
 
-def test_exempt_users_can_be_listed(iam: Any, custodian: Any) -> None:
+def test_exempt_users_can_be_listed(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD, {"keyrot-exempt-until": day(9)})
     iam.add("bob", NEW, OLD)
     assert custodian.matched(["rotation-exempt"]) == {"ana": []}
@@ -91,7 +95,7 @@ def test_exempt_users_can_be_listed(iam: Any, custodian: Any) -> None:
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 @pytest.mark.parametrize("order", [1, -1])
 def test_who_is_exempted_while_aws_makes_the_report_is_exempt(
-    iam: Any, custodian: Any, source: str, order: int, mocker: Any
+    iam: Iam, custodian: Custodian, source: str, order: int, mocker: MockerFixture
 ) -> None:
     """Which may take minutes."""
     iam.add("ana", NEW, OLD)
@@ -104,6 +108,41 @@ def test_who_is_exempted_while_aws_makes_the_report_is_exempt(
     filters = [{"not": ["rotation-exempt"]}, stale()][::order]
     assert custodian.run(filters, ["disable-access-key"], source=source) == []
     assert iam.changed == []
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_exempt_users_stay_exempt_though_the_tags_of_others_cannot_be_read(
+    iam: Iam, custodian: Custodian, order: int
+) -> None:
+    for name in ("ana", "bob", "cleo", "dan"):
+        iam.add(name, NEW, OLD, {"keyrot-exempt-until": "2999-01-01"})
+    iam.later_errors.update(ana="AccessDenied", bob="NoSuchEntity")
+    filters = [stale(), {"not": ["rotation-exempt"]}][::order]
+    with pytest.raises(PolicyExecutionError) as caught:
+        custodian.run(filters, ["disable-access-key"], source="describe")
+    assert str(caught.value) == (
+        "user 'ana': user and tags not read, iam:GetUser is denied (AccessDenied)"
+    )
+    assert iam.changed == []
+
+
+def test_a_user_without_any_tag_has_an_empty_list_of_tags(iam: Iam, custodian: Custodian) -> None:
+    """IAM's answer has no list then."""
+    iam.add("ana", NEW, OLD)
+    del iam.users["ana"]["Tags"]
+    (ana,) = custodian.run([stale(), {"not": ["rotation-exempt"]}])
+    assert ana["Tags"] == []
+
+
+def test_the_words_about_exemptions_that_exempt_nobody(
+    iam: Iam, custodian: Custodian, told: Callable[[], list[str]]
+) -> None:
+    iam.add("past", NEW, OLD, {TAG: "2020-01-01"})
+    iam.add("vague", NEW, OLD, {TAG: "spring"})
+    custodian.run([stale(), {"not": ["rotation-exempt"]}], ["disable-access-key"])
+    here = "account 123456789012 (policy test): user"
+    assert f"{here} 'past': {TAG} '2020-01-01' has passed: not exempt" in told()
+    assert f"{here} 'vague': {TAG} 'spring' is not a date (YYYY-MM-DD): not exempt" in told()
 
 
 # Which exemptions match
@@ -149,9 +188,9 @@ EXPIRED, UNREADABLE = {"long-ago", "yesterday"}, {"words", "us-date"}
 )
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/St_Johns"])
 def test_states_and_lengths(
-    iam: Any,
-    custodian: Any,
-    clock: Any,
+    iam: Iam,
+    custodian: Custodian,
+    clock: Callable[[datetime], datetime],
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
     expected: set[str],
@@ -171,14 +210,14 @@ def test_states_and_lengths(
 
 
 @pytest.mark.parametrize("state", ["valid", "expired", "unreadable", "any"])
-def test_other_tags_have_states_as_well(iam: Any, custodian: Any, state: str) -> None:
+def test_other_tags_have_states_as_well(iam: Iam, custodian: Custodian, state: str) -> None:
     iam.add("ana", NEW, OLD, {"leave": "2020-01-01", TAG: "2999-01-01"})
     found = custodian.matched([exempt(tag="leave", state=state)])
     assert list(found) == (["ana"] if state in ("expired", "any") else [])
 
 
 def test_a_date_time_exempts_until_the_end_of_its_utc_day(
-    iam: Any, custodian: Any, clock: Any
+    iam: Iam, custodian: Custodian, clock: Callable[[datetime], datetime]
 ) -> None:
     iam.now = clock(NOW)
     iam.add("until-today", NEW, OLD, {TAG: "2026-11-25T00:00:00Z"})

@@ -7,13 +7,16 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
+from in_memory import Custodian, Iam
+from pytest_mock import MockerFixture
 
-from c7n_keyrot import policy_run
+from c7n_keyrot import shared_report
 from c7n_keyrot.records import KeyRecord
 
 NEW, OLD, OLDER = 10, 200, 300
@@ -21,6 +24,7 @@ SECOND = 1 / 86400
 STALE, EXPIRING, UNCLEAR = "stale-access-key", "expiring-access-key", "unclear-access-key"
 EXEMPT = "rotation-exempt"
 ON, OFF = "Active", "Inactive"
+HERE = "account 123456789012 (policy test)"
 
 
 def stale(**options: Any) -> dict[str, Any]:
@@ -66,8 +70,8 @@ def exempt(**options: Any) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_stale(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     slot1: Any,
     slot2: Any,
     options: dict[str, Any],
@@ -90,8 +94,8 @@ def test_stale(
     ],
 )
 def test_the_boundary_is_exact_to_the_second_in_any_time_zone(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     at: datetime,
     monkeypatch: pytest.MonkeyPatch,
     past: timedelta,
@@ -109,52 +113,59 @@ def test_the_boundary_is_exact_to_the_second_in_any_time_zone(
         time.tzset()
 
 
+def delete(iam: Iam, key_id: str) -> None:
+    iam.keys["u"].remove(iam.key(key_id))
+
+
+def rotate(iam: Iam, key_id: str) -> None:
+    delete(iam, key_id)
+    iam.add_key("u", "new")
+
+
+def disable(iam: Iam, key_id: str) -> None:
+    iam.key(key_id)["Status"] = OFF
+
+
+def swap(iam: Iam, key_id: str) -> None:
+    iam.keys["u"].clear()
+    iam.add_key("u", "new")
+
+
+def delete_user(iam: Iam, key_id: str) -> None:
+    del iam.users["u"]
+
+
+def redate(iam: Iam, key_id: str) -> None:
+    """Leave the user one key, of a date that isn't in the report."""
+    iam.key(key_id)["CreateDate"] -= timedelta(days=1)
+    iam.keys["u"] = [iam.key(key_id)]
+
+
 @pytest.mark.parametrize(
-    ("change", "level", "found"),
+    ("change", "key_id", "level", "found"),
     [
-        ("rotate", logging.INFO, None),
-        ("delete", logging.INFO, None),
-        ("disable", logging.INFO, None),
-        ("swap", logging.INFO, None),
-        ("delete user", logging.INFO, None),
-        ("redate", logging.WARNING, []),
-        ("delete other", None, ["u-2"]),
-        ("rotate other", None, ["u-2"]),
-        ("disable other", None, ["u-2"]),
+        (rotate, "u-2", logging.INFO, None),
+        (delete, "u-2", logging.INFO, None),
+        (disable, "u-2", logging.INFO, None),
+        (swap, "u-2", logging.INFO, None),
+        (delete_user, "u-2", logging.INFO, None),
+        (redate, "u-2", logging.WARNING, []),
+        (delete, "u-1", None, ["u-2"]),
+        (rotate, "u-1", None, ["u-2"]),
+        (disable, "u-1", None, ["u-2"]),
     ],
 )
 def test_what_changed_since_the_report_counts(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     caplog: pytest.LogCaptureFixture,
-    change: str,
+    change: Callable[[Iam, str], None],
+    key_id: str,
     level: int | None,
     found: list[str] | None,
 ) -> None:
     iam.add("u", OLDER, OLD)
-    mine, other = iam.key("u-2"), iam.key("u-1")
-    if change == "rotate":
-        iam.keys["u"].remove(mine)
-        iam.add_key("u", "new")
-    elif change == "delete":
-        iam.keys["u"].remove(mine)
-    elif change == "disable":
-        mine["Status"] = OFF
-    elif change == "swap":
-        iam.keys["u"].clear()
-        iam.add_key("u", "new")
-    elif change == "delete user":
-        del iam.users["u"]
-    elif change == "redate":
-        iam.keys["u"].remove(other)
-        mine["CreateDate"] -= timedelta(days=1)
-    elif change == "delete other":
-        iam.keys["u"].remove(other)
-    elif change == "rotate other":
-        iam.keys["u"].remove(other)
-        iam.add_key("u", "new")
-    elif change == "disable other":
-        other["Status"] = OFF
+    change(iam, key_id)
     with caplog.at_level(logging.INFO, "custodian.keyrot"):
         assert custodian.matched([stale()]).get("u") == found
     about = [record.levelno for record in caplog.records if "user 'u'" in record.getMessage()]
@@ -162,7 +173,7 @@ def test_what_changed_since_the_report_counts(
 
 
 def test_a_key_told_by_elimination_is_matched_and_marked_as_drifted(
-    iam: Any, custodian: Any
+    iam: Iam, custodian: Custodian
 ) -> None:
     iam.add("u", NEW, OLD)
     iam.key("u-2")["CreateDate"] += timedelta(seconds=1)
@@ -173,7 +184,7 @@ def test_a_key_told_by_elimination_is_matched_and_marked_as_drifted(
     assert record["last_rotated"] == iam.key("u-2")["CreateDate"].isoformat()
 
 
-def test_two_keys_of_one_second_are_reported_without_a_key(iam: Any, custodian: Any) -> None:
+def test_two_keys_of_one_second_are_reported_without_a_key(iam: Iam, custodian: Custodian) -> None:
     iam.add("u", OLD, OLD)
     (user,) = custodian.run([stale()])
     (record,) = user["c7n:keyrot"]
@@ -188,8 +199,8 @@ def test_two_keys_of_one_second_are_reported_without_a_key(iam: Any, custodian: 
 )
 @pytest.mark.parametrize("data", [stale(), stale(status=OFF), expiring(days=1000, notice=999)])
 def test_unknown_ones_are_warned_of_and_never_selected(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     caplog: pytest.LogCaptureFixture,
     date: str | None,
     active: str,
@@ -207,7 +218,7 @@ def test_unknown_ones_are_warned_of_and_never_selected(
 
 
 def test_a_name_that_stands_twice_is_warned_of_and_the_run_goes_on(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
 ) -> None:
     iam.add("twin", NEW, OLD)
     iam.add("ana", NEW, OLD)
@@ -215,10 +226,32 @@ def test_a_name_that_stands_twice_is_warned_of_and_the_run_goes_on(
     custodian.run([stale()], ["disable-access-key"])
     assert iam.changed == [("ana", "ana-2", "Inactive")]
     (warned,) = [record for record in caplog.records if record.name == "custodian.keyrot"]
-    assert "'twin' stands twice" in warned.getMessage()
+    assert "'twin' appears twice" in warned.getMessage()
 
 
-def test_users_who_are_not_in_the_report_are_not_matched(iam: Any, custodian: Any) -> None:
+def test_the_words_about_users_who_are_left_alone(
+    iam: Iam, custodian: Custodian, told: Callable[[], list[str]]
+) -> None:
+    iam.add("twins", OLD, OLD)
+    iam.add("lost", None, OLD)
+    iam.keys["lost"][0]["CreateDate"] -= timedelta(days=7)
+    iam.add("odd", NEW, OLD)
+    iam.rows["odd"][7] = "Expired"
+    custodian.run([stale()], ["disable-access-key"])
+    why = {
+        "twins": "two keys of one second",
+        "lost": "no live key fits the credential report's dates",
+    }
+    for name, words in why.items():
+        line = f"{HERE}: user '{name}': key 2 can't be identified ({words}): left alone"
+        assert line in told()
+    assert (
+        f"{HERE}: user 'odd': key 2 is unknown: the credential report has it, but its status "
+        "or last rotation can't be read; look at it, nothing is done"
+    ) in told()
+
+
+def test_users_who_are_not_in_the_report_are_not_matched(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("new", NEW, OLD)
     del iam.rows["new"]
@@ -233,7 +266,7 @@ def test_users_who_are_not_in_the_report_are_not_matched(iam: Any, custodian: An
     [(None, True), (31, True), (30 + SECOND, True), (30, False), (29, False), (0, False)],
 )
 def test_unused_days(
-    iam: Any, custodian: Any, at: datetime, used2: float | None, expected: bool
+    iam: Iam, custodian: Custodian, at: datetime, used2: float | None, expected: bool
 ) -> None:
     iam.add("u", at - timedelta(days=NEW), at - timedelta(days=OLD))
     if used2 is not None:
@@ -256,8 +289,8 @@ def test_unused_days(
     ],
 )
 def test_superseded(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     at: datetime,
     slot1: Any,
     used1: float | None,
@@ -288,8 +321,8 @@ def test_superseded(
 )
 @pytest.mark.parametrize("slot", [1, 2])
 def test_in_doubt_a_user_matches_only_if_one_of_the_possible_keys_does(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     at: datetime,
     options: dict[str, Any],
     used1: float | None,
@@ -304,8 +337,19 @@ def test_in_doubt_a_user_matches_only_if_one_of_the_possible_keys_does(
     assert custodian.matched([stale(slot=slot, **options)]) == ({"u": []} if matched else {})
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_successor_is_found_in_any_order_of_the_keys(
+    iam: Iam, custodian: Custodian, turned: bool
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.used["ana-1"] = iam.now
+    if turned:
+        iam.keys["ana"].reverse()
+    assert custodian.matched([stale(superseded=True)]) == {"ana": ["ana-2"]}
+
+
 def test_in_doubt_a_possible_key_may_be_superseded_by_the_other_one(
-    iam: Any, custodian: Any
+    iam: Iam, custodian: Custodian
 ) -> None:
     """Neither of the live keys has a date of the report's."""
     iam.add("u", 400, 300)
@@ -317,7 +361,7 @@ def test_in_doubt_a_possible_key_may_be_superseded_by_the_other_one(
     assert custodian.matched([stale(superseded=True)]) == {}
 
 
-def test_without_a_younger_key_nobody_asks_for_last_uses(iam: Any, custodian: Any) -> None:
+def test_without_a_younger_key_nobody_asks_for_last_uses(iam: Iam, custodian: Custodian) -> None:
     iam.add("u", OLDER, OLD)
     iam.add("v", OLD, OLD)
     iam.add("w", (NEW, OFF), OLD)
@@ -330,8 +374,8 @@ def test_without_a_younger_key_nobody_asks_for_last_uses(iam: Any, custodian: An
     [(1, 60, True), (1, 5, False), (70, 60, False), (None, 60, False), (1, None, True)],
 )
 def test_superseded_and_unused_days_both_count(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     at: datetime,
     used1: float | None,
     used2: float | None,
@@ -345,7 +389,7 @@ def test_superseded_and_unused_days_both_count(
     assert bool(custodian.matched(filters)) is expected
 
 
-def test_the_live_last_use_decides_not_the_reports(iam: Any, custodian: Any) -> None:
+def test_the_live_last_use_decides_not_the_reports(iam: Iam, custodian: Custodian) -> None:
     iam.add("u", NEW, OLD)
     iam.rows["u"][9] = (iam.now - timedelta(days=100)).isoformat()
     iam.used["u-2"] = iam.now - timedelta(days=1)
@@ -355,7 +399,7 @@ def test_the_live_last_use_decides_not_the_reports(iam: Any, custodian: Any) -> 
     assert user["c7n:keyrot"][0]["last_used_date"] == iam.used["u-2"].isoformat()
 
 
-def test_without_these_options_nobody_asks_for_last_uses(iam: Any, custodian: Any) -> None:
+def test_without_these_options_nobody_asks_for_last_uses(iam: Iam, custodian: Custodian) -> None:
     iam.add("u", NEW, OLD)
     custodian.run([stale(superseded=False)])
     assert iam.calls["GetAccessKeyLastUsed"] == 0
@@ -363,7 +407,7 @@ def test_without_these_options_nobody_asks_for_last_uses(iam: Any, custodian: An
 
 @pytest.mark.parametrize("options", [{"unused_days": 30}, {"superseded": True}])
 def test_a_last_use_that_cannot_be_read_is_no_never_used(
-    iam: Any, custodian: Any, options: dict[str, Any]
+    iam: Iam, custodian: Custodian, options: dict[str, Any]
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
@@ -374,10 +418,27 @@ def test_a_last_use_that_cannot_be_read_is_no_never_used(
     assert iam.changed == [("bob", "bob-2", "Inactive")]
 
 
-def test_a_key_that_vanishes_while_its_use_is_read_is_gone(iam: Any, custodian: Any) -> None:
+def test_a_key_that_vanishes_while_its_use_is_read_is_gone(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.errors["GetAccessKeyLastUsed", "ana-2"] = "NoSuchEntity"
     assert custodian.run([stale(unused_days=30)], ["disable-access-key"]) == []
+
+
+def test_the_words_about_last_uses_that_are_not_read(
+    iam: Iam, custodian: Custodian, told: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("ana", "bob"):
+        iam.add(name, NEW, OLD)
+    iam.errors["GetAccessKeyLastUsed", "ana-2"] = "NoSuchEntity"
+    iam.errors["GetAccessKeyLastUsed", "bob-2"] = "AccessDenied"
+    with pytest.raises(PolicyExecutionError) as caught:
+        custodian.run([stale(unused_days=30)], ["disable-access-key"])
+    assert f"{HERE}: user 'ana': a key is gone meanwhile" in told()
+    # Nothing to look at.
+    assert {r.levelname for r in caplog.records if "'ana'" in r.getMessage()} == {"INFO"}
+    assert str(caught.value) == (
+        "user 'bob': last use not read, iam:GetAccessKeyLastUsed is denied (AccessDenied)"
+    )
 
 
 # expiring-access-key
@@ -402,7 +463,12 @@ def test_a_key_that_vanishes_while_its_use_is_read_is_gone(iam: Any, custodian: 
     ],
 )
 def test_expiring(
-    iam: Any, custodian: Any, at: datetime, age: float, options: dict[str, Any], expected: bool
+    iam: Iam,
+    custodian: Custodian,
+    at: datetime,
+    age: float,
+    options: dict[str, Any],
+    expected: bool,
 ) -> None:
     iam.add("u", None, at - timedelta(days=age))
     found = custodian.matched([expiring(**options)])
@@ -441,9 +507,9 @@ REMINDERS = [14, 7, 3, 1]
     ],
 )
 def test_reminders_come_on_the_utc_days_before_the_deadlines_day(
-    iam: Any,
-    custodian: Any,
-    clock: Any,
+    iam: Iam,
+    custodian: Custodian,
+    clock: Callable[[datetime], datetime],
     deadline: timedelta,
     reminders: list[int],
     expected: bool,
@@ -454,7 +520,7 @@ def test_reminders_come_on_the_utc_days_before_the_deadlines_day(
 
 
 def test_each_reminder_comes_once_to_a_daily_run_that_starts_ever_later(
-    iam: Any, custodian: Any, clock: Any
+    iam: Iam, custodian: Custodian, clock: Callable[[datetime], datetime]
 ) -> None:
     """Seventeen runs, up to three hours late, and a key for each hour of the day."""
     first = datetime(2026, 11, 25, 6, 0, 0, tzinfo=timezone.utc)
@@ -466,7 +532,7 @@ def test_each_reminder_comes_once_to_a_daily_run_that_starts_ever_later(
     for number in range(17):
         iam.now = clock(first + timedelta(days=number, minutes=number * 180 / 16))
         days_left = 15 - number
-        policy_run.reports.clear()
+        shared_report.reports.clear()
         for name in custodian.matched([expiring(remind_at=REMINDERS)]):
             told[name].append(days_left)
         for name in custodian.matched([stale()]):
@@ -477,9 +543,19 @@ def test_each_reminder_comes_once_to_a_daily_run_that_starts_ever_later(
     assert stale_since.keys() == told.keys()
 
 
+def test_a_reminder_that_is_not_due_costs_no_call(iam: Iam, custodian: Custodian) -> None:
+    iam.add("ana", NEW, 83.5)
+    custodian.run([expiring(remind_at=[1])])
+    assert iam.calls.keys() == {"GenerateCredentialReport", "GetCredentialReport"}
+
+
 @pytest.mark.parametrize(("notice", "expected"), [(14, True), (13.9, False), (13, False)])
 def test_without_remind_at_the_notice_is_to_the_second(
-    iam: Any, custodian: Any, clock: Any, notice: float, expected: bool
+    iam: Iam,
+    custodian: Custodian,
+    clock: Callable[[datetime], datetime],
+    notice: float,
+    expected: bool,
 ) -> None:
     iam.now = clock(NOON)
     iam.add("u", None, NOON + timedelta(days=14) - timedelta(days=90))
@@ -489,7 +565,11 @@ def test_without_remind_at_the_notice_is_to_the_second(
 
 @pytest.mark.parametrize("options", [{}, {"remind_at": [7]}])
 def test_who_cannot_be_identified_is_not_reminded(
-    iam: Any, custodian: Any, clock: Any, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+    iam: Iam,
+    custodian: Custodian,
+    clock: Callable[[datetime], datetime],
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
 ) -> None:
     """Of something that won't be done; nor is the user's other key taken for it."""
     iam.now = clock(NOON)
@@ -502,7 +582,9 @@ def test_who_cannot_be_identified_is_not_reminded(
         assert f"'{name}': key 2 can't be identified" in caplog.text
 
 
-def test_whose_keys_cannot_be_read_is_not_taken_for_reminded(iam: Any, custodian: Any) -> None:
+def test_whose_keys_cannot_be_read_is_not_taken_for_reminded(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("u", NEW, 83)
     iam.errors["ListAccessKeys", "u"] = "AccessDenied"
     with pytest.raises(PolicyExecutionError, match="'u': keys not read"):
@@ -510,7 +592,7 @@ def test_whose_keys_cannot_be_read_is_not_taken_for_reminded(iam: Any, custodian
 
 
 @pytest.mark.parametrize("status", [OFF])
-def test_inactive_keys_do_not_expire(iam: Any, custodian: Any, status: str) -> None:
+def test_inactive_keys_do_not_expire(iam: Iam, custodian: Custodian, status: str) -> None:
     iam.add("u", None, (80, status))
     iam.add("v", None, 80)
     iam.key("v-2")["Status"] = status
@@ -520,7 +602,9 @@ def test_inactive_keys_do_not_expire(iam: Any, custodian: Any, status: str) -> N
 # Who is exempt, and who somebody is
 
 
-def test_exemptions_count_whatever_aws_config_says(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_exemptions_count_whatever_aws_config_says(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     """Its item, which starts a policy of mode config-rule, may be a day old."""
     iam.add("ana", NEW, OLD, {"keyrot-exempt-until": "2999-01-01"})
     mode = {**GOOD_MODE, "type": "config-rule", "role": "arn:aws:iam::123456789012:role/x"}
@@ -553,7 +637,7 @@ def test_exemptions_count_whatever_aws_config_says(iam: Any, custodian: Any, moc
 
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_who_has_got_the_name_since_the_report_is_left_alone(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture, source: str
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture, source: str
 ) -> None:
     """One script made keys of one second for two users; then their names changed."""
     caplog.set_level("INFO")
@@ -569,16 +653,29 @@ def test_who_has_got_the_name_since_the_report_is_left_alone(
     assert "user 'alice' is another one since the credential report: left alone" in caplog.text
 
 
+def test_another_user_of_the_name_is_no_warning(
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "custodian.keyrot")
+    iam.add("ana", NEW, OLD)
+    iam.users["ana"]["CreateDate"] += timedelta(seconds=1)
+    assert custodian.run([stale()], ["disable-access-key"]) == []
+    (record,) = [record for record in caplog.records if "another one" in record.message]
+    assert record.levelno == logging.INFO
+
+
 @pytest.mark.parametrize("created", ["", "N/A", "yesterday"])
 def test_a_report_without_a_users_date_is_taken_as_before(
-    iam: Any, custodian: Any, created: str
+    iam: Iam, custodian: Custodian, created: str
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.rows["ana"][-1] = created
     assert custodian.matched([stale()]) == {"ana": ["ana-2"]}
 
 
-def test_the_next_policy_gets_no_annotations_out_of_the_cache(iam: Any, custodian: Any) -> None:
+def test_the_next_policy_gets_no_annotations_out_of_the_cache(
+    iam: Iam, custodian: Custodian
+) -> None:
     """Stock's remove-keys with matched would act on what another policy meant."""
     custodian.options.update(cache="memory", cache_period=15)
     iam.add("ana", OLD, OLD + 1)
@@ -588,7 +685,9 @@ def test_the_next_policy_gets_no_annotations_out_of_the_cache(iam: Any, custodia
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_tags_that_cannot_be_read_are_no_permission(iam: Any, custodian: Any, order: int) -> None:
+def test_tags_that_cannot_be_read_are_no_permission(
+    iam: Iam, custodian: Custodian, order: int
+) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
     iam.later_errors["ana"] = "Throttling"
@@ -598,10 +697,43 @@ def test_tags_that_cannot_be_read_are_no_permission(iam: Any, custodian: Any, or
     assert iam.changed == [("bob", "bob-2", "Inactive")]
 
 
+# Which users are looked at at all
+
+
+@pytest.mark.parametrize("whole", ["reduce", "count"])
+def test_a_filter_on_all_users_sees_them_all(iam: Iam, custodian: Custodian, whole: str) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, NEW)
+    first = {
+        "reduce": {"type": "reduce", "limit": 9},
+        "count": {"type": "value", "value_type": "resource_count", "op": "eq", "value": 2},
+    }[whole]
+    assert custodian.matched([first, stale()]) == {"ana": ["ana-2"]}
+    assert iam.calls["GetUser"] == 2
+
+
+@pytest.mark.parametrize(
+    ("filters", "users"),
+    [
+        ([{"and": [stale()]}], {"ana"}),
+        ([{"or": [stale(), stale(slot=1)]}], {"ana", "cleo"}),
+        ([{"or": [stale(), {"tag:x": "y"}]}], {"ana", "bob", "cleo"}),
+    ],
+)
+def test_blocks_narrow_the_candidates(
+    iam: Iam, custodian: Custodian, filters: list[Any], users: set[str]
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.add("bob", NEW, NEW)
+    iam.add("cleo", OLD, NEW)
+    custodian.run(filters)
+    assert iam.calls["GetUser"] == len(users)
+
+
 # What is left on the user
 
 
-def test_the_record(iam: Any, custodian: Any, at: datetime) -> None:
+def test_the_record(iam: Iam, custodian: Custodian, at: datetime) -> None:
     iam.add("u", at - timedelta(days=NEW), at - timedelta(days=207.4), {"u-2": "build server"})
     iam.rows["u"][9:12] = ["2026-11-20T00:00:00+00:00", "eu-west-1", "s3"]
     (user,) = custodian.run([{"or": [stale(), stale(slot=1)]}])
@@ -647,12 +779,29 @@ def test_the_record(iam: Any, custodian: Any, at: datetime) -> None:
 
 
 @pytest.mark.parametrize("days", [365_000, 100_000.5])
-def test_a_deadline_beyond_all_dates_is_no_crash(iam: Any, custodian: Any, days: float) -> None:
+def test_a_deadline_beyond_all_dates_is_no_crash(
+    iam: Iam, custodian: Custodian, days: float
+) -> None:
     iam.add("u", None, OLD)
     assert len(custodian.run([expiring(days=days, notice=days - 1)])) == 1
     iam.add("v", None, datetime(9500, 1, 1, tzinfo=timezone.utc))
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     assert len(custodian.run([expiring(days=days, notice=days - 1, remind_at=[1, 2])])) == 0
+
+
+def test_the_figures_of_a_record(iam: Iam, custodian: Custodian) -> None:
+    iam.add("ana", NEW, OLD + 0.26)
+    iam.add("far", None, 1)
+    (user,) = custodian.run([stale()])
+    assert user["c7n:keyrot"][0]["age_days"] == 200.3
+    (user,) = custodian.run(
+        [expiring(days=365_000, notice=364_999.5, slot=2)],
+        name="other",
+    )[1:]
+    assert (
+        user["c7n:keyrot"][0]["deadline"]
+        == (iam.now + timedelta(days=364_999)).replace(microsecond=0).isoformat()
+    )
 
 
 # Validation: the schema and, for c7n-org, which checks none, validate() itself
@@ -690,7 +839,7 @@ NUMBERS = [
 ]
 
 
-def refused(custodian: Any, data: Any, says: str) -> None:
+def refused(custodian: Custodian, data: Any, says: str) -> None:
     with pytest.raises(PolicyValidationError) as caught:
         custodian.policy([data]).validate()
     assert says in str(caught.value)
@@ -700,13 +849,15 @@ def refused(custodian: Any, data: Any, says: str) -> None:
 
 @pytest.mark.parametrize("value", WRONG_NUMBERS, ids=lambda value: repr(value)[:12])
 @pytest.mark.parametrize(("kind", "option"), NUMBERS)
-def test_wrong_numbers_are_refused(custodian: Any, kind: str, option: str, value: Any) -> None:
+def test_wrong_numbers_are_refused(
+    custodian: Custodian, kind: str, option: str, value: Any
+) -> None:
     refused(custodian, {"type": kind, option: value}, f"{option} must be a number > 0")
 
 
 @pytest.mark.parametrize("value", [1, 0.25, 90, 365_000, 1e-3])
 @pytest.mark.parametrize(("kind", "option"), NUMBERS)
-def test_right_numbers_are_taken(custodian: Any, kind: str, option: str, value: Any) -> None:
+def test_right_numbers_are_taken(custodian: Custodian, kind: str, option: str, value: Any) -> None:
     more = {"days": {"notice": value / 2}, "notice": {"days": 365_000}} if kind == EXPIRING else {}
     if (option, value) != ("notice", 365_000):
         custodian.policy([{"type": kind, option: value, **more.get(option, {})}]).validate()
@@ -716,24 +867,24 @@ def test_right_numbers_are_taken(custodian: Any, kind: str, option: str, value: 
 @pytest.mark.parametrize(
     "value", [0, 3, -1, 1.5, "2", True, None, [2], {}, float("nan"), 10**30, "second"]
 )
-def test_wrong_slots_are_refused(custodian: Any, kind: str, value: Any) -> None:
+def test_wrong_slots_are_refused(custodian: Custodian, kind: str, value: Any) -> None:
     refused(custodian, {"type": kind, "slot": value}, "slot must be 1 or 2")
 
 
 @pytest.mark.parametrize("kind", [STALE, EXPIRING, UNCLEAR])
 @pytest.mark.parametrize("value", [1.0, 2.0])
-def test_a_slot_is_an_integer(custodian: Any, kind: str, value: float) -> None:
+def test_a_slot_is_an_integer(custodian: Custodian, kind: str, value: float) -> None:
     """JSON Schema takes 2.0 for 2, and no list has an element 1.0."""
     refused(custodian, {"type": kind, "slot": value}, f"slot must be 1 or 2, not {value}")
 
 
 @pytest.mark.parametrize("value", ["active", "ACTIVE", "Disabled", "", True, None, 1, ["Active"]])
-def test_wrong_statuses_are_refused(custodian: Any, value: Any) -> None:
+def test_wrong_statuses_are_refused(custodian: Custodian, value: Any) -> None:
     refused(custodian, {"type": STALE, "status": value}, "status must be Active or Inactive")
 
 
 @pytest.mark.parametrize("value", ["true", "yes", 1, 0, None, [], "no"])
-def test_superseded_is_true_or_false(custodian: Any, value: Any) -> None:
+def test_superseded_is_true_or_false(custodian: Custodian, value: Any) -> None:
     refused(custodian, {"type": STALE, "superseded": value}, "superseded must be true or false")
 
 
@@ -759,7 +910,7 @@ def test_superseded_is_true_or_false(custodian: Any, value: Any) -> None:
     ],
     ids=repr,
 )
-def test_wrong_reminders_are_refused(custodian: Any, value: Any) -> None:
+def test_wrong_reminders_are_refused(custodian: Custodian, value: Any) -> None:
     says = "remind-at must be a list of whole days, 0 or more, not "
     refused(custodian, {"type": EXPIRING, "remind-at": value}, says)
 
@@ -780,7 +931,7 @@ def test_wrong_reminders_are_refused(custodian: Any, value: Any) -> None:
     ],
 )
 def test_reminders_are_at_most_the_notice(
-    custodian: Any, notice: float, reminders: list[float], good: bool
+    custodian: Custodian, notice: float, reminders: list[float], good: bool
 ) -> None:
     data = expiring(notice=notice, remind_at=reminders)
     if good:
@@ -803,7 +954,7 @@ def test_reminders_are_at_most_the_notice(
     ],
 )
 def test_a_notice_is_shorter_than_the_days(
-    custodian: Any, options: dict[str, Any], says: str | None
+    custodian: Custodian, options: dict[str, Any], says: str | None
 ) -> None:
     """Else owners would be told of keys that are minutes old."""
     if says:
@@ -813,7 +964,7 @@ def test_a_notice_is_shorter_than_the_days(
 
 
 @pytest.mark.parametrize("value", ["", None, 5, True, ["t"], {}, "Valid", "none"])
-def test_wrong_states_are_refused(custodian: Any, value: Any) -> None:
+def test_wrong_states_are_refused(custodian: Custodian, value: Any) -> None:
     says = "state must be valid, expired, unreadable or any, not "
     refused(custodian, {"type": EXEMPT, "state": value}, says)
 
@@ -837,7 +988,7 @@ def test_wrong_states_are_refused(custodian: Any, value: Any) -> None:
     ],
 )
 def test_options_of_exemptions_that_exclude_each_other_are_refused(
-    custodian: Any, options: dict[str, Any], says: str | None
+    custodian: Custodian, options: dict[str, Any], says: str | None
 ) -> None:
     if says:
         refused(custodian, exempt(**options), says)
@@ -849,7 +1000,7 @@ def test_options_of_exemptions_that_exclude_each_other_are_refused(
     "value",
     [[], "Mon", None, ["mon"], ["Monday"], [1], [True], ["Mon", "X"], {"Mon": 1}, [["Mon"]]],
 )
-def test_wrong_weekdays_are_refused(custodian: Any, value: Any) -> None:
+def test_wrong_weekdays_are_refused(custodian: Custodian, value: Any) -> None:
     says = "weekdays must be a list of some of Mon, Tue, Wed, Thu, Fri, Sat, Sun, not "
     refused(custodian, {"type": UNCLEAR, "weekdays": value}, says)
 
@@ -868,7 +1019,7 @@ def test_wrong_weekdays_are_refused(custodian: Any, value: Any) -> None:
     ],
 )
 def test_users_are_not_left_out_on_some_weekdays_only(
-    custodian: Any, filters: list[Any], good: bool
+    custodian: Custodian, filters: list[Any], good: bool
 ) -> None:
     policy = custodian.policy(filters)
     if good:
@@ -879,7 +1030,7 @@ def test_users_are_not_left_out_on_some_weekdays_only(
 
 
 @pytest.mark.parametrize("value", ["", None, 5, True, ["t"], {}])
-def test_wrong_tags_are_refused(custodian: Any, value: Any) -> None:
+def test_wrong_tags_are_refused(custodian: Custodian, value: Any) -> None:
     refused(custodian, {"type": "rotation-exempt", "tag": value}, "tag must be the key of a tag")
 
 
@@ -901,16 +1052,23 @@ def test_wrong_tags_are_refused(custodian: Any, value: Any) -> None:
     ],
 )
 def test_unknown_options_are_refused_and_the_known_ones_named(
-    custodian: Any, kind: str, option: str
+    custodian: Custodian, kind: str, option: str
 ) -> None:
-    known = "slot" if kind != "rotation-exempt" else "tag"
-    refused(custodian, {"type": kind, option: 5}, f"unknown option '{option}'; there are")
-    refused(custodian, {"type": kind, option: 5}, known)
+    known = {
+        STALE: "days, report-max-age, slot, status, superseded, unused-days",
+        EXPIRING: "days, notice, remind-at, report-max-age, slot",
+        UNCLEAR: "days, report-max-age, slot, weekdays",
+        EXEMPT: "ends-within, longer-than, state, tag",
+    }
+    with pytest.raises(PolicyValidationError) as caught:
+        custodian.policy([{"type": kind, option: 5}]).validate()
+    says = f"policy test: {kind}: unknown option '{option}'; there are {known[kind]}"
+    assert str(caught.value) == says
 
 
 @pytest.mark.parametrize("block", [{"and": []}, {"or": []}, {"not": []}])
 def test_filters_inside_of_blocks_are_validated_as_well(
-    custodian: Any, block: dict[str, list[Any]]
+    custodian: Custodian, block: dict[str, list[Any]]
 ) -> None:
     (operator,) = block
     with pytest.raises(PolicyValidationError, match="days must be a number"):
@@ -953,7 +1111,7 @@ GOOD_MODE = {
     ],
 )
 def test_a_lambda_without_our_package_and_handler_is_refused(
-    custodian: Any, change: dict[str, Any], good: bool, data: list[Any], more: dict[str, Any]
+    custodian: Custodian, change: dict[str, Any], good: bool, data: list[Any], more: dict[str, Any]
 ) -> None:
     """Loading is enough to refuse it, or validating: what dies in Lambda gets never so far."""
     mode = {key: value for key, value in {**GOOD_MODE, **change}.items() if value is not None}
@@ -990,7 +1148,7 @@ def test_a_lambda_without_our_package_and_handler_is_refused(
     ],
 )
 def test_permissions_are_those_of_the_calls_that_are_made(
-    custodian: Any, data: dict[str, Any], source: str | None, expected: set[str]
+    custodian: Custodian, data: dict[str, Any], source: str | None, expected: set[str]
 ) -> None:
     (element,) = custodian.policy([data], source=source).resource_manager.filters
     report = {"iam:GenerateCredentialReport", "iam:GetCredentialReport"}

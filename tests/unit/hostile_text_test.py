@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 from c7n.exceptions import PolicyExecutionError
+from in_memory import Custodian, Iam
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError, accounts, reactivate
@@ -72,7 +73,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Any:
     return lines
 
 
-def add(iam: Any, name: str, *keys: Any, **more: Any) -> str:
+def add(iam: Iam, name: str, *keys: Any, **more: Any) -> str:
     """Add a user whose keys have ids as AWS makes them; returns that of the last."""
     iam.add(name, *keys, **more)
     for key in iam.keys[name]:
@@ -88,7 +89,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_every_event_is_one_line_and_every_name_stays_what_it_is(
-    iam: Any, custodian: Any, said: Any, source: str
+    iam: Iam, custodian: Custodian, said: Any, source: str
 ) -> None:
     for number, name in enumerate(IN_REPORTS):
         add(iam, name, None, 200, {"keyrot-exempt-until": f"{name}\0{number}"}, path=f"/{name}/")
@@ -107,7 +108,7 @@ def test_every_event_is_one_line_and_every_name_stays_what_it_is(
 
 
 @pytest.mark.parametrize("name", IN_REPORTS)
-def test_every_failure_is_one_line(iam: Any, custodian: Any, said: Any, name: str) -> None:
+def test_every_failure_is_one_line(iam: Iam, custodian: Custodian, said: Any, name: str) -> None:
     """All that can go wrong with a user: the log, and the error that ends the run."""
     second = iam.now - timedelta(days=200)
     denied, unread, unused, ambiguous, gone, changed, twice, unknown = (
@@ -140,7 +141,7 @@ def test_every_failure_is_one_line(iam: Any, custodian: Any, said: Any, name: st
     }
 
 
-def test_what_aws_answers_is_one_line_too(iam: Any, custodian: Any, said: Any) -> None:
+def test_what_aws_answers_is_one_line_too(iam: Iam, custodian: Custodian, said: Any) -> None:
     iam.add("ana", None, 200)
 
     def fail(**_: Any) -> None:

@@ -30,9 +30,10 @@ from botocore.exceptions import (
     ReadTimeoutError,
     TokenRetrievalError,
 )
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import iam
-from c7n_keyrot.iam import CallError, Kind
+from c7n_keyrot.call_errors import CallError, Kind, OutageError, explained
 
 SPACE = "https://iam.amazonaws.com/doc/2010-05-08/"
 ID = "<ResponseMetadata><RequestId>r-1</RequestId></ResponseMetadata>"
@@ -113,7 +114,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def session(server: Server, mocker: Any) -> Any:
+def session(server: Server, mocker: MockerFixture) -> Any:
     session = boto3.Session("AKIAIOSFODNN7EXAMPLE", "x", region_name="us-east-1")
     url = f"http://127.0.0.1:{server.http.server_port}"
     make = session.client
@@ -308,20 +309,20 @@ def test_fewer_tries_can_be_asked_for(
             "sso gave no credentials",
             False,
         ),
-        (iam.OutageError("AWS answered no call"), Kind.OUTAGE, "AWS answered no call", False),
+        (OutageError("AWS answered no call"), Kind.OUTAGE, "AWS answered no call", False),
         # As of Custodian's own call for a role's credentials.
         (KeyError(SECRET), Kind.NOT_AWS, "an answer that can't be read, KeyError", True),
         (ClientError({}, "GetUser"), Kind.OTHER, "no code", False),
     ],
 )
 def test_other_errors_in_a_few_words(error: Exception, kind: Kind, text: str, lost: bool) -> None:
-    found = iam.explained("iam:UpdateAccessKey", error)
+    found = explained("iam:UpdateAccessKey", error)
     assert (found.kind, found.lost) == (kind, lost)
     assert re.fullmatch(rf"iam:UpdateAccessKey failed \(.*{re.escape(text)}.*\)", str(found))
     assert SECRET not in str(found)
 
 
-def test_an_outage_ends_only_when_nothing_succeeds(mocker: Any) -> None:
+def test_an_outage_ends_only_when_nothing_succeeds(mocker: MockerFixture) -> None:
     now = mocker.patch.object(iam.time, "monotonic", return_value=1000.0)
     guard = iam.OutageGuard()
     for _ in range(2):
@@ -329,10 +330,10 @@ def test_an_outage_ends_only_when_nothing_succeeds(mocker: Any) -> None:
         guard.check()
         guard.succeeded()
     now.return_value += iam.PATIENCE + 1
-    with pytest.raises(iam.OutageError, match="answered no call"):
+    with pytest.raises(OutageError, match="answered no call"):
         guard.check()
     guard.succeeded()
-    with pytest.raises(iam.OutageError):  # for all that were waiting then
+    with pytest.raises(OutageError):  # for all that were waiting then
         guard.check()
     guard.renew()
     guard.check()
@@ -350,7 +351,7 @@ def test_an_outage_ends_only_when_nothing_succeeds(mocker: Any) -> None:
     ],
 )
 def test_an_answer_that_says_no_is_an_answer(
-    client: Any, server: Server, mocker: Any, answer: tuple[int, bytes], counts: bool
+    client: Any, server: Server, mocker: MockerFixture, answer: tuple[int, bytes], counts: bool
 ) -> None:
     succeeded = mocker.spy(client.keyrot_guard, "succeeded")
     server.answers = [answer]

@@ -8,11 +8,15 @@ filter says (a tag, `not`) holds for all of the user's keys.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from in_memory import Custodian, Iam
+
+from c7n_keyrot import matched_keys
 
 NO_KEYS: list[str] = []
 OLD, OLDER, NEW = 200, 300, 10
@@ -122,7 +126,7 @@ MFA = {"type": "credential", "key": "user", "op": "glob", "value": "b*"}
     ],
 )
 def test_the_keys_that_a_tree_means(
-    iam: Any, custodian: Any, filters: list[Any], expected: list[str]
+    iam: Iam, custodian: Custodian, filters: list[Any], expected: list[str]
 ) -> None:
     iam.add("both", OLDER, OLD, {"team": "shop"})
     iam.add("nobody")
@@ -131,7 +135,7 @@ def test_the_keys_that_a_tree_means(
     assert "nobody" not in found
 
 
-def test_entries_are_stocks_own_and_nothing_else(iam: Any, custodian: Any) -> None:
+def test_entries_are_stocks_own_and_nothing_else(iam: Iam, custodian: Custodian) -> None:
     """Stock compares entries of c7n:matched-keys by equality."""
     iam.add("ana", NEW, OLD)
     for filters in ([STALE2], [LIVE_ACTIVE, STALE2], [STALE2, LIVE_ACTIVE]):
@@ -140,7 +144,7 @@ def test_entries_are_stocks_own_and_nothing_else(iam: Any, custodian: Any) -> No
 
 
 def test_a_user_matched_by_another_arm_has_the_annotation_all_the_same(
-    iam: Any, custodian: Any
+    iam: Iam, custodian: Custodian
 ) -> None:
     """Without it remove-keys: {matched: true} dies, and users behind are lost."""
     iam.add("ana", NEW, OLD)
@@ -161,7 +165,7 @@ def test_a_user_matched_by_another_arm_has_the_annotation_all_the_same(
     ],
 )
 def test_stock_remove_keys_behind_our_filter_hits_the_same_one_key(
-    iam: Any, custodian: Any, source: str, filters: list[Any]
+    iam: Iam, custodian: Custodian, source: str, filters: list[Any]
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", OLD, NEW)
@@ -175,6 +179,84 @@ def test_stock_remove_keys_behind_our_filter_hits_the_same_one_key(
     if LIVE_FRESH in filters:
         allowed = set()
     assert set(iam.changed) == allowed
+
+
+# What is left on the user, without a run around it
+
+NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
+KEY = {"AccessKeyId": "AKIA1", "Status": "Active", "CreateDate": NOW}
+
+
+def stale_record() -> dict[str, Any]:
+    return {
+        "filter": "stale-access-key",
+        "path": "0",
+        "access_key_id": "AKIA1",
+        "status": "Active",
+        "identified": "date",
+    }
+
+
+def test_filters_that_are_watched_get_the_event() -> None:
+    seen: list[Any] = []
+
+    def process(users: Any, event: Any = None) -> Any:
+        seen.append(event)
+        return users
+
+    element = SimpleNamespace(type="value", process=process)
+    with matched_keys.watching([element]) as passed:
+        element.process([{"UserName": "ana"}], "event")
+        assert passed == {"0": {"ana"}}
+        element.process = None  # so that leaving finds an attribute to take away
+    assert seen == ["event"]
+
+
+def test_records_of_a_user_who_was_not_read_name_no_key() -> None:
+    user: dict[str, Any] = {"UserName": "ana", "c7n:keyrot": [stale_record()]}
+    element = SimpleNamespace(type="stale-access-key", data={})
+    matched_keys.settle([element], user, [KEY], {"0": {"ana"}}, unread=True)
+    (record,) = user["c7n:keyrot"]
+    assert record["access_key_id"] is None
+    assert record["status"] is None
+    assert record["identified"] == "unread"
+    assert user["c7n:matched-keys"] == []
+
+
+def test_a_user_who_was_not_read_and_has_no_record_has_no_key() -> None:
+    user: dict[str, Any] = {"UserName": "ana"}
+    matched_keys.settle([], user, [], {}, unread=True)
+    assert user == {"UserName": "ana", "c7n:matched-keys": []}
+
+
+@pytest.mark.parametrize(
+    ("report", "meant"),
+    [
+        ({"access_keys": [{"last_rotated": NOW.isoformat(), "a": {"b": 1}, "b": 2}]}, True),
+        ({"access_keys": [{"last_rotated": NOW.isoformat(), "a": {"b": 2}, "b": 1}]}, False),
+        ({"access_keys": [{"last_rotated": "2026-05-01T10:00:00+00:00", "a": {"b": 1}}]}, False),
+        ({"access_keys": []}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_stocks_credential_filter_looks_at_the_reports_entry_of_the_same_key(
+    report: dict[str, Any] | None, meant: bool
+) -> None:
+    user: dict[str, Any] = {
+        "UserName": "ana",
+        "c7n:keyrot": [stale_record()],
+        "c7n:credential-report": report,
+    }
+    filters = [
+        SimpleNamespace(type="stale-access-key", data={}),
+        SimpleNamespace(
+            type="credential", data={"type": "credential", "key": "access_keys.a.b", "value": 1}
+        ),
+    ]
+    passed = {"0": {"ana"}, "1": {"ana"}}
+    matched_keys.settle(filters, user, [KEY], passed, unread=False)
+    assert [key["AccessKeyId"] for key in user["c7n:matched-keys"]] == ["AKIA1"] * meant
 
 
 # Random trees
@@ -252,7 +334,7 @@ TAGS = [
 class Reference:
     """What every filter says, by the facts alone; a key is its id."""
 
-    def __init__(self, iam: Any, name: str, true_slots: dict[int, str]) -> None:
+    def __init__(self, iam: Iam, name: str, true_slots: dict[int, str]) -> None:
         self.iam, self.name, self.slots = iam, name, true_slots
         self.live = {key["AccessKeyId"]: key for key in iam.keys[name]}
         self.row = dict(zip(COLUMNS, iam.rows[name], strict=False))
@@ -330,7 +412,7 @@ def subtrees(filters: list[Any]) -> list[Any]:
     return found
 
 
-def populate(iam: Any, users: list[Any]) -> dict[str, dict[int, str]]:
+def populate(iam: Iam, users: list[Any]) -> dict[str, dict[int, str]]:
     """Add the users, then change some of their keys after the report; the true slots."""
     slots: dict[str, dict[int, str]] = {}
     for number, (one, two, tags, changes, slot) in enumerate(users):
@@ -353,7 +435,7 @@ def populate(iam: Any, users: list[Any]) -> dict[str, dict[int, str]]:
     return slots
 
 
-def same_second(iam: Any, name: str) -> bool:
+def same_second(iam: Iam, name: str) -> bool:
     rotated = [iam.rows[name][3], iam.rows[name][8]]
     return rotated[0] == rotated[1] != "N/A"
 
@@ -362,16 +444,16 @@ def same_second(iam: Any, name: str) -> bool:
 SEEDS = pytest.mark.parametrize("seed", range(150))
 
 
-def evaluate(custodian: Any, iam: Any, filters: list[Any]) -> dict[str, Any]:
-    from c7n_keyrot import policy_run
+def evaluate(custodian: Custodian, iam: Iam, filters: list[Any]) -> dict[str, Any]:
+    from c7n_keyrot import shared_report
 
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     manager = custodian.policy(filters, source="describe").resource_manager
     users = [iam.get_user(name)["User"] for name in iam.users]
     return {user["UserName"]: user for user in manager.filter_resources(users)}
 
 
-def user_truth(custodian: Any, iam: Any, filters: list[Any], name: str) -> dict[str, bool]:
+def user_truth(custodian: Custodian, iam: Iam, filters: list[Any], name: str) -> dict[str, bool]:
     """What Custodian itself says of a user for each filter and block, asked alone."""
     return {
         repr(tree): name in evaluate(custodian, iam, [tree])
@@ -382,7 +464,7 @@ def user_truth(custodian: Any, iam: Any, filters: list[Any], name: str) -> dict[
 
 @SEEDS
 def test_in_any_tree_no_key_is_meant_that_the_tree_is_not_true_of(
-    iam: Any, custodian: Any, seed: int
+    iam: Iam, custodian: Custodian, seed: int
 ) -> None:
     random = Random(seed)
     leaves = [*SLOT_FILTERS, *SLOT_FILTERS, *USER_FILTERS, *KEY_FILTERS]
@@ -400,7 +482,7 @@ def test_in_any_tree_no_key_is_meant_that_the_tree_is_not_true_of(
 
 @SEEDS
 def test_in_trees_of_our_filters_exactly_the_right_keys_are_meant(
-    iam: Any, custodian: Any, seed: int
+    iam: Iam, custodian: Custodian, seed: int
 ) -> None:
     random = Random(seed)
     filters = trees(random, SLOT_FILTERS, ("and", "or"))
@@ -419,7 +501,7 @@ def test_in_trees_of_our_filters_exactly_the_right_keys_are_meant(
 
 
 @SEEDS
-def test_the_order_of_filters_changes_no_key(iam: Any, custodian: Any, seed: int) -> None:
+def test_the_order_of_filters_changes_no_key(iam: Iam, custodian: Custodian, seed: int) -> None:
     random = Random(seed)
     # match-operator: and looks at what the filters before it left: its order is stock's matter.
     orderless = [data for data in KEY_FILTERS if "match-operator" not in data]

@@ -17,6 +17,7 @@ import pytest
 from c7n.actions.notify import Notify
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import dumps
+from in_memory import Custodian, Iam
 
 STALE, EXPIRING = "stale-access-key", "expiring-access-key"
 NOTIFY = {
@@ -56,7 +57,7 @@ def told_keys(sent: list[dict[str, Any]]) -> set[str]:
     return {key["key"] for user in users for key in user[NOTICE]["keys"]}
 
 
-def seed(iam: Any) -> None:
+def seed(iam: Iam) -> None:
     second = iam.now - timedelta(days=200)
     iam.add("both", 300, 200)
     iam.add("first", 300, 20)
@@ -96,7 +97,7 @@ def slot(number: int, **more: Any) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_owners_hear_of_the_keys_that_are_disabled_and_of_no_others(
-    iam: Any, custodian: Any, sent: list[dict[str, Any]], filters: list[Any], source: str
+    iam: Iam, custodian: Custodian, sent: list[dict[str, Any]], filters: list[Any], source: str
 ) -> None:
     seed(iam)
     if source == "describe":
@@ -114,7 +115,7 @@ def test_owners_hear_of_the_keys_that_are_disabled_and_of_no_others(
 
 @pytest.mark.parametrize("kind", ["disabling", "expiring"])
 def test_no_message_is_sent_that_is_true_of_nobody(
-    iam: Any, custodian: Any, sent: list[dict[str, Any]], kind: str
+    iam: Iam, custodian: Custodian, sent: list[dict[str, Any]], kind: str
 ) -> None:
     second = iam.now - timedelta(days=200)
     iam.add("twin", second, second)
@@ -124,7 +125,7 @@ def test_no_message_is_sent_that_is_true_of_nobody(
 
 
 def test_a_message_has_the_notice_and_none_of_our_other_annotations(
-    iam: Any, custodian: Any, sent: list[dict[str, Any]]
+    iam: Iam, custodian: Custodian, sent: list[dict[str, Any]]
 ) -> None:
     iam.add("ana", 20, 200, {"OwnerContact": "ana@example.com"})
     (user,) = custodian.run([STALE], [NOTIFY])
@@ -149,7 +150,11 @@ def test_a_message_has_the_notice_and_none_of_our_other_annotations(
     ],
 )
 def test_another_template_beside_ours_gets_our_annotations(
-    iam: Any, custodian: Any, sent: list[dict[str, Any]], change: dict[str, str], annotated: bool
+    iam: Iam,
+    custodian: Custodian,
+    sent: list[dict[str, Any]],
+    change: dict[str, str],
+    annotated: bool,
 ) -> None:
     iam.add("ana", 20, 200)
     custodian.run([STALE], [{**NOTIFY, **change}])
@@ -160,7 +165,7 @@ def test_another_template_beside_ours_gets_our_annotations(
 
 @pytest.mark.parametrize("template", ["default.html", "my-c7n_keyrot-disabling.html", None])
 def test_notices_with_templates_of_others_are_as_stock_sends_them(
-    iam: Any, custodian: Any, sent: list[dict[str, Any]], template: str | None
+    iam: Iam, custodian: Custodian, sent: list[dict[str, Any]], template: str | None
 ) -> None:
     """A subject without a word of us, all users, all annotations."""
     second = iam.now - timedelta(days=200)
@@ -184,7 +189,11 @@ def test_notices_with_templates_of_others_are_as_stock_sends_them(
     ],
 )
 def test_a_subject_without_a_pattern_of_its_own_names_the_account(
-    iam: Any, custodian: Any, sent: list[dict[str, Any]], subject: str | None, expected: str | None
+    iam: Iam,
+    custodian: Custodian,
+    sent: list[dict[str, Any]],
+    subject: str | None,
+    expected: str | None,
 ) -> None:
     iam.add("ana", 20, 200)
     notify = {**NOTIFY, "subject": subject} if subject else {**NOTIFY}
@@ -207,8 +216,8 @@ def test_a_subject_without_a_pattern_of_its_own_names_the_account(
     ],
 )
 def test_under_c7n_org_an_account_has_its_name_of_accounts_yml(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     sent: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     environment: dict[str, str],
@@ -251,8 +260,8 @@ def test_under_c7n_org_an_account_has_its_name_of_accounts_yml(
     ],
 )
 def test_what_a_policy_does_is_read_off_its_filters_and_actions(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     sent: list[dict[str, Any]],
     filters: list[Any],
     actions: list[Any],
@@ -270,7 +279,7 @@ def test_what_a_policy_does_is_read_off_its_filters_and_actions(
 
 
 @pytest.fixture
-def crowd(iam: Any) -> Callable[[int, str], None]:
+def crowd(iam: Iam) -> Callable[[int, str], None]:
     def add(number: int, text: str) -> None:
         for index in range(number):
             name = f"svc-reporting-{index:04}"
@@ -287,7 +296,7 @@ def crowd(iam: Any) -> Callable[[int, str], None]:
 
 
 def test_three_hundred_users_come_in_one_message(
-    iam: Any, custodian: Any, sent: list[dict[str, Any]], crowd: Any
+    iam: Iam, custodian: Custodian, sent: list[dict[str, Any]], crowd: Any
 ) -> None:
     """An owner of many users gets one mail of them."""
     crowd(300, "Jenkins on build-3, since 2024")
@@ -297,7 +306,7 @@ def test_three_hundred_users_come_in_one_message(
 
 
 def test_no_message_is_too_long_whatever_the_tags_say(
-    iam: Any, custodian: Any, sent: list[dict[str, Any]], crowd: Any
+    iam: Iam, custodian: Custodian, sent: list[dict[str, Any]], crowd: Any
 ) -> None:
     """Descriptions of the greatest length, which hardly compress."""
     for index in range(300):

@@ -18,6 +18,7 @@ from c7n.output import DirectoryOutput
 from c7n.resources.aws import S3Output
 from hypothesis import given
 from hypothesis import strategies as st
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import outcomes, output_folder
 from c7n_keyrot.outcomes import Outcome
@@ -190,7 +191,9 @@ def test_two_processes_may_write_one_file(tmp_path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 2 * count
 
 
-def test_a_disk_without_room_for_a_whole_line_is_an_error(tmp_path: Path, mocker: Any) -> None:
+def test_a_disk_without_room_for_a_whole_line_is_an_error(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
     mocker.patch.object(outcomes.os, "write", lambda descriptor, line: len(line) - 1)
     closed = mocker.spy(outcomes.os, "close")
     with pytest.raises(OSError, match="no room"):
@@ -204,7 +207,7 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_without_locks_as_on_windows_half_a_line_is_ended_all_the_same(
-    tmp_path: Path, mocker: Any
+    tmp_path: Path, mocker: MockerFixture
 ) -> None:
     mocker.patch.object(outcomes, "fcntl", None)
     path = tmp_path / outcomes.FILE
@@ -219,14 +222,14 @@ def context(output: Any) -> Any:
     return SimpleNamespace(output=output, execution_id="run-1")
 
 
-def test_the_file_is_in_the_policys_output_folder(mocker: Any) -> None:
+def test_the_file_is_in_the_policys_output_folder(mocker: MockerFixture) -> None:
     output = mocker.Mock(spec=DirectoryOutput, root_dir="out/p")
     assert output_folder.path_of(context(output)) == Path("out/p/keyrot-outcomes.jsonl")
     intents = output_folder.path_of(context(output), outcomes.INTENTS_FILE)
     assert intents == Path("out/p/keyrot-intents.jsonl")
 
 
-def test_in_a_bucket_each_run_has_a_file_of_its_own(mocker: Any) -> None:
+def test_in_a_bucket_each_run_has_a_file_of_its_own(mocker: MockerFixture) -> None:
     """It is uploaded at the end; one name would put a later run's over an earlier one's."""
     output = mocker.Mock(spec=S3Output, root_dir="tmp")
     assert output_folder.path_of(context(output)) == Path("tmp/keyrot-outcomes-run-1.jsonl")

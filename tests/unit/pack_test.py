@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,20 @@ from c7n.config import Config
 from c7n.exceptions import ResourceLimitExceeded
 from c7n.loader import PolicyLoader
 from c7n.resources import load_resources
+from in_memory import Custodian, Iam
+
+from c7n_keyrot import notice
 
 PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
 EXPIRING = "iam-user-second-access-key-expiring"
 STALE = "iam-user-second-access-key-stale"
 UNCLEAR = "iam-user-second-access-key-unclear"
-NAMES = [EXPIRING, STALE, UNCLEAR]
+NAMES = [EXPIRING, UNCLEAR, STALE]
+EXAMPLES = {
+    path.stem: data
+    for path in sorted((PACK.parents[1] / "examples").glob("*.yml"))
+    if "policies" in (data := yaml.safe_load(path.read_text()))
+}
 
 RULE = {
     "rule-id": "D9.AWS.IAM.07",
@@ -93,6 +102,19 @@ def test_metadata_is_the_rules_own(policies: Any, name: str) -> None:
     metadata = policies[name]["metadata"]
     assert {key: metadata[key] for key in RULE} == RULE
     assert set(metadata) == {*RULE, "remediation", "references", "frameworks"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_has_of_the_rule_only_what_notices_show(name: str, data: Any) -> None:
+    whole = data["vars"]["rule"]
+    now = datetime(2026, 11, 26, tzinfo=timezone.utc)
+    for policy in EXAMPLES[name]["policies"]:
+        rule = policy["metadata"]
+        marked = {key: f"text of {key}" for key in rule}
+        shown = notice.about_run(notice.Plan(), {"metadata": marked}, {}, ("1", ""), now, None)
+        assert set(marked.values()) <= set(map(str, shown.values()))
+        assert rule["title"] in whole["title"]
+        assert rule == {key: whole[key] for key in rule} | {"title": rule["title"]}
 
 
 def test_every_framework_and_version_is_named(policies: Any) -> None:
@@ -217,7 +239,7 @@ def test_every_setting_has_a_comment(text: str) -> None:
             assert re.match(r"^  (#|[\w-]+: &)", lines[number - 1])
 
 
-def test_comments_show_how_break_glass_users_are_left_out(iam: Any, custodian: Any) -> None:
+def test_comments_show_how_break_glass_users_are_left_out(iam: Iam, custodian: Custodian) -> None:
     """With the signs of comment away it is valid, and does what it says."""
     lines = PACK.read_text().splitlines()
     start = next(n for n, line in enumerate(lines) if "Break-glass" in line) + 1
@@ -235,13 +257,15 @@ def test_comments_show_how_break_glass_users_are_left_out(iam: Any, custodian: A
     assert found == {"ana": ["ana-2"]}
 
 
-def run(custodian: Any, policy: dict[str, Any]) -> list[str]:
+def run(custodian: Custodian, policy: dict[str, Any]) -> list[str]:
     (loaded,) = custodian.load({**policy, "actions": policy["actions"][1:]})
     loaded.validate()
     return sorted(user["UserName"] for user in loaded.run())
 
 
-def test_the_rules_subject_and_its_look_alikes(iam: Any, custodian: Any, policies: Any) -> None:
+def test_the_rules_subject_and_its_look_alikes(
+    iam: Iam, custodian: Custodian, policies: Any
+) -> None:
     iam.add("stale", 10, 91)
     iam.add("only-second", None, 91)
     iam.add("first-stale", 200, 10)
@@ -264,7 +288,12 @@ def test_the_rules_subject_and_its_look_alikes(iam: Any, custodian: Any, policie
 
 @pytest.mark.parametrize(("day", "told"), [(23, True), (24, False), (29, False), (30, True)])
 def test_the_security_team_is_told_of_doubts_on_mondays(
-    iam: Any, custodian: Any, policies: Any, clock: Any, day: int, told: bool
+    iam: Iam,
+    custodian: Custodian,
+    policies: Any,
+    clock: Callable[[datetime], datetime],
+    day: int,
+    told: bool,
 ) -> None:
     """In November 2026; of those that no other policy speaks of."""
     iam.now = clock(datetime(2026, 11, day, 5, 0, 0, tzinfo=timezone.utc))
@@ -282,7 +311,7 @@ def test_the_security_team_is_told_of_doubts_on_mondays(
 
 
 def test_owners_are_told_at_fourteen_seven_three_and_one_days(
-    iam: Any, custodian: Any, policies: Any, at: datetime
+    iam: Iam, custodian: Custodian, policies: Any, at: datetime
 ) -> None:
     for left in range(16):
         iam.add(f"left-{left:02}", None, at - timedelta(days=90 - left))
@@ -296,7 +325,7 @@ def test_owners_are_told_at_fourteen_seven_three_and_one_days(
     ("stale", "others", "stopped"), [(20, 0, False), (21, 0, True), (21, 400, False)]
 )
 def test_max_resources_is_of_all_users(
-    iam: Any, custodian: Any, policies: Any, stale: int, others: int, stopped: bool
+    iam: Iam, custodian: Custodian, policies: Any, stale: int, others: int, stopped: bool
 ) -> None:
     for number in range(stale):
         iam.add(f"stale-{number}", 10, 200)

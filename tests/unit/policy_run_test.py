@@ -9,19 +9,21 @@ import json
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import NoCredentialsError
 from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
 from c7n.utils import reset_session_cache
+from in_memory import Custodian, Iam, client_error
+from pytest_mock import MockerFixture
 
-from c7n_keyrot import credential_report, outcomes, policy_run
+from c7n_keyrot import call_errors, credential_report, hooks, outcomes, shared_report
 from c7n_keyrot import iam as gate
-from c7n_keyrot.policy_run import PolicyRun
 
 NEW, OLD, OLDER = 10, 200, 300
 STALE = {"type": "stale-access-key"}
@@ -29,14 +31,12 @@ EXPIRING = {"type": "expiring-access-key"}
 DISABLE = "disable-access-key"
 
 
-def client_error(reason: str, operation: str = "ListAccessKeys") -> ClientError:
-    return ClientError({"Error": {"Code": reason, "Message": "x"}}, operation)
-
-
 # The report
 
 
-def test_the_report_is_fetched_once_for_all_filters_and_policies(iam: Any, custodian: Any) -> None:
+def test_the_report_is_fetched_once_for_all_filters_and_policies(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("u", NEW, OLD)
     for _ in range(3):
         custodian.run([STALE, {"or": [STALE, EXPIRING]}])
@@ -45,7 +45,7 @@ def test_the_report_is_fetched_once_for_all_filters_and_policies(iam: Any, custo
 
 
 def test_another_session_in_the_same_process_gets_its_own_report(
-    iam: Any, custodian: Any, worlds: Any
+    iam: Iam, custodian: Custodian, worlds: Callable[[], tuple[Iam, Custodian]]
 ) -> None:
     """As in the workers of c7n-org: it may be another account's, whatever its id is said to be."""
     iam.add("ana", NEW, OLD)
@@ -59,7 +59,7 @@ def test_another_session_in_the_same_process_gets_its_own_report(
 
 
 def test_a_report_of_another_account_than_the_run_is_for_is_refused(
-    iam: Any, custodian: Any
+    iam: Iam, custodian: Custodian
 ) -> None:
     """A mistake in accounts.yml: what is done would be recorded under the wrong account."""
     iam.add("ana", NEW, OLD)
@@ -71,21 +71,21 @@ def test_a_report_of_another_account_than_the_run_is_for_is_refused(
 
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_an_account_without_users_and_root_row_is_clean(
-    iam: Any, custodian: Any, source: str
+    iam: Iam, custodian: Custodian, source: str
 ) -> None:
     """Its report is a header only, as seen in the China partition."""
     assert custodian.run(["stale-access-key"], ["disable-access-key"], source=source) == []
     assert iam.calls["GetCredentialReport"] == (source == "credential-report")
     custodian.options["account_id"] = None
     if source == "credential-report":
-        from c7n_keyrot import policy_run
+        from c7n_keyrot import shared_report
 
-        policy_run.reports.clear()
+        shared_report.reports.clear()
         with pytest.raises(PolicyExecutionError, match="rows are missing"):
             custodian.run(["stale-access-key"])
 
 
-def test_without_an_account_id_the_report_tells_it(iam: Any, custodian: Any) -> None:
+def test_without_an_account_id_the_report_tells_it(iam: Iam, custodian: Custodian) -> None:
     """Custodian has none when STS couldn't be asked; reactivate needs it."""
     custodian.options["account_id"] = None
     iam.add("ana", NEW, OLD)
@@ -95,13 +95,13 @@ def test_without_an_account_id_the_report_tells_it(iam: Any, custodian: Any) -> 
 
 
 def test_a_long_lived_process_fetches_a_new_report_in_time(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     """A warm Lambda lives for hours."""
     iam.add("ana", NEW, OLD)
     custodian.run([STALE])
-    later = policy_run.time.monotonic() + policy_run.REPORT_REUSE + 1
-    mocker.patch.object(policy_run.time, "monotonic", return_value=later)
+    later = shared_report.time.monotonic() + shared_report.REPORT_REUSE + 1
+    mocker.patch.object(shared_report.time, "monotonic", return_value=later)
     custodian.run([STALE])
     assert iam.calls["GetCredentialReport"] == 2
 
@@ -112,7 +112,7 @@ def test_a_long_lived_process_fetches_a_new_report_in_time(
 )
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_a_report_older_than_allowed_is_refused_in_one_line(
-    iam: Any, custodian: Any, age: float, max_age: float, good: bool, source: str
+    iam: Iam, custodian: Custodian, age: float, max_age: float, good: bool, source: str
 ) -> None:
     iam.add("u", NEW, OLD)
     iam.age_hours = age
@@ -126,7 +126,9 @@ def test_a_report_older_than_allowed_is_refused_in_one_line(
     assert iam.changed == []
 
 
-def test_the_strictest_filter_decides_how_old_the_report_may_be(iam: Any, custodian: Any) -> None:
+def test_the_strictest_filter_decides_how_old_the_report_may_be(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("u", NEW, OLD)
     iam.age_hours = 6
     lax, strict = {**STALE, "report-max-age": 48}, {**EXPIRING, "report-max-age": 5}
@@ -136,7 +138,7 @@ def test_the_strictest_filter_decides_how_old_the_report_may_be(iam: Any, custod
 
 @pytest.mark.parametrize("cache", ["memory", "file"])
 def test_a_cached_report_that_has_become_too_old_is_fetched_again(
-    iam: Any, custodian: Any, cache: str
+    iam: Iam, custodian: Custodian, cache: str
 ) -> None:
     custodian.options.update(
         cache="memory" if cache == "memory" else str(custodian.folder / "cache"), cache_period=15
@@ -144,16 +146,16 @@ def test_a_cached_report_that_has_become_too_old_is_fetched_again(
     iam.add("ana", NEW, OLD)
     iam.age_hours = 3
     custodian.run([STALE])
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     custodian.run([STALE])
     assert iam.calls["GetCredentialReport"] == 1, "taken from the cache, across processes"
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     iam.age_hours = 0.1
     custodian.run([{**STALE, "report-max-age": 2}])
     assert iam.calls["GetCredentialReport"] == 2
 
 
-def test_a_report_that_came_broken_is_not_kept(iam: Any, custodian: Any) -> None:
+def test_a_report_that_came_broken_is_not_kept(iam: Iam, custodian: Custodian) -> None:
     custodian.options.update(cache="memory", cache_period=15)
     iam.add("ana", NEW, OLD)
     iam.text = iam.report().decode()[:-30]
@@ -174,14 +176,14 @@ def test_a_report_that_came_broken_is_not_kept(iam: Any, custodian: Any) -> None
 )
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_a_report_that_cannot_be_had_ends_the_run_in_one_line(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     caplog: pytest.LogCaptureFixture,
     operation: str,
     reason: str,
     says: str,
     source: str,
-    mocker: Any,
+    mocker: MockerFixture,
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.errors[operation, ""] = reason
@@ -198,7 +200,7 @@ def test_a_report_that_cannot_be_had_ends_the_run_in_one_line(
 
 @pytest.mark.parametrize("reason", ["LimitExceeded", "Throttling", "AccessDenied"])
 def test_where_no_new_report_is_made_the_run_goes_on_with_the_last_one_and_says_so_once(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture, reason: str
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture, reason: str
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.errors["GenerateCredentialReport", ""] = reason
@@ -209,7 +211,7 @@ def test_where_no_new_report_is_made_the_run_goes_on_with_the_last_one_and_says_
     assert line.endswith(f"({reason}); going on with the last report, which is 1.0 hours old")
 
 
-def test_the_wait_for_a_report_is_done_once_a_session(iam: Any, custodian: Any) -> None:
+def test_the_wait_for_a_report_is_done_once_a_session(iam: Iam, custodian: Custodian) -> None:
     iam.errors["GenerateCredentialReport", ""] = "AccessDenied"
     iam.errors["GetCredentialReport", ""] = "ReportNotPresent"
     said = []
@@ -222,7 +224,7 @@ def test_the_wait_for_a_report_is_done_once_a_session(iam: Any, custodian: Any) 
 
 
 def test_a_warm_lambda_waits_again_and_says_all_again(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its session stays, but each of its executions is a run: Lambda repeats one that failed."""
     iam.add("ana", OLD, OLD)
@@ -240,7 +242,7 @@ def test_a_warm_lambda_waits_again_and_says_all_again(
 
 
 def test_a_warning_from_before_the_report_comes_once_a_run(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Both policies need a report of their own, and pass over the same cache."""
     iam.add("ana", NEW, OLD)
@@ -252,14 +254,16 @@ def test_a_warning_from_before_the_report_comes_once_a_run(
     assert caplog.text.count("can't be used") == 1
 
 
-def test_no_credentials_are_one_line_as_well(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_no_credentials_are_one_line_as_well(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     for call in ("generate_credential_report", "get_credential_report"):
         mocker.patch.object(iam, call, side_effect=NoCredentialsError())
     with pytest.raises(PolicyExecutionError, match="Unable to locate credentials"):
         custodian.run([STALE])
 
 
-def test_a_missing_column_is_named(iam: Any, custodian: Any) -> None:
+def test_a_missing_column_is_named(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.text = iam.report().decode().replace("access_key_2_active", "second_active")
     with pytest.raises(PolicyExecutionError, match="'access_key_2_active' is missing"):
@@ -278,8 +282,8 @@ def test_a_missing_column_is_named(iam: Any, custodian: Any) -> None:
 )
 @pytest.mark.parametrize("reason", ["AccessDenied", "Throttling", "ServiceFailure"])
 def test_who_cannot_be_read_stays_without_a_key_and_fails_the_run(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     dryrun: bool,
     others: bool,
     actions: list[str],
@@ -306,14 +310,16 @@ def test_who_cannot_be_read_stays_without_a_key_and_fails_the_run(
     assert [one["MetricName"] for one in metadata["metrics"]].count("PolicyException") == 1
 
 
-def test_a_failure_counts_even_if_nobody_is_selected_in_the_end(iam: Any, custodian: Any) -> None:
+def test_a_failure_counts_even_if_nobody_is_selected_in_the_end(
+    iam: Iam, custodian: Custodian
+) -> None:
     iam.add("ana", NEW, OLD, {"team": "shop"})
     iam.errors["GetUser", "ana"] = "Throttling"
     with pytest.raises(PolicyExecutionError, match="'ana'"):
         custodian.run([{"tag:team": "shop"}, STALE], [DISABLE])
 
 
-def test_a_failure_inside_of_a_not_block_is_no_clean_bill(iam: Any, custodian: Any) -> None:
+def test_a_failure_inside_of_a_not_block_is_no_clean_bill(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, NEW)
     iam.errors["ListAccessKeys", "ana"] = "Throttling"
@@ -324,7 +330,7 @@ def test_a_failure_inside_of_a_not_block_is_no_clean_bill(iam: Any, custodian: A
 
 
 def test_all_failures_are_logged_and_counted(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("ana", "bob", "cleo"):
         iam.add(name, NEW, OLD)
@@ -335,7 +341,7 @@ def test_all_failures_are_logged_and_counted(
     assert [record.levelname for record in ours] == ["ERROR"] * 3
 
 
-def test_whoever_vanishes_meanwhile_is_no_failure(iam: Any, custodian: Any) -> None:
+def test_whoever_vanishes_meanwhile_is_no_failure(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
     iam.errors["ListAccessKeys", "ana"] = "NoSuchEntity"
@@ -343,7 +349,7 @@ def test_whoever_vanishes_meanwhile_is_no_failure(iam: Any, custodian: Any) -> N
     assert custodian.run([STALE], [DISABLE]) == []
 
 
-def test_a_run_after_a_failed_one_starts_anew(iam: Any, custodian: Any) -> None:
+def test_a_run_after_a_failed_one_starts_anew(iam: Iam, custodian: Custodian) -> None:
     """The same policy object again, as a warm process may do."""
     iam.add("ana", NEW, OLD)
     iam.errors["ListAccessKeys", "ana"] = "Throttling"
@@ -356,7 +362,7 @@ def test_a_run_after_a_failed_one_starts_anew(iam: Any, custodian: Any) -> None:
     assert iam.changed == [("ana", "ana-2", "Inactive")]
 
 
-def test_a_second_failed_run_tells_its_own_failure(iam: Any, custodian: Any) -> None:
+def test_a_second_failed_run_tells_its_own_failure(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     policy = custodian.policy([STALE], [DISABLE])
     for reason in ("Throttling", "AccessDenied"):
@@ -367,7 +373,7 @@ def test_a_second_failed_run_tells_its_own_failure(iam: Any, custodian: Any) -> 
 
 @pytest.mark.parametrize("worker", ["list_access_keys", "get_user"])
 def test_an_error_that_nobody_foresaw_takes_one_user_only(
-    iam: Any, custodian: Any, mocker: Any, worker: str
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, worker: str
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
@@ -385,12 +391,12 @@ def test_an_error_that_nobody_foresaw_takes_one_user_only(
     assert iam.changed == [("bob", "bob-2", "Inactive")]
 
 
-def test_errors_of_side_by_side_calls_stop_no_other(custodian: Any, iam: Any) -> None:
-    run = PolicyRun.of(custodian.policy([STALE]).resource_manager)
+def test_errors_of_side_by_side_calls_stop_no_other(custodian: Custodian, iam: Iam) -> None:
+    run = hooks.run_of(custodian.policy([STALE]).resource_manager)
 
     def call(item: int) -> int:
         if item % 3 == 0:
-            raise gate.explained("iam:GetUser", client_error("Throttling"))
+            raise call_errors.explained("iam:GetUser", client_error("Throttling"))
         return item * 2
 
     results = run.each("things", call, range(50))
@@ -400,7 +406,7 @@ def test_errors_of_side_by_side_calls_stop_no_other(custodian: Any, iam: Any) ->
     assert run.each("nothing", call, []) == []
 
 
-def test_after_ctrl_c_nothing_more_begins(custodian: Any, mocker: Any) -> None:
+def test_after_ctrl_c_nothing_more_begins(custodian: Custodian, mocker: MockerFixture) -> None:
     """Calls under way end; those that wait are never made."""
     ends = threading.Event()
 
@@ -420,7 +426,7 @@ def test_after_ctrl_c_nothing_more_begins(custodian: Any, mocker: Any) -> None:
         ends.wait(60)
 
     with pytest.raises(KeyboardInterrupt):
-        PolicyRun.of(manager).each("things", call, range(50))
+        hooks.run_of(manager).each("things", call, range(50))
     assert begun == [0, 1, 2][: len(begun)]
 
 
@@ -442,8 +448,8 @@ LIMIT = {"amount": 2, "percent": 50, "op": "and"}
     ],
 )
 def test_percent_is_of_all_users_of_the_account(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     source: str,
     stale: int,
     others: int,
@@ -461,7 +467,7 @@ def test_percent_is_of_all_users_of_the_account(
         assert len(custodian.run([STALE], [DISABLE], **options)) == stale
 
 
-def test_unread_users_count_against_the_limit(iam: Any, custodian: Any) -> None:
+def test_unread_users_count_against_the_limit(iam: Iam, custodian: Custodian) -> None:
     for number in range(5):
         iam.add(f"u{number}", NEW, OLD)
     iam.errors["ListAccessKeys", "u0"] = "Throttling"
@@ -476,7 +482,7 @@ def test_unread_users_count_against_the_limit(iam: Any, custodian: Any) -> None:
 @pytest.mark.parametrize("cache", ["memory", "file"])
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
 def test_what_was_mended_after_a_dry_run_counts(
-    iam: Any, custodian: Any, cache: str, source: str
+    iam: Iam, custodian: Custodian, cache: str, source: str
 ) -> None:
     custodian.options.update(
         cache="memory" if cache == "memory" else str(custodian.folder / "cache"),
@@ -491,7 +497,7 @@ def test_what_was_mended_after_a_dry_run_counts(
     iam.keys["rotated"].pop()
     iam.add_key("rotated", "rotated-new")
     iam.key("switched-2")["Status"] = "Inactive"
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     custodian.options["dryrun"] = False
     custodian.run(filters, [DISABLE], source=source)
     assert iam.changed == [("untouched", "untouched-2", "Inactive")]
@@ -499,7 +505,7 @@ def test_what_was_mended_after_a_dry_run_counts(
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_policies_that_share_users_in_memory_leave_nothing_to_each_other(
-    iam: Any, custodian: Any, reverse: bool
+    iam: Iam, custodian: Custodian, reverse: bool
 ) -> None:
     custodian.options.update(cache="memory", cache_period=15)
     iam.add("ana", OLDER, OLD)
@@ -518,7 +524,7 @@ def test_policies_that_share_users_in_memory_leave_nothing_to_each_other(
         assert [key["AccessKeyId"] for key in user["c7n:matched-keys"]] == expected
 
 
-def test_records_are_of_this_run_only(iam: Any, custodian: Any) -> None:
+def test_records_are_of_this_run_only(iam: Iam, custodian: Custodian) -> None:
     custodian.options.update(cache="memory", cache_period=15)
     iam.add("ana", OLDER, OLD)
     policy = custodian.policy([STALE], source="describe")
@@ -533,7 +539,7 @@ def test_records_are_of_this_run_only(iam: Any, custodian: Any) -> None:
 # Nothing of ours in the way of others
 
 
-def test_policies_without_our_words_are_left_as_they_are(iam: Any, custodian: Any) -> None:
+def test_policies_without_our_words_are_left_as_they_are(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     policy = custodian.policy([{"tag:team": "absent"}], source=None)
     manager = policy.resource_manager
@@ -545,14 +551,16 @@ def test_policies_without_our_words_are_left_as_they_are(iam: Any, custodian: An
 
 
 def test_a_line_is_said_once_however_many_filters_come_across_it(
-    iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
 ) -> None:
     iam.add("ana", OLD, OLD)
     custodian.run([STALE, {"or": [STALE, {"and": [STALE]}]}])
     assert sum("one second" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_the_counts_are_logged(iam: Any, custodian: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_counts_are_logged(
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture
+) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD)
     iam.add("cleo")
@@ -563,7 +571,7 @@ def test_the_counts_are_logged(iam: Any, custodian: Any, caplog: pytest.LogCaptu
 
 
 def test_every_line_names_its_account(
-    iam: Any, custodian: Any, mocker: Any, caplog: pytest.LogCaptureFixture
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Those that say how far it is as well: a log may be of many accounts."""
     iam.add("ana", NEW, OLD)
@@ -578,7 +586,7 @@ def test_every_line_names_its_account(
         policy = custodian.policy([STALE], [DISABLE])
         policy.validate()
         policy.run()
-        PolicyRun.of(policy.resource_manager)._progress(3)
+        shared_report._progress(hooks.run_of(policy.resource_manager), 3)
     ours = [one.getMessage() for one in caplog.records if one.name.startswith("custodian.keyrot")]
     assert len(ours) >= 6
     for line in ours:

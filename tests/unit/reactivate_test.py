@@ -12,16 +12,20 @@ import resource
 import shlex
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from time import sleep
 from types import SimpleNamespace
+from typing import Any
 
 import jmespath
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
+from in_memory import client_error
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import cli, iam, outcomes
 from c7n_keyrot.cli import CommandError
@@ -34,7 +38,7 @@ DISABLE, DELETE, REACTIVATE = "disable-access-key", "delete-access-key", "reacti
 KEY = "AKIAIOSFODNN7EXAMPLE"
 
 
-def line(minute: int = 0, outcome: str = "disabled", action: str = DISABLE, **more) -> Outcome:
+def line(minute: int = 0, outcome: str = "disabled", action: str = DISABLE, **more: Any) -> Outcome:
     made = {
         "time": f"2026-05-01T10:{minute:02}:00.000+00:00",
         "account_id": "123456789012",
@@ -82,14 +86,9 @@ def standing(*lines: Outcome | str, folder: Path, intents: list[Outcome] | None 
     return "ours" if key.ours else "in doubt" if key.doubt else "not ours"
 
 
-def client_error(code: str, status: int) -> ClientError:
-    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(response, "UpdateAccessKey")
-
-
-LOST = client_error("InternalFailure", 500)
-DENIED = client_error("AccessDenied", 403)
-GONE = client_error("NoSuchEntity", 404)
+LOST = client_error("InternalFailure", "UpdateAccessKey", 500)
+DENIED = client_error("AccessDenied", "UpdateAccessKey", 403)
+GONE = client_error("NoSuchEntity", "UpdateAccessKey", 404)
 
 # What comes after the key was disabled at minute 0, and whose work its being inactive is then.
 AFTER = [
@@ -131,7 +130,9 @@ SAW_IT_ACTIVE = [
 
 @pytest.mark.parametrize(("after", "expected"), AFTER)
 @pytest.mark.parametrize("forwards", [True, False])
-def test_last_line_decides(tmp_path, after, expected, forwards):
+def test_last_line_decides(
+    tmp_path: Path, after: list[Outcome], expected: str, forwards: bool
+) -> None:
     """It is the last of its file, whatever the clocks said that wrote it."""
     lines = [line(), *after]
     times = [one.time for one in lines][:: 1 if forwards else -1]
@@ -140,7 +141,9 @@ def test_last_line_decides(tmp_path, after, expected, forwards):
 
 
 @pytest.mark.parametrize("line_", SAW_IT_ACTIVE)
-def test_seen_active_within_five_minutes_may_be_the_lag_of_a_listing(tmp_path, line_):
+def test_seen_active_within_five_minutes_may_be_the_lag_of_a_listing(
+    tmp_path: Path, line_: Outcome
+) -> None:
     expected = "in doubt" if line_.time < line(5).time else "not ours"
     assert standing(line(), line_, folder=tmp_path) == expected
     assert standing(line(), replace(line_, time=line(30).time), folder=tmp_path) == "not ours"
@@ -154,7 +157,7 @@ def test_seen_active_within_five_minutes_may_be_the_lag_of_a_listing(tmp_path, l
     "reason",
     ["unknown whether it took effect (ReadTimeoutError)", "the key is Active already", "disabled"],
 )
-def test_reason_decides_nothing(tmp_path, outcome, reason):
+def test_reason_decides_nothing(tmp_path: Path, outcome: str, reason: str) -> None:
     after = line(30, outcome)
     without = standing(line(), after, folder=tmp_path)
     assert standing(line(), replace(after, reason=reason), folder=tmp_path) == without
@@ -173,7 +176,9 @@ def test_reason_decides_nothing(tmp_path, outcome, reason):
         ({"outcome": "disabled"}, "in doubt"),
     ],
 )
-def test_disabled_line_counts_with_an_intent_of_its_run_only(tmp_path, intent, expected):
+def test_disabled_line_counts_with_an_intent_of_its_run_only(
+    tmp_path: Path, intent: dict[str, str], expected: str
+) -> None:
     made = line(0, **{"outcome": "intended", **intent})
     write(tmp_path / "keyrot-outcomes.jsonl", line())
     write(tmp_path / "b/keyrot-intents-1f.jsonl.gz", made)
@@ -183,12 +188,12 @@ def test_disabled_line_counts_with_an_intent_of_its_run_only(tmp_path, intent, e
     assert standing(line(), folder=tmp_path, intents=[made]) == expected
 
 
-def test_disabled_line_alone_is_in_doubt(tmp_path):
+def test_disabled_line_alone_is_in_doubt(tmp_path: Path) -> None:
     assert standing(line(), folder=tmp_path, intents=[]) == "in doubt"
 
 
 @pytest.mark.parametrize("names", [("-1", "-2"), ("-2", "-1")])
-def test_last_file_by_time_decides(tmp_path, names):
+def test_last_file_by_time_decides(tmp_path: Path, names: tuple[str, str]) -> None:
     """A bucket has a file for each run."""
     before = [line(1), line(0, access_key_id="AKIA2")]
     write(tmp_path / f"keyrot-outcomes{names[0]}.jsonl", *before)
@@ -197,7 +202,7 @@ def test_last_file_by_time_decides(tmp_path, names):
     assert [key.id for key in keys_of(tmp_path) if key.ours] == ["AKIA2"]
 
 
-def test_order_of_intents_though_a_clock_is_behind(tmp_path):
+def test_order_of_intents_though_a_clock_is_behind(tmp_path: Path) -> None:
     """A reactivate whose machine is five minutes behind is killed: that is later all the same."""
     intents = [line(9, "intended"), line(4, "intended", REACTIVATE)]
     assert standing(line(9), folder=tmp_path, intents=intents) == "in doubt"
@@ -206,7 +211,7 @@ def test_order_of_intents_though_a_clock_is_behind(tmp_path):
     assert standing(*lines, folder=tmp_path, intents=intents) == "ours"
 
 
-def test_order_of_outcomes_though_a_clock_is_behind(tmp_path):
+def test_order_of_outcomes_though_a_clock_is_behind(tmp_path: Path) -> None:
     """A killed run's intent is followed by another run's, whose machine is behind."""
     intents = [line(30, "intended"), line(4, "intended", REACTIVATE)]
     lines = [line(4, "reactivated", REACTIVATE)]
@@ -216,13 +221,15 @@ def test_order_of_outcomes_though_a_clock_is_behind(tmp_path):
 @pytest.mark.parametrize(
     ("outcome", "expected"), [("denied", "ours"), ("failed", "ours"), ("reactivated", "not ours")]
 )
-def test_intent_that_has_its_outcome_is_no_doubt(tmp_path, outcome, expected):
+def test_intent_that_has_its_outcome_is_no_doubt(
+    tmp_path: Path, outcome: str, expected: str
+) -> None:
     intents = [line(0, "intended"), line(20, "intended", REACTIVATE)]
     after = line(20, outcome, REACTIVATE)
     assert standing(line(), after, folder=tmp_path, intents=intents) == expected
 
 
-def test_open_intent_stays_where_a_later_deed_came_to_nothing(tmp_path):
+def test_open_intent_stays_where_a_later_deed_came_to_nothing(tmp_path: Path) -> None:
     """The run that disabled it was killed; a reactivate after it was denied."""
     intents = [line(0, "intended"), line(20, "intended", REACTIVATE)]
     after = line(20, "denied", REACTIVATE)
@@ -230,13 +237,13 @@ def test_open_intent_stays_where_a_later_deed_came_to_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("outcome", ["disabled", "denied", "gone", "failed"])
-def test_intent_and_outcome_of_one_time(tmp_path, outcome):
+def test_intent_and_outcome_of_one_time(tmp_path: Path, outcome: str) -> None:
     expected = "ours" if outcome == "disabled" else "not ours"
     intents = [line(1, "intended")]
     assert standing(line(1, outcome), folder=tmp_path, intents=intents) == expected
 
 
-def test_intent_without_an_outcome_is_a_run_that_was_cut_short(tmp_path):
+def test_intent_without_an_outcome_is_a_run_that_was_cut_short(tmp_path: Path) -> None:
     """Whether it was at this key, nobody knows: in a bucket they are all there from the start."""
     before = line(1, "reactivated", REACTIVATE)
     assert standing(before, folder=tmp_path, intents=[line(5, "intended")]) == "in doubt"
@@ -282,7 +289,9 @@ def test_intent_without_an_outcome_is_a_run_that_was_cut_short(tmp_path):
         line(9, "failed", reason=5),
     ],
 )
-def test_line_that_cannot_be_read_is_told_of_and_costs_no_other(tmp_path, damaged):
+def test_line_that_cannot_be_read_is_told_of_and_costs_no_other(
+    tmp_path: Path, damaged: str | Outcome
+) -> None:
     """The key is ours by the line before; another one is by the line after."""
     other = line(1, access_key_id="AKIAOTHER")
     assert standing(line(), damaged, other, folder=tmp_path) == "ours"
@@ -291,12 +300,12 @@ def test_line_that_cannot_be_read_is_told_of_and_costs_no_other(tmp_path, damage
     assert "1 line can't be read (the first is line 2)" in told
 
 
-def test_line_about_no_key_that_could_be_named_is_no_damage(tmp_path):
+def test_line_about_no_key_that_could_be_named_is_no_damage(tmp_path: Path) -> None:
     assert standing(line(), line(9, "skipped", access_key_id=None), folder=tmp_path) == "ours"
     assert files.damage(files.read(files.find(str(tmp_path)))) == []
 
 
-def test_endless_line_is_read_on_without_holding_it(tmp_path):
+def test_endless_line_is_read_on_without_holding_it(tmp_path: Path) -> None:
     path = write(tmp_path / "keyrot-outcomes.jsonl", line(access_key_id="AKIA1"))
     write(tmp_path / "keyrot-intents.jsonl", line(0, "intended", access_key_id="AKIA1"))
     with path.open("ab") as file:
@@ -340,7 +349,13 @@ def not_gzip(path: Path) -> None:
         ("keyrot-intents.jsonl", os.mkfifo, "it is a FIFO, not a regular file"),
     ],
 )
-def test_file_that_cannot_be_read_costs_no_other(tmp_path, capsys, name, make, told):
+def test_file_that_cannot_be_read_costs_no_other(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    make: Callable[[Path], object],
+    told: str,
+) -> None:
     """What it tells of, as far as it could be read, is in doubt: its end may say otherwise."""
     (tmp_path / "a").mkdir()
     make(tmp_path / "a" / name)
@@ -353,7 +368,7 @@ def test_file_that_cannot_be_read_costs_no_other(tmp_path, capsys, name, make, t
     assert [key.id for key in history(read) if key.ours] == ["AKIAOTHER"]
 
 
-def test_socket_is_no_file_of_outcomes(tmp_path, monkeypatch):
+def test_socket_is_no_file_of_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
     with socket.socket(socket.AF_UNIX) as one:
         one.bind("keyrot-outcomes.jsonl")
@@ -391,8 +406,11 @@ INTENDED = line(3, "intended", run="r3", access_key_id="AKIA3")
     ],
 )
 def test_what_cannot_be_read_is_said_unless_a_killed_run_left_it(
-    tmp_path, outcome_lines, intent_lines, told
-):
+    tmp_path: Path,
+    outcome_lines: list[Outcome | str],
+    intent_lines: list[Outcome | str],
+    told: list[str],
+) -> None:
     write(tmp_path / "keyrot-outcomes.jsonl", *outcome_lines)
     if intent_lines:
         write(tmp_path / "keyrot-intents.jsonl", *intent_lines)
@@ -401,7 +419,9 @@ def test_what_cannot_be_read_is_said_unless_a_killed_run_left_it(
     assert all(word in found[0] for word in told)
 
 
-def test_random_bytes_and_an_emptied_file(tmp_path, capsys):
+def test_random_bytes_and_an_emptied_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = write(tmp_path / "a/keyrot-outcomes.jsonl", "")
     for content, words in ((b"", "it is empty"), (bytes(range(256)) * 9, "lines can't be read")):
         file.write_bytes(content)
@@ -413,7 +433,7 @@ def test_random_bytes_and_an_emptied_file(tmp_path, capsys):
         assert words in text
 
 
-def test_files_of_whole_trees_and_copies_of_buckets(tmp_path):
+def test_files_of_whole_trees_and_copies_of_buckets(tmp_path: Path) -> None:
     wanted = [
         write(tmp_path / "a/us-east-1/p/keyrot-outcomes.jsonl", line(access_key_id="AKIA1")),
         write(tmp_path / "p/2026/05/01/10/keyrot-outcomes-1f.jsonl.gz", line(access_key_id="A2")),
@@ -435,14 +455,14 @@ def test_files_of_whole_trees_and_copies_of_buckets(tmp_path):
         ("keyrot-intents-1f.jsonl", "keyrot-outcomes-1f.jsonl"),
     ],
 )
-def test_where_it_is_recorded(tmp_path, file, record):
+def test_where_it_is_recorded(tmp_path: Path, file: str, record: str) -> None:
     write(tmp_path / file, line())
     (key,) = keys_of(tmp_path)
     assert work.record_file(key) == tmp_path / record
     assert work.intents_file(key) == tmp_path / record.replace("outcomes", "intents")
 
 
-def test_folders_that_are_links_are_read_once(tmp_path):
+def test_folders_that_are_links_are_read_once(tmp_path: Path) -> None:
     """What they hide may be that a key is no longer ours."""
     elsewhere, folder = tmp_path / "elsewhere", tmp_path / "out"
     write(elsewhere / "keyrot-outcomes.jsonl", line(9, "reactivated", REACTIVATE))
@@ -457,13 +477,15 @@ def test_folders_that_are_links_are_read_once(tmp_path):
         files.find(str(folder))
 
 
-def problems(capsys, *args):
+def problems(capsys: pytest.CaptureFixture[str], *args: object) -> str:
     assert cli.main(["reactivate", *map(str, args)]) == 1
     (text,) = capsys.readouterr().err.splitlines()
     return text
 
 
-def test_one_line_for_a_folder_that_is_none(tmp_path, capsys):
+def test_one_line_for_a_folder_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = write(tmp_path / "file", "")
     (tmp_path / "empty").mkdir()
     assert "is not there; OUTPUT_DIR is" in problems(capsys, tmp_path / "typo")
@@ -481,7 +503,7 @@ class FakeIam:
     def __init__(self) -> None:
         self.active: list[str] = []
 
-    def list_access_keys(self, UserName: str) -> dict:
+    def list_access_keys(self, UserName: str) -> dict[str, Any]:
         assert UserName == "ana"
         return {
             "AccessKeyMetadata": [
@@ -494,7 +516,7 @@ class FakeIam:
             ]
         }
 
-    def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> dict:
+    def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> dict[str, Any]:
         assert Status == "Active"
         self.active.append(AccessKeyId)
         return {}
@@ -507,7 +529,9 @@ def access(iam_client: FakeIam | None) -> SimpleNamespace:
     return SimpleNamespace(client=lambda *_: iam_client, partition="aws", region="us-east-1")
 
 
-def carry_out(folder: Path, iam_client: FakeIam, tell=screen.say) -> list[Finding]:
+def carry_out(
+    folder: Path, iam_client: FakeIam, tell: Callable[[Finding], None] = screen.say
+) -> list[Finding]:
     lines = [line(access_key_id=key) for key in NAMES]
     write(folder / "keyrot-outcomes.jsonl", *lines)
     write(folder / "keyrot-intents.jsonl", *intents_of(*lines))
@@ -523,7 +547,14 @@ def carry_out(folder: Path, iam_client: FakeIam, tell=screen.say) -> list[Findin
         (1, ["K1"], "key K1: reactivated, but {}/keyrot-outcomes.jsonl can't be written"),
     ],
 )
-def test_disk_that_is_full_stops_it(tmp_path, mocker, capsys, written, active, told):
+def test_disk_that_is_full_stops_it(
+    tmp_path: Path,
+    mocker: MockerFixture,
+    capsys: pytest.CaptureFixture[str],
+    written: int,
+    active: list[str],
+    told: str,
+) -> None:
     """What isn't recorded would be undone again later, when it may be somebody's decision."""
     mocker.patch.object(iam, "WORKERS", 1)
     effects = [None] * written + [OSError(28, "No space left")] * 9
@@ -536,24 +567,24 @@ def test_disk_that_is_full_stops_it(tmp_path, mocker, capsys, written, active, t
     assert "(No space left): no further key is touched" in text
 
 
-def test_after_ctrl_c_no_further_key_is_touched(tmp_path, mocker):
+def test_after_ctrl_c_no_further_key_is_touched(tmp_path: Path, mocker: MockerFixture) -> None:
     """The call under way ends; what it did is recorded."""
     mocker.patch.object(iam, "WORKERS", 1)
     ends = threading.Event()
 
     class Pool(ThreadPoolExecutor):
-        def shutdown(self, wait=True, *, cancel_futures=False):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
             super().shutdown(wait=False, cancel_futures=cancel_futures)
             ends.set()
             super().shutdown(wait=wait)
 
     class SlowIam(FakeIam):
-        def update_access_key(self, **call):
+        def update_access_key(self, **call: Any) -> dict[str, Any]:
             super().update_access_key(**call)
             assert self.active == ["K1"] or ends.wait(60)
             return {}
 
-    def interrupted(_):
+    def interrupted(_: Any) -> None:
         raise KeyboardInterrupt
 
     mocker.patch.object(work, "ThreadPoolExecutor", Pool)
@@ -565,19 +596,21 @@ def test_after_ctrl_c_no_further_key_is_touched(tmp_path, mocker):
     assert recorded == client.active
 
 
-def test_fault_of_our_own_at_one_key_takes_away_no_other_outcome(tmp_path, mocker, capsys):
+def test_fault_of_our_own_at_one_key_takes_away_no_other_outcome(
+    tmp_path: Path, mocker: MockerFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     look = work.look_at_user
 
-    def look_at_user(way, user, keys):
+    def look_at_user(way: Any, user: str, keys: list[Key]) -> Any:
         if keys[0].id == "K2":
             raise RuntimeError("wJalrXUtnFEMI")
         return look(way, user, keys)
 
-    def find_out(finding, lost):
+    def find_out(finding: Finding, lost: Any) -> Any:
         raise RuntimeError("wJalrXUtnFEMI")
 
     class LosesAnAnswer(FakeIam):
-        def update_access_key(self, **call):
+        def update_access_key(self, **call: Any) -> dict[str, Any]:
             if call["AccessKeyId"] == "K3":
                 raise LOST
             return super().update_access_key(**call)
@@ -599,7 +632,7 @@ def test_fault_of_our_own_at_one_key_takes_away_no_other_outcome(tmp_path, mocke
         "K4": "reactivated",
     }
     out, err = capsys.readouterr()
-    assert err.count("a fault of its own: report it") == 2
+    assert err.count("a bug: report it") == 2
     assert "wJalrXUtnFEMI" not in out + err
 
 
@@ -613,7 +646,7 @@ OFF, ON, NO_KEY = "Inactive", "Active", None
         ([{}], [], "reactivated", ""),
         ([DENIED], [], "denied", "iam:UpdateAccessKey is denied (AccessDenied)"),
         ([GONE], [], "gone", "no such key"),
-        ([client_error("Throttling", 400)], [], "failed", "Throttling"),
+        ([client_error("Throttling", "UpdateAccessKey", 400)], [], "failed", "Throttling"),
         ([LOST, {}], [], "reactivated", "the answer was lost (InternalFailure)"),
         ([LOST, LOST], [ON], "reactivated", "the answer was lost (InternalFailure)"),
         ([LOST, LOST], [OFF, OFF, ON], "reactivated", "the answer was lost (InternalFailure)"),
@@ -629,20 +662,25 @@ OFF, ON, NO_KEY = "Inactive", "Active", None
     ],
 )
 def test_write_whose_answer_is_lost_is_made_again_before_anything_is_concluded(
-    tmp_path, mocker, updates, listings, outcome, reason
-):
+    tmp_path: Path,
+    mocker: MockerFixture,
+    updates: list[Any],
+    listings: list[Any],
+    outcome: str,
+    reason: str,
+) -> None:
     """A listing proves the new status only; the old one may be IAM's lag."""
     mocker.patch.object(iam, "LAG", 0.01)
     updates, listings = list(updates), [OFF, *listings]  # the first is the look before
 
     class Faulty(FakeIam):
-        def update_access_key(self, **call):
+        def update_access_key(self, **call: Any) -> dict[str, Any]:
             answer = updates.pop(0)
             if isinstance(answer, Exception):
                 raise answer
             return answer
 
-        def list_access_keys(self, UserName):
+        def list_access_keys(self, UserName: str) -> dict[str, Any]:
             status = listings.pop(0) if len(listings) > 1 else listings[0]
             if isinstance(status, Exception):
                 raise status
@@ -670,7 +708,7 @@ def look_at(keys: list[Key], *listings: str) -> tuple[list[Finding], int]:
     looks = []
 
     class Lagging(FakeIam):
-        def list_access_keys(self, UserName):
+        def list_access_keys(self, UserName: str) -> dict[str, Any]:
             status = listings[min(len(looks), len(listings) - 1)]
             looks.append(status)
             return {
@@ -700,8 +738,14 @@ def look_at(keys: list[Key], *listings: str) -> tuple[list[Finding], int]:
 )
 @pytest.mark.parametrize("last", ["disabled", "unknown", "intended"])
 def test_listing_soon_after_a_run_may_be_behind(
-    tmp_path, mocker, seconds, listings, outcome, looks, last
-):
+    tmp_path: Path,
+    mocker: MockerFixture,
+    seconds: float,
+    listings: list[Any],
+    outcome: str,
+    looks: int,
+    last: str,
+) -> None:
     mocker.patch.object(iam, "LAG", 0.01)
     time = (datetime.now(timezone.utc) - timedelta(seconds=seconds)).isoformat()
     name = "intents" if last == "intended" else "outcomes"
@@ -715,7 +759,9 @@ def test_listing_soon_after_a_run_may_be_behind(
         assert not (tmp_path / "keyrot-intents.jsonl").exists() or last == "intended"
 
 
-def test_lag_counts_from_the_deactivation_not_from_a_later_line(tmp_path, mocker):
+def test_lag_counts_from_the_deactivation_not_from_a_later_line(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
     """An earlier reactivate's lost call, a moment ago, may have switched it on."""
     now = datetime.now(timezone.utc).isoformat()
     lines = [line(), line(9, "unknown", REACTIVATE, time=now)]
@@ -725,7 +771,7 @@ def test_lag_counts_from_the_deactivation_not_from_a_later_line(tmp_path, mocker
     assert (found.outcome, looked) == ("skipped", 1)
 
 
-def test_what_answers_a_line_is_not_older_than_it(tmp_path):
+def test_what_answers_a_line_is_not_older_than_it(tmp_path: Path) -> None:
     """The files of a bucket are put in order by their times; this machine's clock may be behind."""
     late = "2999-01-01T00:00:00.000+00:00"
     write(tmp_path / "keyrot-outcomes-1f.jsonl.gz", line(time=late, access_key_id="K1"))
@@ -737,11 +783,11 @@ def test_what_answers_a_line_is_not_older_than_it(tmp_path):
     assert (key.last.outcome, key.last.time) == ("reactivated", late.replace(".000", ".001"))
 
 
-def test_look_is_recorded_with_its_own_time(tmp_path):
+def test_look_is_recorded_with_its_own_time(tmp_path: Path) -> None:
     looks = []
 
     class OnAlready(FakeIam):
-        def list_access_keys(self, **call):
+        def list_access_keys(self, **call: Any) -> dict[str, Any]:
             looks.append(datetime.now(timezone.utc))
             sleep(0.01)
             return super().list_access_keys(**call)
@@ -758,7 +804,9 @@ def test_look_is_recorded_with_its_own_time(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["outcomes", "intents"])
-def test_fifo_in_the_place_of_a_record_is_refused_before_anything_is_done(tmp_path, name):
+def test_fifo_in_the_place_of_a_record_is_refused_before_anything_is_done(
+    tmp_path: Path, name: str
+) -> None:
     other = "intents" if name == "outcomes" else "outcomes"
     write(tmp_path / f"keyrot-{other}.jsonl", line())
     os.mkfifo(tmp_path / f"keyrot-{name}.jsonl")
@@ -767,7 +815,9 @@ def test_fifo_in_the_place_of_a_record_is_refused_before_anything_is_done(tmp_pa
         work.check_writable(findings)
 
 
-def test_folder_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path, mocker):
+def test_folder_that_cannot_be_written_is_refused_before_anything_is_done(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
     write(tmp_path / "keyrot-outcomes.jsonl", line())
     mocker.patch("os.access", return_value=False)
     findings = [Finding(key, access(None), "ana", "reactivated") for key in keys_of(tmp_path)]
@@ -779,7 +829,7 @@ def test_folder_that_cannot_be_written_is_refused_before_anything_is_done(tmp_pa
     ("partition", "region"),
     [("aws", "us-east-1"), ("aws-cn", "cn-north-1"), ("aws-us-gov", "us-gov-west-1")],
 )
-def test_command_for_cloudtrail(tmp_path, partition, region):
+def test_command_for_cloudtrail(tmp_path: Path, partition: str, region: str) -> None:
     """It is a line that a shell reads as it is meant, and a query that the AWS CLI can read."""
     write(tmp_path / "keyrot-outcomes.jsonl", line())
     way = SimpleNamespace(partition=partition, region="eu-west-1")
@@ -810,7 +860,9 @@ def test_command_for_cloudtrail(tmp_path, partition, region):
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, ""), False, "is neither yes nor no"),
     ],
 )
-def test_answer(mocker, capsys, answer, agreed, told):
+def test_answer(
+    mocker: MockerFixture, capsys: pytest.CaptureFixture[str], answer: Any, agreed: bool, told: str
+) -> None:
     mocker.patch("sys.stdin.isatty", return_value=True, create=True)
     mocker.patch("builtins.input", side_effect=[answer])
     assert screen.confirmed(1, yes=False) is agreed

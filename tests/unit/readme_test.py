@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The README's tables say what the schemas and the package say."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def rows():
+def rows() -> Iterator[tuple[str, ...]]:
     """(word, option, default, meaning) of each row of the options' table."""
     table = README.split("<!-- options:")[1].split("\n\n")[0]
     word = ""
@@ -37,7 +40,7 @@ def rows():
         "delete-access-key",
     ],
 )
-def test_options_are_those_that_are_declared(word):
+def test_options_are_those_that_are_declared(word: str) -> None:
     load_resources(("aws.iam-user",))
     from c7n.resources.iam import User
 
@@ -53,10 +56,10 @@ def test_options_are_those_that_are_declared(word):
     assert said == declared
 
 
-def test_every_command_is_in_the_readme():
+def test_every_command_is_in_the_readme() -> None:
     for name in COMMANDS:
         assert re.search(rf"c7n-keyrot {name}\b", README), name
 
 
-def test_changelog_has_this_version():
+def test_changelog_has_this_version() -> None:
     assert f"## {c7n_keyrot.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")

@@ -118,6 +118,19 @@ def test_the_machines_time_zone_changes_nothing(zone: str, monkeypatch: pytest.M
         time.tzset()
 
 
+def test_a_keys_date_is_utc_whatever_the_machines_time_zone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "America/St_Johns")
+    time.tzset()
+    try:
+        made = datetime(2026, 5, 1, 3, 0, 0, 123, timezone(timedelta(hours=-7)))
+        assert rotation.created({"CreateDate": made}).isoformat() == "2026-05-01T10:00:00+00:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @given(days=st.integers(1, 4000), age=st.integers(0, 4001 * 86400), notice=st.integers(1, 100))
 def test_every_active_dated_key_is_exactly_one_of_fresh_expiring_and_stale(
     days: int, age: int, notice: int
@@ -150,6 +163,18 @@ def test_every_active_dated_key_is_exactly_one_of_fresh_expiring_and_stale(
 )
 def test_days_left_are_rounded_up(age: timedelta, expected: int) -> None:
     assert rotation.days_left(NOW - age, NOW, 90) == expected
+
+
+def test_days_of_an_option_count_to_the_microsecond() -> None:
+    """Though the dates of keys are whole seconds."""
+    nearly = 1.999999 / 86400
+    assert timedelta(days=nearly) == timedelta(microseconds=1_999_999)
+    assert rotation.is_older(NOW - 2 * SECOND, NOW, nearly)
+    assert not rotation.is_older(NOW - SECOND, NOW, nearly)
+    little_more = 1 + 1e-6 / 86400
+    assert timedelta(days=little_more) == timedelta(days=1, microseconds=1)
+    assert rotation.days_left(NOW, NOW, little_more) == 2
+    assert rotation.days_left(NOW, NOW, 1) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 from c7n.loader import PolicyLoader
 from c7n.policy import PolicyCollection
 from c7n.resources import load_resources
+from in_memory import Custodian, Iam
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.source import CredentialReportSource
@@ -44,7 +46,7 @@ KINDS = {
 
 
 @pytest.fixture
-def everybody(iam: Any) -> Any:
+def everybody(iam: Iam) -> Iam:
     for name, slots in KINDS.items():
         iam.add(name, *slots)
     iam.rows["odd2"][8] = "N/A"
@@ -93,7 +95,7 @@ def everybody(iam: Any) -> Any:
     ],
 )
 def test_only_users_that_the_filters_can_match_cost_a_call(
-    everybody: Any, custodian: Any, mocker: Any, filters: list[Any], asked: set[str]
+    everybody: Iam, custodian: Custodian, mocker: MockerFixture, filters: list[Any], asked: set[str]
 ) -> None:
     get_user = mocker.spy(everybody, "get_user")
     found = {user["UserName"] for user in custodian.run(filters)}
@@ -103,20 +105,22 @@ def test_only_users_that_the_filters_can_match_cost_a_call(
     assert found == {user["UserName"] for user in custodian.run(filters, source="describe")}
 
 
-def test_reduce_before_ours_reduces_all_users(everybody: Any, custodian: Any) -> None:
+def test_reduce_before_ours_reduces_all_users(everybody: Iam, custodian: Custodian) -> None:
     both = {"type": "reduce", "sort-by": "UserName", "order": "asc", "limit": 1}
     assert [user["UserName"] for user in custodian.run([both, STALE])] == ["both"]
     last = {**both, "order": "desc"}
     assert [user["UserName"] for user in custodian.run([last, STALE])] == ["stale2"]
     everybody.add("zoe", NEW, NEW)
-    from c7n_keyrot import policy_run
+    from c7n_keyrot import shared_report
 
-    policy_run.reports.clear()
+    shared_report.reports.clear()
     assert custodian.run([last, STALE]) == []
 
 
 @pytest.mark.parametrize("filters", [[], [STALE], [TAG, STALE], [STALE, TAG]])
-def test_users_have_the_shape_of_describe(iam: Any, custodian: Any, filters: list[Any]) -> None:
+def test_users_have_the_shape_of_describe(
+    iam: Iam, custodian: Custodian, filters: list[Any]
+) -> None:
     iam.add("ana", NEW, OLD, {"team": "shop", "OwnerContact": "ana@example.com"}, "/x/y/")
     (ours,) = custodian.run(filters)
     (stock,) = custodian.run(filters, source="describe")
@@ -128,7 +132,9 @@ def test_users_have_the_shape_of_describe(iam: Any, custodian: Any, filters: lis
     assert {tag["Key"] for tag in ours["Tags"]} == {"team", "OwnerContact"}
 
 
-def test_a_user_who_is_gone_since_the_report_is_left_out(everybody: Any, custodian: Any) -> None:
+def test_a_user_who_is_gone_since_the_report_is_left_out(
+    everybody: Iam, custodian: Custodian
+) -> None:
     del everybody.users["stale2"]
     assert list(custodian.matched([STALE])) == ["both"]
     assert "stale2" not in custodian.matched([])
@@ -136,7 +142,7 @@ def test_a_user_who_is_gone_since_the_report_is_left_out(everybody: Any, custodi
 
 @pytest.mark.parametrize("name", ["stale2", "gone"])
 def test_users_by_name_for_policies_that_an_event_starts(
-    everybody: Any, custodian: Any, name: str
+    everybody: Iam, custodian: Custodian, name: str
 ) -> None:
     manager = custodian.policy([STALE]).resource_manager
     users = manager.get_resources([name])
@@ -148,7 +154,9 @@ def test_users_by_name_for_policies_that_an_event_starts(
     )
 
 
-def test_config_users_are_filtered_as_well(iam: Any, custodian: Any, mocker: Any) -> None:
+def test_config_users_are_filtered_as_well(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD, {"keyrot-exempt-until": "2999-01-01"})
     manager = custodian.policy([STALE, EXEMPT], source="config").resource_manager
@@ -161,7 +169,7 @@ def test_config_users_are_filtered_as_well(iam: Any, custodian: Any, mocker: Any
 
 
 @pytest.mark.parametrize("resource", ["aws.iam-role", "aws.iam-group", "aws.s3", "aws.ec2"])
-def test_on_another_resource_it_is_a_clear_error(custodian: Any, resource: str) -> None:
+def test_on_another_resource_it_is_a_clear_error(custodian: Custodian, resource: str) -> None:
     with pytest.raises(PolicyValidationError) as caught:
         custodian.policy([], resource=resource).resource_manager.source  # noqa: B018
     assert "source: credential-report is for aws.iam-user only" in str(caught.value)
@@ -169,7 +177,7 @@ def test_on_another_resource_it_is_a_clear_error(custodian: Any, resource: str) 
     assert "policy test" in str(caught.value)
 
 
-def test_the_schema_knows_the_source(custodian: Any) -> None:
+def test_the_schema_knows_the_source(custodian: Custodian) -> None:
     load_resources({"aws.iam-user"})
     data = {
         "policies": [
@@ -180,7 +188,7 @@ def test_the_schema_knows_the_source(custodian: Any) -> None:
     assert isinstance(policy.resource_manager.source, CredentialReportSource)
 
 
-def test_permissions(custodian: Any) -> None:
+def test_permissions(custodian: Custodian) -> None:
     permissions = custodian.policy([STALE], ["disable-access-key"]).get_permissions()
     assert set(permissions) == {
         "iam:GenerateCredentialReport",

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from c7n.exceptions import PolicyExecutionError
+from in_memory import Custodian, Iam
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.records import RunSummary, Why
@@ -22,7 +24,7 @@ UNCLEAR = {"not": ["unclear-access-key"]}
 DISABLE = "disable-access-key"
 
 
-def summaries(custodian: Any, name: str = "test") -> list[RunSummary]:
+def summaries(custodian: Custodian, name: str = "test") -> list[RunSummary]:
     path = custodian.folder / name / outcomes.SUMMARY_FILE
     return [RunSummary.parse(line) for line in path.read_bytes().splitlines()]
 
@@ -31,7 +33,7 @@ def why(summary: RunSummary) -> dict[str, str]:
     return {left.user: left.why.value for left in summary.not_matched}
 
 
-def test_every_stale_key_is_matched_or_says_why_not(iam: Any, custodian: Any) -> None:
+def test_every_stale_key_is_matched_or_says_why_not(iam: Iam, custodian: Custodian) -> None:
     for name in ("well", "exempt", "changed", "off", "gone", "other", "left", "twice"):
         iam.add(name, NEW, OLD)
     iam.add("fresh", OLD, NEW)
@@ -86,14 +88,14 @@ def test_every_stale_key_is_matched_or_says_why_not(iam: Any, custodian: Any) ->
     assert summary.report_generated == generated.isoformat()
 
 
-def test_a_key_that_is_still_used_says_so(iam: Any, custodian: Any) -> None:
+def test_a_key_that_is_still_used_says_so(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.used["ana-2"] = iam.now
     custodian.run([{**STALE, "unused-days": 30}])
     assert why(summaries(custodian)[0]) == {"ana": "used"}
 
 
-def test_a_user_who_cannot_be_read_is_matched_or_says_so(iam: Any, custodian: Any) -> None:
+def test_a_user_who_cannot_be_read_is_matched_or_says_so(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     iam.errors["GetUser", "ana"] = "Throttling"
     with pytest.raises(PolicyExecutionError):
@@ -105,7 +107,7 @@ def test_a_user_who_cannot_be_read_is_matched_or_says_so(iam: Any, custodian: An
     assert (second.matched, why(second)) == (0, {"ana": "unread"})
 
 
-def test_each_run_adds_a_line_and_dry_runs_do_so_too(iam: Any, custodian: Any) -> None:
+def test_each_run_adds_a_line_and_dry_runs_do_so_too(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD)
     for dryrun in (True, False, False):
         custodian.options["dryrun"] = dryrun
@@ -126,8 +128,8 @@ def test_each_run_adds_a_line_and_dry_runs_do_so_too(iam: Any, custodian: Any) -
     ],
 )
 def test_it_speaks_of_the_slots_of_the_filters(
-    iam: Any,
-    custodian: Any,
+    iam: Iam,
+    custodian: Custodian,
     source: str,
     filters: list[Any],
     matched: int,
@@ -141,7 +143,7 @@ def test_it_speaks_of_the_slots_of_the_filters(
     assert (line.matched, line.candidates, line.active_keys) == (matched, candidates, active)
 
 
-def test_a_policy_on_exemptions_alone_counts_its_users(iam: Any, custodian: Any) -> None:
+def test_a_policy_on_exemptions_alone_counts_its_users(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD, {"keyrot-exempt-until": "9999-12-31"})
     custodian.run(["rotation-exempt"], source="describe")
     (line,) = summaries(custodian)
@@ -150,7 +152,7 @@ def test_a_policy_on_exemptions_alone_counts_its_users(iam: Any, custodian: Any)
 
 
 def test_a_summary_that_cannot_be_written_is_an_error(
-    iam: Any, custodian: Any, mocker: Any
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
     iam.add("ana", NEW, OLD)
     (custodian.folder / "test" / outcomes.SUMMARY_FILE).mkdir(parents=True)
@@ -161,7 +163,7 @@ def test_a_summary_that_cannot_be_written_is_an_error(
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(RunSummary)])
 @pytest.mark.parametrize("value", [[1], {"a": []}, 1.5, "x"])
 def test_what_is_read_back_is_checked_field_by_field(
-    iam: Any, custodian: Any, field: str, value: Any
+    iam: Iam, custodian: Custodian, field: str, value: Any
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("odd", NEW, OLD)
@@ -176,7 +178,7 @@ def test_what_is_read_back_is_checked_field_by_field(
 
 
 @pytest.mark.parametrize("field", ["verdict", "why"])
-def test_unknown_words_are_refused(iam: Any, custodian: Any, field: str) -> None:
+def test_unknown_words_are_refused(iam: Iam, custodian: Custodian, field: str) -> None:
     iam.add("odd", NEW, OLD)
     iam.rows["odd"][7] = "Expired"
     custodian.run([STALE])

@@ -1,9 +1,9 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot doctor`: what stands between the pack and its work, one line a check.
+"""`c7n-keyrot doctor`: check all that the pack needs, one line a check.
 
-It only reads. Of the calls to AWS, AssumeRole is the one that isn't named Get, List or Simulate: it
-makes credentials for this process alone, as c7n-org does, and changes nothing.
+It only reads. Its calls to AWS are named Get, List or Simulate, except for AssumeRole, which makes
+credentials for this process alone, as c7n-org does, and changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from c7n_keyrot.cli.doctor import (
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks, lines
 from c7n_keyrot.cli.doctor.context import Context
 
-# In this order: what one finds out, those after it use.
+# In this order: later checks use what earlier ones found out.
 CHECKS: dict[str, Callable[[Context], Checks]] = {
     "plugin": installation.checks,
     "credentials": credentials.checks,
@@ -46,13 +46,13 @@ CHECKS: dict[str, Callable[[Context], Checks]] = {
     "coverage": coverage.checks,
     "recipients": recipients.checks,
 }
-PATIENCE = 2  # seconds, after which a word is said
+PATIENCE = 2  # seconds, after which a line says so
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "doctor",
-        description="Checks what stands between the pack and its work, one line a check: ok, FAIL "
+        description="Checks all that the pack needs, one line a check: ok, FAIL "
         "(and what to do), or not checked. It only reads. Exit code 0 if nothing fails.",
     )
     parser.add_argument(
@@ -87,11 +87,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Print the lines of all checks; return 1 if anything fails."""
-    boto3.Session()  # where none can be made, Custodian can't even start: main says why
+    boto3.Session()  # if none can be made, Custodian can't even start; main() says why
     counts: Counter[str] = Counter()
     context = Context(args)
     before = logging.root.manager.disable
-    # Custodian's own words about policies would stand between the lines.
+    # Custodian's own log lines about policies would come between ours.
     logging.disable(logging.CRITICAL)
     try:
         for name, checks in CHECKS.items():
@@ -100,14 +100,14 @@ def run(args: argparse.Namespace) -> int:
                 counts[status] += 1
     finally:
         logging.disable(before)
-    # Beside the table, so that what searches its lines for a status finds checks only.
+    # Not in the table, so that a search for a status finds checks only.
     total = f"{counts[OK]} ok, {counts[FAIL]} failed, {counts[NOT_CHECKED]} not checked"
     print(total, file=sys.stderr)
     return 1 if counts[FAIL] else 0
 
 
 def safely(name: str, checks: Callable[[Context], Checks], context: Context) -> list[Check]:
-    """Return the lines of a check; never a traceback, and a word when it takes long."""
+    """Return the lines of a check; print a line if it takes long, and never a traceback."""
     timer = threading.Timer(
         PATIENCE, lambda: print(f"still looking at: {name} ...", file=sys.stderr, flush=True)
     )
@@ -118,12 +118,12 @@ def safely(name: str, checks: Callable[[Context], Checks], context: Context) -> 
         for check in checks(context):
             found.append(check)
     except Exception as error:
-        # Not the error's words: they may hold what nobody should read.
+        # Not the error's text: it may contain secrets.
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         where = f" in {Path(trace.tb_frame.f_code.co_filename).name}" if trace else ""
-        what = f"a fault of doctor's own, {type(error).__name__}{where}"
+        what = f"a bug in doctor, {type(error).__name__}{where}"
         found.append(Check(FAIL, name, what, f"try again; if it stays, report it with this {name}"))
     finally:
         timer.cancel()

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A line of the doctor's table."""
+"""The lines of the doctor's table."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def lines(checks: Iterable[Check], accounts: int) -> Iterator[tuple[str, str]]:
         if len(names) < 2:
             yield check.status, str(check)
             continue
-        # Whoever has to do something needs the names.
+        # To fix something one needs the names.
         most = len(names) if check.status == FAIL else NAMED
         subject = f"{len(names)} accounts"
         if len(names) == accounts and accounts > NAMED:

@@ -21,7 +21,7 @@ class Planned:
     :ivar file: where it is written.
     :ivar runs: whether its conditions let it run there.
     :ivar pull: whether it runs at once, not as a Lambda function that is set up.
-    :ivar once: whether one run serves all regions, since what it looks at has none.
+    :ivar once: whether one run covers all regions, since its resource has none.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Context:
 
     :ivar own: the credentials that the doctor was started with; None if they don't work.
     :ivar accounts: those of accounts.yml that the run is for.
-    :ivar targets: where the policies run; none if that isn't known, which has been said then.
+    :ivar targets: where the policies run; none if a check found that this can't be known.
     :ivar mailer: what mailer.yml says.
     :ivar left: what the latest runs left in --output-dir.
     """

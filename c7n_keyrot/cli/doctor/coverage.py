@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which accounts and policies the last run covered; c7n-org's exit code doesn't tell."""
+"""Which accounts and policies the last run covered; c7n-org's exit code doesn't say."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEVER, STOPPED, ENDED = "never began", "was stopped at once", "ended with an err
 
 
 def checks(context: Context) -> Checks:
-    """Did the last run into this folder do each policy in each account, without an error."""
+    """Check that the last run into the folder did each policy in each account without an error."""
     out = context.args.output_dir
     if out is None:
         yield Check(NOT_CHECKED, "coverage", "no --output-dir DIR given")
@@ -34,7 +34,7 @@ def checks(context: Context) -> Checks:
     left = context.left = runs.read(Path(out))
     if not left and not any(Path(out).rglob("custodian-run.log*")):
         yield Check(FAIL, "output-dir", f"no policy has run into {out}", fix)
-    elif context.targets:  # else why has been said
+    elif context.targets:  # otherwise an earlier check said why
         yield from covered(context, Path(out), left)
 
 
@@ -48,7 +48,7 @@ def covered(context: Context, out: Path, left: Sequence[Left]) -> Checks:
     )
     targets = context.targets
     if context.org and alone:
-        what = f"{out} holds a run of custodian, and --accounts is c7n-org's"
+        what = f"{out} has a run of custodian, but --accounts is for c7n-org"
         yield Check(FAIL, "output-dir", what, "give the -s of c7n-org run")
         return
     names = list(dict.fromkeys(one.name for one in left))
@@ -143,7 +143,7 @@ def _why_not(
     if log.is_file() and log.stat().st_size == 0:
         return f"{STOPPED}: the role can't be taken, or a call is denied", fix
     if folder.is_dir():
-        return f"didn't finish: {runner} was stopped, or is at it", fix
+        return f"didn't finish: {runner} was stopped, or still runs", fix
     if target.account:
         return (
             f"{NEVER}: an earlier policy of the account was denied a call, the policy isn't "

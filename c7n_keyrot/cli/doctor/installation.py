@@ -49,7 +49,7 @@ with ProcessPoolExecutor(1) as pool:
 
 
 def checks(context: Context) -> Checks:
-    """Is the plugin loaded in ``custodian``, and in a worker of c7n-org; in which version."""
+    """Check whether ``custodian`` and a worker of c7n-org load the plugin, and which version."""
     if not startup_file():
         yield from explicit()
         yield version()
@@ -65,7 +65,7 @@ def checks(context: Context) -> Checks:
 
 
 def plugin(script: str | None) -> Check:
-    """Is the plugin in this Python's `custodian`: the real console script, as a process."""
+    """Check this Python's ``custodian``: the real console script, as a process."""
     if script is None:
         what = f"no custodian in {sys.prefix}"
         return Check(FAIL, "plugin", what, "install c7n-keyrot where Custodian is")
@@ -88,12 +88,12 @@ def startup_file() -> bool:
 
 
 def explicit() -> Checks:
-    """Where there is no startup file: do the commands of ``c7n-keyrot`` have the plugin."""
-    here = "here is no startup file, so"
+    """Check, without a startup file, that the commands of ``c7n-keyrot`` have the plugin."""
+    here = "there is no startup file, so"
     command = [sys.executable, "-m", "c7n_keyrot"]
     done = _process([*command, "custodian", "schema", f"aws.iam-user.filters.{FILTER}"])
     if done.returncode == 0 and FILTER in done.stdout:
-        what = f"loaded by c7n-keyrot custodian; {here} custodian by itself hasn't got it"
+        what = f"loaded by c7n-keyrot custodian; {here} custodian alone doesn't have it"
         yield Check(OK, "plugin", what)
     else:
         why = (done.stdout + done.stderr).strip().splitlines()[-1:] or [f"exit {done.returncode}"]
@@ -101,13 +101,15 @@ def explicit() -> Checks:
         yield Check(FAIL, "plugin", what, reinstall(Path(sys.executable).parent))
     name = "plugin in c7n-org"
     if _process([*command, "org", "--help"]).returncode:
-        yield Check(NOT_CHECKED, name, f"{here} only c7n-keyrot org would have it: no c7n-org here")
+        yield Check(
+            NOT_CHECKED, name, f"c7n-org isn't installed; {here} only c7n-keyrot org would have it"
+        )
     else:
-        yield Check(OK, name, f"loaded by c7n-keyrot org; {here} c7n-org by itself hasn't got it")
+        yield Check(OK, name, f"loaded by c7n-keyrot org; {here} c7n-org alone doesn't have it")
 
 
 def org_worker(script: str | None) -> Check:
-    """Is the plugin in a worker of c7n-org, in which version."""
+    """Check whether a worker of c7n-org loads the plugin, and which version."""
     name = "plugin in c7n-org"
     if script is None:
         return Check(NOT_CHECKED, name, "c7n-org isn't installed")
@@ -133,7 +135,7 @@ def org_worker(script: str | None) -> Check:
 
 
 def version() -> Check:
-    """Is the module that is loaded the package that is installed."""
+    """Check that the loaded module is the installed package."""
     loaded, file = c7n_keyrot.__version__, c7n_keyrot.__file__
     fix = reinstall(Path(sys.executable).parent)
     try:
@@ -149,7 +151,7 @@ def version() -> Check:
 
 
 def reinstall(folder: Path) -> str:
-    """Say how to install the plugin again, from where it was installed.
+    """Return how to install the plugin again, from where it was installed.
 
     :param folder: of the scripts of the environment that it is missing in.
     """
@@ -183,14 +185,14 @@ def source_of() -> tuple[str, bool]:
 
 
 def script_of(name: str) -> str | None:
-    """A console script of this Python: of its environment, or installed with pip's --user."""
+    """Return a console script of this Python, or one installed with pip's --user."""
     folders = [Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))]
     folders.append(Path(sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))))
     return next((str(folder / name) for folder in folders if (folder / name).is_file()), None)
 
 
 def _python_of(script: Path) -> str:
-    """The Python that a console script runs in, out of its first lines."""
+    """Return the Python that a console script runs in, out of its first lines."""
     with script.open("rb") as file:
         head = file.read(1000).decode("utf-8", "replace")
     found = re.search(r"(/[^\"'\n]*python[0-9.]*)", head)

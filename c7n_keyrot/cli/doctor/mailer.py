@@ -17,7 +17,7 @@ from c7n_keyrot.cli.doctor.sqs import parse_queue
 
 
 def checks(context: Context) -> Checks:
-    """Is mailer.yml valid; does it read the right queue, where it is; are owners found."""
+    """Check that mailer.yml is valid, reads the right queue in its region, and finds owners."""
     path = context.args.mailer
     if path is None:
         yield Check(NOT_CHECKED, "mailer", "no --mailer FILE given")
@@ -57,7 +57,7 @@ def _wrong(config: dict[str, Any], context: Context, path: Path) -> Iterator[Che
 
 
 def validate(config: dict[str, Any], path: Path) -> None:
-    """Hold a mailer.yml to c7n-mailer's own schema, where c7n-mailer is installed.
+    """Check a mailer.yml against c7n-mailer's own schema, if c7n-mailer is installed.
 
     :raises CommandError: c7n-mailer refuses it.
     """

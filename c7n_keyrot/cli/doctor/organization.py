@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""accounts.yml: what c7n-org refuses in it, or takes without a word though it goes wrong."""
+"""accounts.yml: what c7n-org refuses in it, and what it accepts though it goes wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from c7n_keyrot.cli.text import counted
 
 
 def checks(context: Context) -> Checks:
-    """Which accounts is the run for; what is wrong with their entries."""
+    """Check which accounts the run is for, and their entries."""
     args, path = context.args, context.args.accounts
     if path is None:
         account_id = context.own.account_id if context.own else ""
@@ -75,7 +75,7 @@ def regions_of(account: Account, given: Sequence[str]) -> tuple[str, ...]:
 
 
 def unknown(names: Sequence[str], accounts: Sequence[Account]) -> Checks:
-    """Yield what of -a is no account's whole name or id."""
+    """Yield the values of -a that aren't an account's whole name or id."""
     known = {known for account in accounts for known in (account.name, account.id)}
     for name in split(names):
         if name not in known:
@@ -127,13 +127,13 @@ def entries(accounts: Sequence[Account], partition: str) -> Checks:
             yield Check(FAIL, "", what, "write the 12 digits, in quotes", account)
         elif ids[account_id] > 1:
             ids[account_id] = 0
-            what = f"{account_id} is there twice, so notices and actions come twice"
+            what = f"{account_id} appears twice, so notices and actions come twice"
             yield Check(FAIL, "", what, "remove one of the two", account)
         if "role" not in account.entry and "profile" not in account.entry:
             what = "neither role nor profile, so c7n-org stops"
             yield Check(FAIL, "", what, "give the ARN of its role", account)
         if account.short and partition not in ("", "aws"):
-            what = f"c7n-org makes an arn:aws: of the short role, and this is {partition}"
+            what = f"c7n-org turns the short role into an arn:aws:, but this is {partition}"
             yield Check(FAIL, "", what, f"give the whole ARN, arn:{partition}:iam::...", account)
         for region in account.regions:
             if region != "all" and partition and partition_of(region) != partition:
@@ -142,7 +142,7 @@ def entries(accounts: Sequence[Account], partition: str) -> Checks:
 
 
 def refused(context: Context) -> Checks:
-    """Yield what c7n-org's own schema refuses, where c7n-org is installed."""
+    """Yield what c7n-org's own schema refuses, if c7n-org is installed."""
     if importlib.util.find_spec("c7n_org") is None:
         return
     import jsonschema  # type: ignore[import-untyped]  # Custodian needs it, too

@@ -14,10 +14,10 @@ from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.accounts import Access, Account, take
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Target
-from c7n_keyrot.cli.doctor.credentials import NETWORK, UNHEARD
+from c7n_keyrot.cli.doctor.credentials import NETWORK, UNREACHED
 from c7n_keyrot.iam import CallError
 
-# No user's name and no key's id: what they stand in only reads.
+# Not a user's name, nor a key's id; they are in calls that only read.
 NOBODY, NO_KEY = "c7n-keyrot-doctor", "AKIAIOSFODNN7EXAMPLE"
 # Calls that answer whether they are allowed without doing anything.
 READS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -28,9 +28,9 @@ READS: dict[str, tuple[str, dict[str, Any]]] = {
     "iam:ListUsers": ("list_users", {"MaxItems": 1}),
     "iam:GetAccessKeyLastUsed": ("get_access_key_last_used", {"AccessKeyId": NO_KEY}),
 }
-# Answers that come only to those who may ask.
+# Answers that only allowed callers get.
 ALLOWED = {"NoSuchEntity", "ReportNotPresent", "ReportInProgress", "ReportExpired"}
-UNSEEN = "only the call itself, or iam:SimulatePrincipalPolicy, could tell"
+UNSEEN = "only the call itself, or iam:SimulatePrincipalPolicy, could show it"
 ROLE_TEMPLATE = "deploy/member-role.yml"
 # The parameters of that template which allow what it doesn't allow otherwise.
 PARAMETERS = {
@@ -46,7 +46,7 @@ Answers = dict[str, tuple[str, str]]
 
 
 def how_to_allow(permission: str, target: Target) -> str:
-    """Say how a call gets allowed in a place."""
+    """Return how to allow a call in a place."""
     if target.account is None:
         return f"allow {permission} for these credentials"
     if target.account.profile and not target.account.roles:
@@ -57,9 +57,9 @@ def how_to_allow(permission: str, target: Target) -> str:
 
 
 def checks(context: Context) -> Checks:
-    """May the policies do what they need, in each account."""
+    """Check that the policies may do what they need, in each account."""
     if not context.targets:
-        return  # why has been said
+        return  # an earlier check said why
     if context.own is None:
         yield Check(NOT_CHECKED, "permissions", "no credentials to ask with")
         return
@@ -100,7 +100,7 @@ def _member(context: Context, account: Account, own: Access) -> Checks:
             else "correct the profile in your AWS configuration, or its entry in accounts.yml"
         )
         if isinstance(cause, CallError):
-            fix = NETWORK if cause.kind in UNHEARD else fix
+            fix = NETWORK if cause.kind in UNREACHED else fix
             # Without its ARN, so that what is the same in many accounts is one line.
             yield Check(FAIL, "permissions", f"{way} can't be used: {cause}", fix, account)
         else:
@@ -146,15 +146,15 @@ def _of(context: Context, account: Account | None, access: Access) -> Checks:
 
 
 def read_call(client: Any, permission: str) -> tuple[str, str]:
-    """Make a call that only reads; return whether it was allowed, or why nobody knows.
+    """Make a call that only reads; return whether it was allowed, or why that isn't known.
 
-    :raises CallError: AWS wasn't heard, so no further call would be.
+    :raises CallError: AWS couldn't be reached, so other calls would fail as well.
     """
     method, params = READS[permission]
     try:
         iam.call(client, method, **params)
     except CallError as error:
-        if error.kind in UNHEARD:
+        if error.kind in UNREACHED:
             raise
         if error.code in ALLOWED:
             return OK, ""
@@ -166,7 +166,7 @@ def read_call(client: Any, permission: str) -> tuple[str, str]:
 
 
 def simulate(access: Access, asked: dict[str, list[str]]) -> Answers:
-    """Ask IAM's policy simulator, which makes none of the calls, where it may be asked."""
+    """Ask IAM's policy simulator, which makes none of the calls, if it may be asked."""
     principal = access.arn
     taken = re.fullmatch(r"arn:([^:]+):sts::(\d+):assumed-role/([^/]+)/.*", principal)
     source = f"arn:{taken[1]}:iam::{taken[2]}:role/{taken[3]}" if taken else principal

@@ -23,9 +23,9 @@ ENDINGS = (".yml", ".yaml", ".json")
 
 
 def checks(context: Context) -> Checks:
-    """Are the policies valid in each account; do they run there once."""
+    """Check that the policies are valid in each account, and run there once."""
     if not context.targets:
-        return  # why has been said
+        return  # an earlier check said why
     given, path = context.args.policies is not None, context.args.policies or DEFAULT
     if not path.exists():
         fix = "c7n-keyrot init writes the folder policies, or give --policies DIR"
@@ -37,7 +37,7 @@ def checks(context: Context) -> Checks:
         files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
     if not files:
         yield Check(FAIL, "policies", f"no policy file in {path}", f"c7n-keyrot init writes {path}")
-    autoload.install()  # for this process; whether Custodian's has it was looked at before
+    autoload.install()  # for this process; Custodian's own is the check "plugin"
     names: set[str] = set()
     for file in files:
         try:
@@ -128,7 +128,7 @@ def plan(file: Path, data: dict[str, Any], target: Target) -> list[Planned]:
         notices = [a for a in policy.data.get("actions", ()) if mapping(a).get("type") == "notify"]
         permissions = set(policy.get_permissions())
         if notices:
-            # Each notice asks for the alias, which Custodian's notify doesn't tell.
+            # Each notice reads the account's alias, which Custodian's notify doesn't declare.
             permissions.add("iam:ListAccountAliases")
         planned.append(
             Planned(
@@ -145,7 +145,7 @@ def plan(file: Path, data: dict[str, Any], target: Target) -> list[Planned]:
 
 
 def more_than_once(context: Context) -> Checks:
-    """Yield the policies that run in several regions, though what they look at has none."""
+    """Yield the policies that run in several regions, though their resource has none."""
     regions: dict[Account, dict[str, list[str]]] = {}
     for target, policy in context.policies():
         if target.account is not None and policy.once:

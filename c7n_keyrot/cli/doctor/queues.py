@@ -10,7 +10,7 @@ from c7n_keyrot import iam
 from c7n_keyrot.cli.accounts import Access, Account
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
-from c7n_keyrot.cli.doctor.credentials import NETWORK, UNHEARD
+from c7n_keyrot.cli.doctor.credentials import NETWORK, UNREACHED
 from c7n_keyrot.cli.doctor.sqs import Queue, is_bare, queue_of, queue_text, uses_sqs
 from c7n_keyrot.iam import CallError
 
@@ -20,7 +20,7 @@ MISSING = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NonE
 
 
 def checks(context: Context) -> Checks:
-    """Is each queue there, as far as the hub can ask."""
+    """Check that each queue exists, as far as the hub can ask."""
     asked: dict[Queue, None] = {}
     said: set[tuple[str, str, Account | None]] = set()
     for target, policy, notice in context.notices():
@@ -30,7 +30,7 @@ def checks(context: Context) -> Checks:
         queue = queue_of(notice, target.account_id, target.region)
         own = context.own is not None and context.own.account_id == target.account_id
         if queue is None:
-            what = f"in {policy.name}: Custodian makes no queue of it"
+            what = f"in {policy.name}: Custodian finds no queue in it"
             fix = "give the name, URL or ARN of the queue as queue in the notify action"
             check = Check(FAIL, f"queue {text!r}", what, fix, account)
         elif target.sends_as_member(notice):
@@ -45,7 +45,7 @@ def checks(context: Context) -> Checks:
             asked.setdefault(queue)
             if not queue.region.startswith("cn-") or ".com.cn/" in text:
                 continue
-            what = "Custodian makes a URL without China's ending of a name or an ARN"
+            what = "Custodian turns a name or an ARN into a URL without China's ending"
             check = Check(NOT_CHECKED, str(queue), what, "give the queue's URL", account)
         if (check.name, check.what, account) not in said:
             said.add((check.name, check.what, account))
@@ -72,7 +72,7 @@ def _ask_for(queue: Queue, own: Access) -> Check:
     except CallError as error:
         if error.code in MISSING:
             return Check(FAIL, str(queue), missing, fix)
-        if error.kind in UNHEARD:
+        if error.kind in UNREACHED:
             return Check(FAIL, str(queue), str(error), NETWORK)
         return Check(NOT_CHECKED, str(queue), str(error))
     if queue.owner and not url.endswith(f"/{queue.owner}/{queue.name}"):

@@ -1,9 +1,9 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Whom the notices go to: placeholders, and addresses that c7n-mailer loses mails over.
+"""Who gets the notices: placeholders, and addresses that make c7n-mailer lose mails.
 
 c7n-mailer sends the mails of a message one after the other. An address that can't be encoded, or
-that the mail server refuses, ends that: the mails behind it are lost, though keys are disabled.
+that the mail server refuses, stops it: the mails behind it are lost, though keys are disabled.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from c7n_keyrot.cli.text import counted, one_line
 # RFC 2606 keeps these for examples, so nobody reads what is sent there.
 PLACEHOLDER = re.compile(r"(^|[@.])example(\.(com|net|org|edu))?$|\.invalid$", re.IGNORECASE)
 ADDRESS = re.compile(r"[!-?A-~]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
-# In to and cc, what is no address but means one, or another way to somebody.
+# Words in to and cc that stand for an address, or for another way to reach somebody.
 WORDS = ("resource-owner", "event-owner", "account-emails")
 OTHER_WAYS = re.compile(r"[a-z]+://|arn:|https?:")
 LOST = "the mails behind it in a message are lost"
-YOURS = "put your own in its place"
+YOURS = "replace it with your own"
 SHOWN = 10  # users that get a line of their own
 
 
 def checks(context: Context) -> Checks:
-    """Is each address one that somebody reads, and that c7n-mailer can send to."""
+    """Check that somebody reads each address, and that c7n-mailer can send to it."""
     wrong = [*_in_policies(context), *_in_mailer(context)]
     yield from wrong
     addresses = len(set(_addresses(context)))
@@ -43,7 +43,7 @@ def checks(context: Context) -> Checks:
 
 
 def fault_of(address: str) -> str:
-    """Say what is wrong with an address; "" if nothing is."""
+    """Return what is wrong with an address; "" if nothing is."""
     name = parseaddr(address)[1] or address
     if PLACEHOLDER.search(name):
         return "is a placeholder: nobody reads what is sent there"
@@ -88,7 +88,7 @@ def _in_mailer(context: Context) -> Checks:
 
 
 def place(file: Path, text: str) -> str:
-    """Return a file, and the first line in which a text stands that is no comment."""
+    """Return a file, and its first line with a text that isn't in a comment."""
     try:
         lines = file.read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -137,7 +137,7 @@ def _faults(context: Context, tags: list[str]) -> Iterator[tuple[str, str, str, 
                 if value in told:
                     fault = fault_of(value)
                 elif not told and not makes:
-                    fault = "isn't an address, so the owner isn't told"
+                    fault = "isn't an address, so the owner gets no notice"
                 else:
                     fault = ""
                 if fault:

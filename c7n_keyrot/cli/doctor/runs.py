@@ -18,9 +18,9 @@ from typing import Any
 from c7n_keyrot.cli.doctor.sqs import mapping
 from c7n_keyrot.cli.text import one_line
 
-# Seconds. A run leaves no mark of its own, so a longer break between policies parts two runs.
-# Inside of one there are short ones: a role that is taken slowly, a worker that starts. Two runs
-# with less between them count as one: what either covered was covered a minute ago.
+# Seconds. Nothing marks where a run begins, so a longer break between policies separates two runs.
+# Within a run there are short breaks: a slow role, a worker that starts. Two runs that are closer
+# count as one: what either covered is a minute old.
 BREAK = 60.0
 # Bytes that are read of a file, and of the end of a log.
 MOST, LOG_END = 256 << 20, 256 << 10
@@ -95,14 +95,14 @@ def content(file: Path, most: int) -> bytes:
 
     :raises OSError, EOFError, zlib.error: it can't be read.
     """
-    if not file.is_file():  # a pipe would be waited for
+    if not file.is_file():  # reading a pipe would wait
         raise FileNotFoundError
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
         return stream.read(most)
 
 
 def last_run(left: Iterable[Left]) -> float:
-    """Return when the last of the runs began that these are of; seconds since 1970."""
+    """Return when the last of these runs began; seconds since 1970."""
     begun = busy = 0.0
     for one in sorted(left, key=lambda one: one.start):
         if one.start > busy + BREAK:
@@ -120,7 +120,7 @@ def resources(left: Left) -> list[dict[str, Any]]:
 def last_error(left: Left) -> str:
     """Return the last error in the log of a run; "" if the log has none.
 
-    Runs append to one log, with times in the zone of their machine. So its last line tells which
+    Runs append to one log, with times in the zone of their machine. So its last line says which
     lines are of this run, and the file's own time whether that line is.
     """
     for name in ("custodian-run.log", "custodian-run.log.gz"):

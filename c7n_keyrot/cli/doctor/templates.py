@@ -13,7 +13,7 @@ from c7n_keyrot.cli.doctor.context import Context
 
 
 def checks(context: Context) -> Checks:
-    """Is each template where c7n-mailer looks for it."""
+    """Check that each template is where c7n-mailer looks for it."""
     names = {
         notice[word]: None
         for _, _, notice in context.notices()

@@ -1,11 +1,10 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot reactivate OUTPUT_DIR`: switches on again what the pack switched off.
+"""`c7n-keyrot reactivate OUTPUT_DIR`: switch on again what the pack switched off.
 
-What the pack did last to a key is read out of the outcomes on disk; whether the key is still there
-and inactive is asked of AWS. Both must say yes, and so must the user; and both are asked again once
-the user has answered, which can be hours later. Of a key in doubt only the user can know, who must
-name it.
+The outcomes on disk say what the pack did last to a key; AWS says whether the key still exists and
+is inactive. Both must allow it, and so must the user. Both are checked again after the user's
+answer, which can come hours later. Only the user can decide about a key in doubt, and must name it.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command; returns its exit code: 1 if anything isn't done, or isn't known."""
+    """Run the command; return its exit code: 1 if anything isn't done or isn't known."""
     found = files.read(files.find(args.dir))
     lost = files.damage(found)
     for text in lost:
@@ -125,9 +124,9 @@ def _unless_in_doubt(finding: Finding, named: Sequence[str]) -> Finding:
 
 
 def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:
-    """Yield the keys that are asked for; a name that fits none stops everything: it may be a slip.
+    """Yield the requested keys. A name that matches none stops everything: it may be a typo.
 
-    :raises CommandError: so.
+    :raises CommandError: a name matches no key.
     """
     for option, wanted, known in (
         ("--user", args.user, {key.last.user for key in keys}),
@@ -136,7 +135,7 @@ def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:
         for value in wanted:
             if value not in known:
                 raise CommandError(
-                    f"{option} {one_line(value)}: no outcome in {args.dir} tells of it; "
+                    f"{option} {one_line(value)}: no outcome in {args.dir} mentions it; "
                     "nothing done"
                 )
     found = [
@@ -145,5 +144,5 @@ def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:
         if (not args.user or key.last.user in args.user) and (not args.key or key.id in args.key)
     ]
     if keys and not found:
-        raise CommandError("none of the keys of --key is one of the users of --user; nothing done")
+        raise CommandError("no key of --key belongs to a user of --user; nothing done")
     yield from found

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The files of outcomes in a folder: where they are, what they hold, and what of it is lost."""
+"""The files of outcomes in a folder: where they are, what they contain, and what is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.text import counted
 from c7n_keyrot.outcomes import Outcome
 
-# Beside a plain file a bucket's copies: one file a run, compressed.
+# A plain file, and beside it a bucket's copies: one compressed file for each run.
 NAMES = tuple(name.removesuffix(".jsonl") for name in (outcomes.FILE, outcomes.INTENTS_FILE))
 ENDINGS = (".jsonl", ".jsonl.gz")
 # A line that was cut off: what follows its time, and its run.
@@ -37,10 +37,10 @@ class OutcomeFile:
 
 
 def find(folder: str) -> list[Path]:
-    """Return whatever is named like a file of outcomes or intents anywhere below the folder.
+    """Return all below the folder that is named like a file of outcomes or intents.
 
-    :raises CommandError: there is none, or a folder can't be looked into: what it hides may say
-        that a key is no longer ours.
+    :raises CommandError: there is none, or a folder can't be read: what it hides may say that a key
+        isn't the pack's any more.
     """
     if "://" in folder:
         raise CommandError(
@@ -62,7 +62,7 @@ def find(folder: str) -> list[Path]:
                 )
             if path.name.startswith(NAMES) and path.name.endswith(ENDINGS):
                 found.append(path)
-        # Links can lead around in a circle, and two of them to one folder.
+        # Links can form a circle, and two of them can lead to one folder.
         for name in list(folders):
             place = os.path.realpath(Path(parent, name))
             if place in seen:
@@ -87,7 +87,7 @@ def read(paths: Iterable[Path]) -> list[OutcomeFile]:
         files.append(file)
         try:
             for line in outcomes.lines(path):
-                file.lines.append(line)  # what was read is kept where the next can't be
+                file.lines.append(line)  # keep what was read before the part that can't be
         except outcomes.DamagedFileError as error:
             file.problem = str(error)
         except OSError as error:
@@ -96,7 +96,7 @@ def read(paths: Iterable[Path]) -> list[OutcomeFile]:
 
 
 def damage(files: Sequence[OutcomeFile]) -> list[str]:
-    """Say of each file whether something in it is lost."""
+    """Print what is lost in each file."""
     intents = [
         json.dumps(asdict(line)).encode()
         for file in files
@@ -126,9 +126,9 @@ def damage(files: Sequence[OutcomeFile]) -> list[str]:
 def _left_by_a_kill(
     path: Path, line: bytes, later: Sequence[Outcome | bytes], intents: Sequence[bytes]
 ) -> bool:
-    """Tell whether this is half a line of a run that was killed, by which nothing is lost.
+    """Tell whether this is half a line of a run that was killed; then nothing is lost.
 
-    Half an intent was followed by no call; half an outcome has its intent.
+    No call followed half an intent; half an outcome has its intent.
     """
     torn = TORN.fullmatch(line.rstrip(b"\n"))
     if not torn or torn[0].endswith(b"}"):

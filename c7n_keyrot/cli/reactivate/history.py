@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the outcomes say of each key: whose work it is that the key is inactive, where it is.
+"""What the outcomes say of each key: if it is inactive, who switched it off.
 
 Only actions, outcomes, intents and times decide; the reason in a line is for people.
 """
@@ -19,12 +19,12 @@ from c7n_keyrot.cli.text import one_line, utc
 from c7n_keyrot.outcomes import Outcome
 
 DISABLE, DELETE, REACTIVATE = "disable-access-key", "delete-access-key", "reactivate"
-# For so long after a write a listing of IAM that shows the state of before may be behind it.
+# For this long after a write, IAM's listing may still show the state before it.
 LAG = timedelta(minutes=5)
 
 
 class Says(Enum):
-    """What a line says of whose work it is that the key is inactive, where it is."""
+    """What a line says about who switched the key off, if it is inactive."""
 
     OURS = "the pack switched it off last"
     IN_DOUBT = "the pack may have switched it off last, or somebody else"
@@ -44,10 +44,10 @@ SAYS = {
     (DELETE, outcomes.SKIPPED): Says.WAS_ACTIVE,
     (REACTIVATE, outcomes.REACTIVATED): Says.NOT_OURS,
     (REACTIVATE, outcomes.SKIPPED): Says.WAS_ACTIVE,
-    # What an earlier reactivate of ours may have switched on, somebody may have switched off since.
+    # An earlier reactivate may have switched it on, and somebody may have switched it off since.
     (REACTIVATE, outcomes.UNKNOWN): Says.IN_DOUBT,
     (REACTIVATE, outcomes.INTENDED): Says.IN_DOUBT,
-    # Nobody else's "gone" says anything: the key of a user who got another name looks so, too.
+    # No other "gone" says anything: the key of a renamed user looks gone, too.
 }
 
 Place = tuple[str, str | None]
@@ -88,7 +88,7 @@ class Key:
 
 
 def history(files: Sequence[OutcomeFile]) -> list[Key]:
-    """Return every key that the files tell of.
+    """Return every key that the files mention.
 
     Each line is appended when it happens, so within a file their order counts: clocks differ. Only
     files among each other are put in order by the times in them.
@@ -122,10 +122,10 @@ Event = tuple[tuple[datetime, bool], Outcome, OutcomeFile]
 
 
 def _events(files: Sequence[OutcomeFile], ended: dict[Operation, Outcome]) -> Iterator[Event]:
-    """Yield each line that says something, with what puts those of one key in order.
+    """Yield each line that says something, with a sort key for the lines of one key.
 
-    An intent that has its outcome is no event of its own. But its file may know better than the
-    clocks what came before and after it.
+    An intent that has its outcome isn't an event of its own. But its place in the file may order
+    other lines better than the clocks do.
     """
     step = timedelta(microseconds=1)
     known: dict[Operation, datetime] = {}
@@ -147,7 +147,7 @@ def _events(files: Sequence[OutcomeFile], ended: dict[Operation, Outcome]) -> It
                 if closed:
                     known[operation] = time
                 elif last_time:
-                    # Of one time, what was intended came after the other's end.
+                    # At the same time, an intent comes after the end of another operation.
                     yield (time, line.outcome == outcomes.INTENDED), line, file
 
 
@@ -164,7 +164,7 @@ def _after(before: Key | None, line: Outcome, file: OutcomeFile, intended: bool)
     ):
         doubt = f"a {_who(line)} at {utc(time)} saw it Active, and IAM's listings lag behind"
     elif says is Says.IN_DOUBT:
-        what = "was cut short" if line.outcome == outcomes.INTENDED else "heard no answer"
+        what = "was cut short" if line.outcome == outcomes.INTENDED else "got no answer"
         reason = line.reason and f" ({one_line(line.reason)})"
         doubt = f"the {_who(line)} at {utc(time)} {what}{reason}"
         if line.action == REACTIVATE:
@@ -174,7 +174,7 @@ def _after(before: Key | None, line: Outcome, file: OutcomeFile, intended: bool)
     elif says is Says.OURS and not intended:
         doubt = "that run's intents don't name it, so the pack may not have disabled it"
     elif says is Says.OURS and file.problem:
-        doubt = f"the end of {one_line(file.path)}, which tells of it, can't be read"
+        doubt = f"the end of {one_line(file.path)}, which mentions it, can't be read"
     if line.action == DISABLE and says in (Says.OURS, Says.IN_DOUBT):
         disabled = time
     return Key(line, time, file.path, says is Says.OURS and not doubt, doubt, disabled)

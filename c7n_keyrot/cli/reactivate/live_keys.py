@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What AWS says of the keys, each asked for with credentials of its own account."""
+"""What AWS says of the keys, each read with credentials of its own account."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from c7n_keyrot.cli.reactivate.history import Key
 from c7n_keyrot.cli.text import listed, one_line
 from c7n_keyrot.iam import CallError
 
-# Outcomes that are no line of a file: what was found doesn't allow to do, or to record, anything.
+# Outcomes that are never written to a file: nothing can be done or recorded.
 LEFT, IN_DOUBT, UNSETTLED = "left alone", "left in doubt", "not settled"
 NOT_FOUND = "no such key of this user; if the user got another name, allow iam:GetAccessKeyLastUsed"
 LAGS = "IAM still shows it Active; its listings lag behind: run this again in some minutes"
@@ -38,7 +38,7 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """The command has not done what it is there for."""
+        """Whether the command couldn't do its work."""
         failed = self.outcome in (outcomes.DENIED, outcomes.FAILED, outcomes.UNKNOWN)
         return failed or not self.recorded
 
@@ -85,7 +85,7 @@ def look(
     ):
         if error is None:
             found += findings or []
-        else:  # a fault of ours; that of a call is a finding already
+        else:  # a bug; a failed call is a finding already
             way = cast(Access, ways[place[0]])
             found += [Finding(key, way, place[1], *failure(error)) for key in users[place]]
     return found, any(isinstance(way, CommandError) for way in ways.values())
@@ -106,7 +106,7 @@ def _connect(
     try:
         own = accounts.own(profile)
     except CallError as error:
-        # So does STS answer in a region of another partition.
+        # STS answers so in a region of another partition.
         elsewhere = error.code == "InvalidClientTokenId"
         where = "; those of China or GovCloud need AWS_DEFAULT_REGION, too" if elsewhere else ""
         raise CommandError(
@@ -149,7 +149,7 @@ def _connect(
 
 
 def look_at_user(access: Access, user: str, keys: Sequence[Key]) -> list[Finding]:
-    """Look at a user's keys; again for some seconds where the listing may be behind."""
+    """Look at a user's keys; again for some seconds if the listing may be behind."""
     findings: list[Finding] = []
     for _ in patiently():
         try:
@@ -189,9 +189,9 @@ def _look_at_key(access: Access, user: str, key: Key, status: str | None) -> Fin
 
 
 def statuses(access: Access, user: str) -> dict[str, str]:
-    """Return the status of each of a user's keys by its id; none if the user isn't there.
+    """Return the status of each of a user's keys by its id; none if the user doesn't exist.
 
-    :raises CallError: so.
+    :raises CallError: the call failed.
     """
     try:
         live = iam.live_keys(access.client("iam"), user)

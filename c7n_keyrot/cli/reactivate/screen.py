@@ -78,9 +78,9 @@ def command(findings: Sequence[Finding], args: Namespace) -> str:
 
 
 def confirmed(count: int, yes: bool) -> bool:
-    """Ask, where it isn't answered already.
+    """Ask, unless the answer is given already.
 
-    :param count: of the keys that are to be switched on; for none there is no question.
+    :param count: number of keys to switch on; for none there is no question.
     :param yes: the answer, given before.
     """
     if yes:

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Switches keys on, and records what became of each one as it is done."""
+"""Switch keys on, and record what happened to each one as it is done."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from c7n_keyrot.iam import CallError
 
 
 def check_writable(findings: Sequence[Finding]) -> None:
-    """Refuse to begin what couldn't be recorded: a later call would undo what isn't ours.
+    """Refuse to begin what couldn't be recorded: a later run would undo what isn't ours.
 
-    :raises CommandError: so.
+    :raises CommandError: a file can't be written.
     """
     for path in dict.fromkeys(
         path
@@ -44,19 +44,19 @@ def check_writable(findings: Sequence[Finding]) -> None:
         if not regular or not os.access(path if path.exists() else path.parent, os.W_OK):
             raise CommandError(
                 f"{path} can't be written, and what is done must be recorded there; "
-                "correct that, or copy the folder and name the copy"
+                "make it writable, or copy the folder and name the copy"
             )
 
 
 def record_file(key: Key) -> Path:
-    """Return the file for what is done to the key: the plain one beside what tells of it."""
+    """Return the file for the key's outcome: the plain one beside the file that mentions it."""
     if key.file.name.startswith(NAMES) and key.file.suffix == ".jsonl":
         return key.file.with_name(key.file.name.replace(NAMES[1], NAMES[0]))
     return key.file.with_name(outcomes.FILE)
 
 
 def intents_file(key: Key) -> Path:
-    """Return the file for what is about to be done to the key."""
+    """Return the file for the key's intent."""
     record = record_file(key)
     return record.with_name(record.name.replace(NAMES[0], NAMES[1]))
 
@@ -64,7 +64,7 @@ def intents_file(key: Key) -> Path:
 def carry_out(
     findings: Sequence[Finding], now: Sequence[Key], tell: Callable[[Finding], None]
 ) -> list[Finding]:
-    """Do it, and record each key as it is done.
+    """Switch the keys on, and record each one as it is done.
 
     :param now: the history as it is after the user's answer.
     :param tell: called with each finding that the user hasn't seen yet.
@@ -76,10 +76,10 @@ def carry_out(
     def note(finding: Finding, result: Finding) -> None:
         done.append(result)
         if result.outcome != finding.outcome or result.to_do:
-            tell(result)  # the others were told before
+            tell(result)  # the others were printed before
 
     _each(work.on, findings, note)
-    # After all others, so that a fault that stays keeps none of them waiting.
+    # After all others, so that a lasting fault delays none of them.
     _each(work.settle, [finding for finding, _ in work.lost.values()], note)
     for line in work.unwritable:
         print(line, file=sys.stderr)
@@ -91,7 +91,7 @@ def _each(
     findings: Sequence[Finding],
     note: Callable[[Finding, Finding], None],
 ) -> None:
-    """Call the function on all findings side by side; what isn't None is noted, in their order."""
+    """Call the function on all findings side by side; keep what isn't None, in their order."""
     for finding in findings:
         iam.renew(finding.access.client("iam"))
     with ThreadPoolExecutor(iam.WORKERS) as pool:
@@ -160,7 +160,7 @@ class _Work:
 
     def _record(self, path: Path, time: datetime, finding: Finding) -> bool:
         key, what = finding.key, finding.outcome
-        # What answers a line comes after it, though the clock of this machine may be behind.
+        # A line that answers another comes after it, even if this machine's clock is behind.
         time = max(time, key.time + timedelta(milliseconds=1))
         line = replace(
             key.last,
@@ -177,7 +177,7 @@ class _Work:
             what = "not tried:" if what == outcomes.INTENDED else f"{what}, but"
             self.unwritable.append(
                 f"{key}: {what} {path} can't be written ({error.strerror or error}): "
-                "no further key is touched; correct that, run it again"
+                "no further key is touched; fix that, and run this again"
             )
             return False
         return True
@@ -188,16 +188,16 @@ def _now() -> datetime:
 
 
 def _changed(what: str) -> str:
-    return f"it isn't as it was shown ({what}); run it again"
+    return f"it has changed since it was shown ({what}); run this again"
 
 
 def _fault(error: Exception) -> str:
     # Its text may quote anything.
-    return f"c7n-keyrot failed ({type(error).__name__}, a fault of its own: report it)"
+    return f"c7n-keyrot failed ({type(error).__name__}, a bug: report it)"
 
 
 def _switch_on(finding: Finding, tries: int = 0) -> CallError | None:
-    """Make the call; returns what it ended with, if not with success."""
+    """Make the call; return how it ended, or None if it succeeded."""
     try:
         iam.call(
             finding.access.client("iam"),

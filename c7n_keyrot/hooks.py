@@ -1,0 +1,201 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""All that hangs on Custodian's own objects, in one place; ``SEAMS`` lists where.
+
+It hangs on instances only: policies without our words never meet any of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from c7n.cache import NullCache
+from c7n.utils import dumps
+
+from c7n_keyrot import notify, summary
+from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, settle, watching
+from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
+
+
+@dataclass(frozen=True)
+class Seam:
+    """A place in Custodian, or in a library below it, that something of ours hangs on.
+
+    ``place`` is ``module:name.name``; ``parameters`` are those that ours relies on.
+    """
+
+    place: str
+    use: str
+    parameters: tuple[str, ...] = ()
+
+
+SEAMS = (
+    Seam(
+        "c7n.manager:ResourceManager.filter_resources",
+        "replaced on the manager: what the filters mean is settled behind them",
+        ("resources", "event"),
+    ),
+    Seam(
+        "c7n.query:QueryResourceManager.check_resource_limit",
+        "replaced on the manager: max-resources gets the account's number of users",
+        ("selection_count", "population_count"),
+    ),
+    Seam("c7n.query:QueryResourceManager.get_source", "it makes our source", ("source_type",)),
+    Seam("c7n.filters:Filter.process", "watched while filters run", ("resources", "event")),
+    Seam("c7n.filters:ValueFilter.match", "asked about one key", ("i",)),
+    Seam("c7n.policy:PullMode.run", "it goes through the manager's actions, ours at their end"),
+    Seam("c7n.cache:factory", "a handle of our own for the credential report", ("config",)),
+    Seam("c7n.cache:NullCache", "in place of a cache that can't be used", ("config",)),
+    Seam("c7n.utils:local_session", "the session that an IAM client is kept on", ("factory",)),
+    Seam("c7n.output:BlobOutput.upload", "replaced on the output: a failed upload is told"),
+    Seam("c7n.output:BlobOutput.upload_file", "intents go to the bucket", ("path", "key")),
+    Seam(
+        "c7n.actions:Notify.process",
+        "replaced on the action: notices carry what our templates print",
+        ("resources", "event"),
+    ),
+    Seam("c7n.actions:Notify.expand_variables", "replaced on the action", ("message",)),
+    Seam("c7n.resources.iam:User.filter_registry.register", "our filters", ("name", "klass")),
+    Seam("c7n.resources.iam:User.action_registry.register", "our actions", ("name", "klass")),
+    Seam("c7n.resources.iam:User.source_mapping", "our source"),
+    Seam("c7n.query:sources.register", "our source's word, for the schema", ("name", "klass")),
+    Seam("botocore.endpoint:Endpoint._send", "its http_session is replaced by the gate"),
+    Seam("botocore.httpsession:URLLib3Session.send", "called by the gate", ("request",)),
+)
+
+
+def moved(seams: tuple[Seam, ...] = SEAMS) -> Iterator[str]:
+    """Yield a line for each seam that isn't there any more, or takes other parameters."""
+    for seam in seams:
+        module, _, path = seam.place.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for name in path.split("."):
+                found = getattr(found, name)
+        except (ImportError, AttributeError) as error:
+            yield f"{seam.place} isn't there ({error}): {seam.use}"
+            continue
+        if seam.parameters:
+            missing = set(seam.parameters) - inspect.signature(found).parameters.keys()
+            if missing:
+                yield f"{seam.place} has no {', '.join(sorted(missing))}: {seam.use}"
+
+
+def run_of(manager: Any) -> PolicyRun:
+    """Return the run of a resource manager; hang it there, with all that it needs, if it is new."""
+    run: PolicyRun | None = vars(manager).get("keyrot")
+    if run is None:
+        run = manager.keyrot = PolicyRun(manager)
+        _attach(run)
+    return run
+
+
+def _attach(run: PolicyRun) -> None:
+    manager = run.manager
+    filter_resources, check_limit = manager.filter_resources, manager.check_resource_limit
+
+    def filtered(resources: list[dict[str, Any]], event: Any = None) -> Any:
+        return _filter(run, filter_resources, resources, event)
+
+    def checked(selected: int, population: int) -> Any:
+        return check_limit(selected, run.population or population)
+
+    manager.filter_resources, manager.check_resource_limit = filtered, checked
+
+
+def begin(run: PolicyRun) -> None:
+    """Forget an earlier execution of the same policy, before the first look at AWS.
+
+    Not where an action runs: a Lambda that an event starts filters before its execution gets
+    an id, and what failed then must still end it with an error.
+    """
+    if run.manager.ctx.execution_id != run.execution_id:
+        actions = run.manager.actions
+        actions[:] = [action for action in actions if not isinstance(action, EndOfRun)]
+        run.begin()
+
+
+class EndOfRun:
+    """Stands behind a policy's actions: says what was done, and raises what has failed."""
+
+    type = name = "keyrot-summary"
+
+    def __init__(self, run: PolicyRun) -> None:
+        self.run = run
+
+    def process(self, resources: list[dict[str, Any]], event: Any = None) -> None:
+        summary.end(self.run, resources)
+
+
+def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], event: Any) -> Any:
+    """Run the filters, and settle what they mean for each user that they select."""
+    begin(run)
+    # The in-memory cache hands the same users to the next policy: annotations of ours mustn't
+    # get there, nor those of the policy before come here.
+    ours = {RECORDS, MATCHED_KEYS, LIVE_KEYS}
+    resources = [{k: v for k, v in user.items() if k not in ours} for user in resources]
+    filters = run.manager.filters
+    with watching(filters) as passed:
+        selected = original(resources, event)
+    for user in selected:
+        name = user["UserName"]
+        settle(filters, user, run.live.get(name, ()), passed, name in run.unread)
+        for record in user.get(RECORDS, ()):
+            record["exemption"] = run.ended_exemptions.get(name)
+    notify.attach(run, selected)
+    summary.write(run, selected)
+    if run.candidates is not None:
+        run.log(
+            f"{run.population} users in the credential report, {run.candidates} candidates, "
+            f"{len(selected)} matched",
+            logging.INFO,
+        )
+    actions = run.manager.actions
+    if run.manager.ctx.options.dryrun or not selected:
+        # No action is reached that could do it.
+        if run.failures and run.manager.ctx.output is not None:
+            run.manager.ctx.output.write_file("resources.json", dumps(selected, indent=2))
+        summary.end(run, selected)
+    elif not any(isinstance(action, EndOfRun) for action in actions):
+        actions.append(EndOfRun(run))
+    return selected
+
+
+def keep_users_out_of_cache(manager: Any, source: str) -> None:
+    """Let Custodian's cache neither keep nor give the users of a source."""
+    manager._cache = _WithoutUsers(manager._cache, source)
+
+
+class _WithoutUsers:
+    """Custodian's cache for one resource manager, but for the users themselves.
+
+    A tag that was set after a dry run must count in the run a minute later.
+    """
+
+    def __init__(self, cache: Any, source: str) -> None:
+        self._cache, self._source = cache, source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def __enter__(self) -> _WithoutUsers:
+        try:
+            self._cache.__enter__()
+        except Exception:  # locked, or no database; PolicyRun says so
+            self._cache = NullCache(None)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._cache.__exit__(*exception)
+
+    def get(self, key: dict[str, Any]) -> Any:
+        return None if key.get("source") == self._source else self._cache.get(key)
+
+    def save(self, key: dict[str, Any], data: Any) -> None:
+        if key.get("source") != self._source:
+            self._cache.save(key, data)
