@@ -8,6 +8,7 @@ holds no jsonschema, so ``validate()`` has to check the same by itself.
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ def declare(word: str, *options: Option) -> Callable[[Class], Class]:
         cls.schema = type_schema(  # type: ignore[attr-defined]
             word, **{option.name: option.schema for option in options}
         )
-        cls.__doc__ = (cls.__doc__ or "").replace("    {options}", textwrap.indent(lines, "    "))
+        # Cleaned, as Python 3.13 does by itself: the lines have the indentation of the text then.
+        cls.__doc__ = inspect.cleandoc(cls.__doc__ or "").replace("{options}", lines)
         return cls
 
     return decorate
