@@ -223,15 +223,11 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         """
         name, key_id = line.user, str(line.access_key_id)
         was_lost = f"the answer was lost ({lost.reason})"
-        try:
+        # NoSuchEntity proves nothing: the key may be there under another name of its user.
+        with contextlib.suppress(CallError):
             outcome, _ = self.act(name, key_id, tries=3)
             if outcome == self.outcome:
                 return outcome, was_lost
-            if outcome == outcomes.GONE and self.afterwards is None:
-                return self.outcome, was_lost
-        except CallError as error:
-            if error.gone:
-                return (outcomes.GONE, GONE) if self.afterwards else (self.outcome, was_lost)
         until, pause = time.monotonic() + iam.LAG, 0.25
         while True:
             status = self.live_status(name, key_id)
@@ -245,16 +241,11 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             pause *= 2
 
     def live_status(self, name: str, key_id: str) -> str | None:
-        """Return the key's status as of now; None if it isn't there, or its user isn't.
+        """Return the key's status as of now; None if the user has no such key.
 
-        :raises CallError: the call fails.
+        :raises CallError: the call fails, or there is no such user.
         """
-        try:
-            live = iam.live_keys(self.run.client, name)
-        except CallError as error:
-            if error.gone:
-                return None
-            raise
+        live = iam.live_keys(self.run.client, name)
         return next((key["Status"] for key in live if key["AccessKeyId"] == key_id), None)
 
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:

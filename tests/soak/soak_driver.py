@@ -643,11 +643,12 @@ class World:
         lagged = any(call.lagged for call in iam.log if call.user == line["user"])
         beside = iam.hooked or lagged
         there = key is not None and key.user == line["user"]
-        achieved = key.status == status if there else operation == "DeleteAccessKey"
+        # Not so if it only has another user's name.
+        achieved = key.status == status if key and there else key is None and not status
         told = f"{line} but {[str(call) for call in calls]}, {key}"
         if outcome == "gone":
             assert not there or beside, told
-            assert iam.hooked or not any(call.effect for call in calls), told
+            assert key is None or not any(call.effect for call in calls), told
         elif outcome == "skipped":
             assert not calls or not any(call.effect for call in calls), told
             if line["action"] == soak_oracle.REACTIVATE:
@@ -691,7 +692,19 @@ class World:
     def stop_expected(
         self, policy: dict[str, Any], report: soak_world.Report | None, now: datetime
     ) -> bool:
-        if report is None or report.broken:
+        """Whether the policy had to stop for want of a credential report."""
+        if report is None:
+            asked = [call for call in self.iam.log if call.operation in WHOLE[:2]]
+            there = self.iam.report
+            if asked and there and not there.broken and self.iam.longest_silence < PATIENCE:
+                # That AWS makes no new one is no reason, while it hands out the last one.
+                old = (now - there.generated) / timedelta(hours=1) > max_age(policy)
+                refused = any(
+                    call.failed for call in asked if call.operation == "GetCredentialReport"
+                )
+                assert old or refused, "there is a report, and nobody has fetched it"
+            return True
+        if report.broken:
             return True
         return (now - report.generated) / timedelta(hours=1) > max_age(policy)
 
@@ -772,6 +785,9 @@ class World:
             self.fault(random.choice(["ListAccessKeys", "UpdateAccessKey", "GetAccessKeyLastUsed"]))
         elif chance < 0.5:
             iam.kill_at = (random.randint(1, 2), random.random() < 0.5)
+        if random.random() < 0.15:
+            hook = functools.partial(random.choice(DURING), iam)
+            iam.hooks[random.randint(1, 6)] = hook
         claimed, doubted = self.claimed_by_history()
         named: set[str] = set()
         if doubted and random.random() < 0.3:
@@ -786,13 +802,15 @@ class World:
         assert touched <= wanted
         # By --key somebody has decided; else it is the tool's work, as far as anybody can see. What
         # a listing still shows inactive is switched on once more.
-        if not lagging:
+        if not lagging and not iam.hooked:
             assert touched <= off
             assert named or touched <= mine
         for key_id in touched:
             iam.made[key_id].unseen = False
-        left = self.check_command(code, wanted, set() if named else doubted)
-        quiet = not any(any(call.tries) or call.lagged for call in iam.log)
+        left = 0
+        if not iam.hooked:
+            left = self.check_command(code, wanted, set() if named else doubted)
+        quiet = not iam.hooked and not any(any(call.tries) or call.lagged for call in iam.log)
         if quiet and code is not None:
             assert touched == wanted & off
             iam.heal()
@@ -812,7 +830,7 @@ class World:
         iam = self.iam
         iam.begin()
         self.heard.records.clear()
-        known = self.lines(outcomes.FILE)
+        known, intended = self.lines(outcomes.FILE), self.lines(outcomes.INTENTS_FILE)
         code, text = self.command(named)
         lines = "".join(f"\n    {call}" for call in iam.log)
         self.story.append(
@@ -830,6 +848,10 @@ class World:
         for line in new:
             self.check_line(line)
             assert code is None or line["outcome"] not in BAD or code == 1, line
+        touched = {key for key, _ in iam.touched}
+        intents = [line for line in self.lines(outcomes.INTENTS_FILE) if line not in intended]
+        assert touched <= {line["access_key_id"] for line in intents}
+        assert code is None or touched <= {line["access_key_id"] for line in new}
         return code
 
     def check_command(self, code: int | None, wanted: set[str], doubted: set[str]) -> int:

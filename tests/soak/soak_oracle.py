@@ -321,8 +321,6 @@ def true_outcomes(action: str, key: str, user: str, log: Sequence[Call]) -> set[
             looked = [call for call in log if call.operation != operation]
         return {"denied" if is_denied(call) else "failed" for call in looked if call.failed}
     last = calls[-1]
-    if any(call.refused for call in looked):
-        return {done}  # or "gone", with its user
     if any(call.effect for call in calls):
         # Whoever saw it afterwards knows; nobody else does who heard no answer.
         seen = any(not call.failed and not call.refused and not call.lagged for call in looked)

@@ -596,7 +596,14 @@ def test_a_call_that_took_effect_though_its_answer_was_lost_ends_the_run_well(
             f"{MAYBE} (ExpiredToken)",
             f"iam:ListAccessKeys failed (ExpiredToken); {UNSURE}",
         ),
-        ("NoSuchEntity", "NoSuchEntity", "gone", GONE, None),
+        # Its user may have got another name.
+        (
+            "NoSuchEntity",
+            "NoSuchEntity",
+            "unknown",
+            f"{MAYBE} (NoSuchEntity)",
+            f"iam:ListAccessKeys failed (NoSuchEntity); {UNSURE}",
+        ),
         ("ServiceFailure", "gone", "gone", GONE, None),
     ],
 )
@@ -631,18 +638,20 @@ def test_what_became_of_a_key_whose_first_try_got_no_answer(
     assert (line.outcome, line.reason) == (outcome, reason)
 
 
-def test_after_a_lost_answer_a_user_who_is_gone_is_gone(
+def test_after_a_lost_deletion_nothing_is_known_of_a_user_who_is_gone(
     iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
-    iam.add("ana", NEW, OLD)
+    """A user who got another name still has the key."""
+    iam.add("ana", NEW, (OLD, "Inactive"))
 
     def broken(**params: Any) -> None:
-        iam.users.pop("ana", None)
+        del iam.users["ana"]
         raise ConnectionClosedError(endpoint_url="https://iam.amazonaws.com/")
 
-    mocker.patch.object(iam, "update_access_key", broken)
-    custodian.run([STALE], [DISABLE])
-    assert lines(custodian) == [("ana", 2, "ana-2", "gone")]
+    mocker.patch.object(iam, "delete_access_key", broken)
+    with pytest.raises(PolicyExecutionError, match=UNSURE):
+        custodian.run([INACTIVE], [DELETE])
+    assert lines(custodian) == [("ana", 2, "ana-2", "unknown")]
 
 
 @pytest.mark.parametrize(

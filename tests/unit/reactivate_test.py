@@ -655,7 +655,9 @@ OFF, ON, NO_KEY = "Inactive", "Active", None
         ([LOST, LOST], [OFF, DENIED], "unknown", "it may have taken effect (AccessDenied)"),
         ([LOST, DENIED], [ON], "reactivated", "the answer was lost (InternalFailure)"),
         ([LOST, DENIED], [OFF], "unknown", "it may have taken effect (AccessDenied)"),
-        ([LOST, GONE], [], "gone", "no such key"),
+        ([LOST, GONE], [NO_KEY], "gone", "no such key"),
+        # Its user may have got another name.
+        ([LOST, GONE], [GONE], "unknown", "it may have taken effect (NoSuchEntity)"),
         ([ConnectionClosedError(endpoint_url="x"), {}], [], "reactivated", "the answer was lost"),
         ([ValueError("wJalrXUtnFEMI"), {}], [], "reactivated", "the answer was lost"),
         ([EndpointConnectionError(endpoint_url="x")], [], "failed", "no connection"),

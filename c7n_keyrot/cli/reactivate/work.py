@@ -24,7 +24,6 @@ from c7n_keyrot.cli.reactivate.live_keys import (
     failure,
     look_at_user,
     patiently,
-    statuses,
 )
 from c7n_keyrot.iam import CallError
 
@@ -222,11 +221,11 @@ def _find_out(finding: Finding, lost: CallError) -> tuple[str, str]:
     error = _switch_on(finding, tries=3)
     if error is None:
         return outcomes.REACTIVATED, was_lost
-    if error.gone:
-        return failure(error)
     try:
         for _ in patiently():
-            status = statuses(finding.access, finding.user).get(finding.key.id)
+            # If there is no such user the key may be there under another name, so nothing is known.
+            live = iam.live_keys(finding.access.client("iam"), finding.user)
+            status = next((k["Status"] for k in live if k["AccessKeyId"] == finding.key.id), None)
             if status is None:
                 return outcomes.GONE, NOT_FOUND
             if status == "Active":
