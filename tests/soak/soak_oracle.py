@@ -65,9 +65,9 @@ def looks(iam: Iam) -> list[dict[str, LiveUser]]:
                         slot,
                         entry["CreateDate"].replace(microsecond=0),
                         entry["Status"],
-                        used,
+                        iam.made[entry["AccessKeyId"]].used,  # of that nothing lags
                     )
-                    for entry, slot, used in user.views[number].keys
+                    for entry, slot in user.views[number].keys
                 )
                 users[user.name] = replace(users[user.name], keys=keys)
         found.append(users)

@@ -79,10 +79,10 @@ class Key:
 
 @dataclass(frozen=True)
 class View:
-    """A user's keys as they were, which listings show so long: (entry, slot, last use) of each."""
+    """A user's keys as they were, which listings show so long: (entry, slot) of each."""
 
     until: datetime
-    keys: tuple[tuple[dict[str, Any], int, datetime | None], ...]
+    keys: tuple[tuple[dict[str, Any], int], ...]
 
 
 @dataclass(eq=False)
@@ -439,7 +439,7 @@ class Iam:
         if views and call.tries[-1] is None and self.random.random() < 0.2:
             views.clear()  # it has caught up
         if views:
-            entries = [{**entry, "UserName": user.name} for entry, _, _ in views[0].keys]
+            entries = [{**entry, "UserName": user.name} for entry, _ in views[0].keys]
         call.lagged = user.lagged = bool(views)
         self.random.shuffle(entries)
         return {"AccessKeyMetadata": entries, "IsTruncated": False}
@@ -506,7 +506,7 @@ class Iam:
         """Something is written: listings may show the keys of before for a while."""
         if not self.lagging or self.random.random() >= self.lagging:
             return
-        keys = tuple((key.entry(), key.slot, key.used) for key in user.slots.values())
+        keys = tuple((key.entry(), key.slot) for key in user.slots.values())
         until = self.now + self.random.choice(LAGS) * SECOND
         user.views.append(View(max([until, *(view.until for view in self.views(user))]), keys))
 
