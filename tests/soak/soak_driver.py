@@ -219,6 +219,7 @@ class World:
         self.random, self.folder, self.heard, self.wire = random, folder, heard, wire
         self.iam = soak_world.account(random)
         self.iam.lagging = random.choice([0, 0, 0.3, 0.9])
+        self.threads = 0.02  # how likely Custodian's workers are to be threads
         self.history = soak_oracle.History()
         self.sizes: list[int] = []
         self.claimed: set[str] = set()
@@ -334,7 +335,7 @@ class World:
         self.faults()
         self.run(random_policy(self.random))
         if self.random.random() < 0.1:
-            self.mended()
+            self.repaired()
 
     def event(self, event: Any) -> None:
         self.seen[event.__name__] += 1
@@ -477,7 +478,7 @@ class World:
         data = {"policies": [copy.deepcopy(policy)]}
         (loaded,) = PolicyCollection.from_data(data, config, factory)
         loaded.validate()
-        threads = self.random.random() < 0.02 and not self.iam.kill_at and not self.tear_at
+        threads = self.random.random() < self.threads and not self.iam.kill_at and not self.tear_at
         threads = threads and self.room is None and not self.iam.hooks
         loaded.resource_manager.executor_factory = ThreadPoolExecutor if threads else Inline
         error, users = None, []
@@ -899,7 +900,7 @@ class World:
 
     # -- in the end nothing is forgotten
 
-    def mended(self) -> None:
+    def repaired(self) -> None:
         """All faults are over and a new report is there: a run leaves no right key behind."""
         iam = self.iam
         iam.heal()
@@ -937,7 +938,7 @@ class World:
         }
         error, run_id, _ = self.execute(policy, dryrun=False)
         self.note(self.lines(outcomes.FILE, run_id))
-        self.story.append(f"{now:%F %T} mended run {json.dumps(policy)} {iam.touched}")
+        self.story.append(f"{now:%F %T} repaired run {json.dumps(policy)} {iam.touched}")
         assert error is None
         assert {key for key, _ in iam.touched} == right
         self.cached, self.cached_at = iam.handed, now

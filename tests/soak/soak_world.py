@@ -287,7 +287,7 @@ class Iam:
             lines.remove(line)
             del rows[victim]
         elif kind == "ghost":
-            rows.pop("ghost", None)  # one of that name may be real, and stands twice then
+            rows.pop("ghost", None)  # one of that name may be real, and is there two times then
             lines.append(
                 [
                     "ghost",

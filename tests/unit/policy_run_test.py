@@ -481,7 +481,7 @@ def test_unread_users_count_against_the_limit(iam: Iam, custodian: Custodian) ->
 
 @pytest.mark.parametrize("cache", ["memory", "file"])
 @pytest.mark.parametrize("source", ["credential-report", "describe"])
-def test_what_was_mended_after_a_dry_run_counts(
+def test_what_was_repaired_after_a_dry_run_counts(
     iam: Iam, custodian: Custodian, cache: str, source: str
 ) -> None:
     custodian.options.update(
