@@ -25,7 +25,7 @@ THROTTLED = frozenset(
 )
 
 # Calls without any effect.
-READS = re.compile(r"\w+:(Get|List|Simulate)")
+READS = re.compile(r"\w+:(Get|List|Lookup|Simulate)")
 
 
 class Kind(str, Enum):

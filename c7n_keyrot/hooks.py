@@ -17,7 +17,7 @@ from typing import Any
 from c7n.cache import NullCache
 from c7n.utils import dumps
 
-from c7n_keyrot import notify, summary
+from c7n_keyrot import matched_usage, notify, summary
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, settle, watching
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
 
@@ -147,6 +147,7 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
         settle(filters, user, run.live.get(name, ()), passed, name in run.unread)
         for record in user.get(RECORDS, ()):
             record["exemption"] = run.ended_exemptions.get(name)
+    matched_usage.read(run, selected)
     notify.attach(run, selected)
     summary.write(run, selected)
     if run.candidates is not None:

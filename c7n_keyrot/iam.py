@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -103,6 +104,7 @@ NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
         ("Credentials.Expiration", datetime),
     ),
     "GetQueueUrl": (("QueueUrl", str),),
+    "LookupEvents": (("Events", list), ("Events.*.EventTime", datetime)),
 }
 
 
@@ -189,9 +191,12 @@ class _Gate:
         status: int = answer.status_code
         if self.protocol != "query":
             is_object = body.lstrip().startswith(b"{")
-            if not is_object or (status >= 300 and b'"__type"' not in body):
+            if is_object and status < 300:
+                return ""
+            named = re.search(rb'"__type"\s*:\s*"(?:[^"#]*#)?([^"]*)"', body)
+            if not is_object or not named:
                 raise NotAwsError(what=_looks_like(body, status))
-            return ""
+            return named[1].decode("ascii", "replace")
         try:
             root = ElementTree.fromstring(body)  # noqa: S314 - botocore reads it so, too
         except (ElementTree.ParseError, ValueError):

@@ -85,6 +85,7 @@ def prepared(
     """Return the users as they are sent: those that the notice is true of, with what it says."""
     # Another template may want our annotations; ours don't, and a message is of limited size.
     ours = all(name.startswith("c7n_keyrot-") for name in _templates(action))
+    most_uses = notice.MOST_USES if len(users) <= notice.MANY_USERS else notice.MOST_USES_OF_MANY
     sent = []
     for user in users:
         about = notice.about_user(
@@ -95,6 +96,7 @@ def prepared(
             {key["AccessKeyId"] for key in user.get(MATCHED_KEYS, ())},
             run.live.get(user["UserName"], ()),
             run.now,
+            most_uses,
         )
         if about is not None:
             kept = {k: v for k, v in user.items() if not (ours and k.startswith("c7n:"))}

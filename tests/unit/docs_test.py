@@ -131,6 +131,13 @@ def test_schema_check_and_documentation_come_out_of_one_declaration(element: Any
         ({"type": "stale-access-key", "days": True}, False),
         ({"type": "stale-access-key", "days": 400_000}, False),
         ({"type": "stale-access-key", "slot": 3}, False),
+        ({"type": "stale-access-key", "usage": 1}, True),
+        ({"type": "stale-access-key", "usage": 90}, True),
+        ({"type": "stale-access-key", "usage": 90.5}, False),
+        ({"type": "stale-access-key", "usage": 0.5}, False),
+        ({"type": "stale-access-key", "usage": True}, False),
+        ({"type": "expiring-access-key", "usage": 7}, True),
+        ({"type": "unclear-access-key", "usage": 7}, False),
         ({"type": "stale-access-key", "status": "active"}, False),
         ({"type": "expiring-access-key", "remind-at": [14, 7]}, True),
         ({"type": "expiring-access-key", "remind-at": []}, False),
@@ -160,21 +167,21 @@ def test_custodians_own_loader_checks_the_schema(data: dict[str, Any], good: boo
 
 
 @pytest.fixture(scope="module")
-def iam_operations() -> set[str]:
-    client = boto3.client(
-        "iam", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
-    )
-    return set(client.meta.service_model.operation_names)
+def operations() -> dict[str, set[str]]:
+    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
+    services = ("iam", "cloudtrail")
+    clients = [boto3.client(service, region_name="us-east-1", **keys) for service in services]
+    models = [client.meta.service_model for client in clients]
+    return {model.endpoint_prefix: set(model.operation_names) for model in models}
 
 
 @pytest.mark.parametrize("element", [*ELEMENTS, CredentialReportSource], ids=lambda e: e.type)
-def test_every_permission_is_a_real_action_of_iam(element: Any, iam_operations: set[str]) -> None:
+def test_every_permission_is_a_real_action(element: Any, operations: dict[str, set[str]]) -> None:
     permissions = getattr(element, "permissions", None) or element.get_permissions(None)
     assert permissions
     for permission in permissions:
         service, _, action = permission.partition(":")
-        assert service == "iam"
-        assert action in iam_operations
+        assert action in operations[service]
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)
