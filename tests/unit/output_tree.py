@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from c7n_keyrot import outcomes
-from c7n_keyrot.outcomes import Outcome
+from c7n_keyrot.outcomes import Action, Outcome, Result
 from c7n_keyrot.records import KeyRecord, NotMatched, RunSummary, Why
 from c7n_keyrot.rotation import DAY, Identified, Verdict, days_left, deadline
 
@@ -136,11 +136,11 @@ class Run:
             account_id=self.account_id,
             policy=self.data["name"],
             run=self.id,
-            action=action,
+            action=Action(action),
             user=name,
             slot=2,
             access_key_id=key_id(self.account_id, name),
-            outcome=outcome,
+            outcome=Result(outcome),
             reason="",
         )
         (self.intents if intent else self.done).append(dataclasses.replace(line, **more))

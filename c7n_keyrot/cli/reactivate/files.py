@@ -14,7 +14,7 @@ from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.files import existing, walk
 from c7n_keyrot.cli.text import counted
-from c7n_keyrot.outcomes import Outcome
+from c7n_keyrot.outcomes import Outcome, Result
 
 # A plain file, and beside it a bucket's copies: one compressed file for each run.
 NAMES = tuple(name.removesuffix(".jsonl") for name in (outcomes.FILE, outcomes.INTENTS_FILE))
@@ -85,7 +85,7 @@ def damage(files: Sequence[OutcomeFile]) -> list[str]:
         json.dumps(asdict(line)).encode()
         for file in files
         for line in file.lines
-        if isinstance(line, Outcome) and line.outcome == outcomes.INTENDED
+        if isinstance(line, Outcome) and line.outcome == Result.INTENDED
     ]
     found = []
     for file in files:

@@ -28,14 +28,14 @@ from c7n_keyrot.cli.report.contracts import (
     read_user,
 )
 from c7n_keyrot.cli.text import counted
-from c7n_keyrot.outcomes import DamagedFileError, Outcome
+from c7n_keyrot.outcomes import Action, DamagedFileError, Outcome, Result
 from c7n_keyrot.records import KeyRecord, RunSummary
 
 # A policy with one of these is one of ours.
 OUR_FILTERS = frozenset(
     ("stale-access-key", "expiring-access-key", "unclear-access-key", "rotation-exempt")
 )
-OUR_ACTIONS = outcomes.ACTIONS - {"reactivate"}
+OUR_ACTIONS = frozenset((Action.DISABLE.value, Action.DELETE.value))
 METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log"
 # Bytes. The line of a summary has some 100 for each key that isn't matched.
 LONGEST_SUMMARY = 32 << 20
@@ -339,8 +339,8 @@ def _ended(done: Sequence[Outcome], intents: Sequence[Outcome]) -> list[Outcome]
         return line.run, line.action, line.account_id, line.access_key_id
 
     both = [*done, *intents]
-    ended = {operation(line) for line in both if line.outcome != outcomes.INTENDED}
+    ended = {operation(line) for line in both if line.outcome != Result.INTENDED}
     lines = [
-        line for line in both if line.outcome != outcomes.INTENDED or operation(line) not in ended
+        line for line in both if line.outcome != Result.INTENDED or operation(line) not in ended
     ]
     return sorted(lines, key=outcomes.instant)
