@@ -235,7 +235,8 @@ def short_agent(agent: str) -> str:
         return SERVICE
     parts = _parts(agent)
     tool = next(((TOOLS[name.lower()], v) for name, v in parts if name.lower() in TOOLS), None)
-    name, version = tool or next((part for part in parts if not NOISE.match(part[0])), ("", ""))
+    sdk = ((name, version) for name, version in parts if version and not NOISE.match(name))
+    name, version = tool or next(sdk, ("", ""))
     if not name:
         return one_line(agent, LONGEST_AGENT)
     short = f"{name}/{version}" if version else name

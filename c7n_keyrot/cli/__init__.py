@@ -29,6 +29,7 @@ COMMANDS = {
     "init": "write the policies, examples and deploy files into a folder",
     "reactivate": "switch on again the keys that the pack disabled",
     "templates": "print the folder of the notices' templates",
+    "usage": "print who uses access keys, by CloudTrail's event history",
 }
 
 
