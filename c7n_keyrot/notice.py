@@ -33,8 +33,9 @@ SITUATIONS = (*FILTERS, "exemptions")
 # As contact_tags in examples/mailer.yml.
 OWNER_TAGS = ("OwnerContact", "OwnerEmail", "Owner")
 REASON_TAG = "keyrot-exempt-reason"
-# Lines about who uses a key: for many users they must be few, since SQS bounds a message.
-MOST_USES, MOST_USES_OF_MANY, MANY_USERS = 6, 2, 100
+# Lines about who uses a key, by the number of users in a message: SQS bounds it, and mail programs
+# cut long mails.
+MOST_USES = ((10, 6), (100, 2))
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -186,7 +187,7 @@ def about_user(
     matched: Collection[str],
     live: Sequence[Mapping[str, Any]],
     now: datetime,
-    most_uses: int = MOST_USES,
+    most_uses: int = 1,
 ) -> dict[str, Any] | None:
     """Return what a notice says of one user; None if it would say something that isn't true.
 
@@ -220,6 +221,11 @@ def about_user(
         return None
     marked = _marked_day(plan, tags) if situation == "expiring" else None
     return about | {"keys": _distinct([_key(record, marked, now, most_uses) for record in known])}
+
+
+def most_uses(users: int) -> int:
+    """Return how many lines about who uses a key a notice of so many users has room for."""
+    return next((lines for number, lines in MOST_USES if users <= number), 1)
 
 
 def _tags(user: Mapping[str, Any]) -> dict[str, str]:

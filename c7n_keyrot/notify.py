@@ -87,7 +87,7 @@ def prepared(
     """Return the users as they are sent: those that the notice is true of, with what it says."""
     # Another template may want our annotations; ours don't, and a message is of limited size.
     ours = all(name.startswith("c7n_keyrot-") for name in _templates(action))
-    most_uses = notice.MOST_USES if len(users) <= notice.MANY_USERS else notice.MOST_USES_OF_MANY
+    most_uses = notice.most_uses(len(users))
     sent = []
     for user in users:
         about = notice.about_user(

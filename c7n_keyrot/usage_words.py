@@ -16,13 +16,15 @@ from c7n_keyrot.usage import Group, Usage
 
 # Names of actions in one line; the rest is counted.
 MOST_ACTIONS = 3
-LONGEST_LINE = 240
+# Characters of a line.
+LONGEST = 240
 
 
 def in_words(usage: Usage, now: datetime, most: int) -> dict[str, Any]:
     """Return ``said``, one sentence without its full stop, and if needed ``lines`` and ``gap``.
 
-    :param most: lines at most: one for each place and program, the latest first.
+    :param most: lines at most: one for each place and program, the latest first. If it is 1, the
+        sentence has the latest call, and no lines follow.
     :returns: ``gap`` is what couldn't be read, or wasn't.
     """
     gap = "; in ".join(
@@ -42,6 +44,12 @@ def in_words(usage: Usage, now: datetime, most: int) -> dict[str, Any]:
         places.setdefault((group.source, group.agent), []).append(group)
     if usage.events == sum(group.count for group in usage.groups) and len(places) == 1:
         return {"said": f"{said}: {_line(usage.groups, now, counted=False)}", **more}
+    if most == 1:
+        last = usage.groups[0]
+        also = list(dict.fromkeys(g.source for g in usage.groups if g.source != last.source))
+        said += f", the last: {_call([last])}, {ago(datetime.fromisoformat(last.last), now)}"
+        said += f"; also from {also[0]}" + (" and others" if len(also) > 1 else "") if also else ""
+        return {"said": said, **more}
     shown = list(places.values())[:most]
     left = usage.events - sum(group.count for groups in shown for group in groups)
     lines = [_line(groups, now) for groups in shown]
@@ -51,18 +59,19 @@ def in_words(usage: Usage, now: datetime, most: int) -> dict[str, Any]:
 
 def _line(groups: Sequence[Group], now: datetime, counted: bool = True) -> str:
     """Say what one program in one place did: actions, count, last time, failures."""
-    first = groups[0]
-    actions = [group.action for group in groups]
-    more = len(actions) - MOST_ACTIONS
-    named = ", ".join(actions[:MOST_ACTIONS]) + (f" and {more} more" if more > 0 else "")
     number = f", {times(sum(group.count for group in groups))}" if counted else ""
     last = max(datetime.fromisoformat(group.last) for group in groups)
     errors = {code: None for group in groups for code in group.errors}
     failed = sum(count for group in groups for count in group.errors.values())
-    text = f"{named} from {first.source} by {first.agent}{number}, last {ago(last, now)}"
-    return one_line(
-        text + (f", {failed} failed ({', '.join(errors)})" if failed else ""), LONGEST_LINE
-    )
+    text = f"{_call(groups)}{number}, last {ago(last, now)}"
+    return one_line(text + (f", {failed} failed ({', '.join(errors)})" if failed else ""), LONGEST)
+
+
+def _call(groups: Sequence[Group]) -> str:
+    actions = [group.action for group in groups]
+    more = len(actions) - MOST_ACTIONS
+    named = ", ".join(actions[:MOST_ACTIONS]) + (f" and {more} more" if more > 0 else "")
+    return one_line(f"{named} from {groups[0].source} by {groups[0].agent}", LONGEST)
 
 
 def times(number: int) -> str:

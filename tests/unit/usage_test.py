@@ -25,7 +25,7 @@ from c7n_keyrot.usage import (
     short_agent,
     summarized,
 )
-from c7n_keyrot.usage_words import LONGEST_LINE, ago, in_words
+from c7n_keyrot.usage_words import LONGEST, ago, in_words
 
 NOW = datetime(2026, 7, 19, 9, tzinfo=timezone.utc)
 BOTO = "md/Botocore#1.34.14 ua/2.0 os/linux#5.10 md/arch#x86_64 lang/python#3.11.8"
@@ -272,6 +272,18 @@ def test_lines_are_as_few_as_wanted_and_the_rest_is_counted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sources", "also"),
+    [(1, ""), (2, "; also from 10.0.0.1"), (9, "; also from 10.0.0.1 and others")],
+)
+def test_where_there_is_room_for_one_line_it_is_one_sentence(sources: int, also: str) -> None:
+    usage = group_up([made(n, source=f"10.0.0.{n % sources}", agent=f"x/{n}") for n in range(9)])
+    assert told(usage, 1) == (
+        "Used 9 times in 7 days, the last: s3:ListBuckets from 10.0.0.0 by x/0, "
+        f"0 minutes ago{also}"
+    )
+
+
+@pytest.mark.parametrize(
     ("minutes", "words"),
     [
         (-5, "0 minutes ago"),
@@ -296,7 +308,7 @@ def test_hostile_text_becomes_bounded_printable_lines(a: str, b: str, c: str) ->
     assert parse_usage(json.loads(json.dumps(dataclasses.asdict(usage)))) == usage
     for text in told(usage).split(" / ") + [event.action, event.source, event.agent, event.error]:
         assert text.isprintable()
-        assert len(text) <= LONGEST_LINE + 40
+        assert len(text) <= LONGEST + 160
     assert len(event.agent) <= LONGEST_AGENT
 
 
