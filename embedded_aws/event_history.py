@@ -117,16 +117,18 @@ class EventHistory:
             if asked != _same(params):
                 raise HistoryError("InvalidNextTokenException")
             at = int(place)
-        (attribute,) = params.get("LookupAttributes") or [{}]
-        if attribute.get("AttributeKey") != "AccessKeyId":
-            raise HistoryError("InvalidLookupAttributesException")
+        wanted = None  # all keys
+        for attribute in params.get("LookupAttributes", ()):
+            if attribute["AttributeKey"] != "AccessKeyId" or wanted is not None:
+                raise HistoryError("InvalidLookupAttributesException")
+            wanted = attribute["AttributeValue"]
         now = datetime.now(timezone.utc)
         found = sorted(
             (
                 event
                 for event in self.events
                 if (event.account, event.region) == (call.account, call.region)
-                and event.key_id == attribute["AttributeValue"]
+                and wanted in (None, event.key_id)
                 and event.shown <= now
                 and now - event.time <= timedelta(days=90)
                 and start <= event.time.timestamp() <= end
