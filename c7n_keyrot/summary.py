@@ -53,10 +53,11 @@ def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary
     left: list[NotMatched] = []
     for slot, elements in by_slot.items():
         for row in report.rows.values() if report else ():
-            verdict = elements[0].judge(row)
+            judged = [(element, element.judge(row)) for element in elements]
+            verdict = judged[0][1]
             verdicts[verdict.value] += 1
             active += row.slots[slot - 1].active is True
-            wanted = any(element.wanted(row, element.judge(row)) for element in elements)
+            wanted = any(element.wanted(row, its) for element, its in judged)
             candidates += wanted
             if (row.user, slot) in matched:
                 hits += wanted
