@@ -110,6 +110,8 @@ def read_summary(line: bytes) -> RunSummary:
             raise ValueError("no such slot")
         if left.exempt_until is not None:
             date.fromisoformat(left.exempt_until)
+        if left.last_rotated is not None:
+            _check_time(left.last_rotated)
     for options in summary.filters:
         if not isinstance(options.get("filter"), str) or options.get("slot", 1) not in (1, 2):
             raise ValueError("not a filter of ours")
