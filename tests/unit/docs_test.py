@@ -90,8 +90,17 @@ def test_the_documented_defaults_are_those_of_the_schema(element: Any) -> None:
     for name, option in element.schema["properties"].items():
         if option.get("default") not in (None, False):
             line = text.split(f"- ``{name}``")[1].split(" - ``")[0]
-            default = re.escape(str(option["default"]))
-            assert re.search(rf"\b{default} \(default\)|\(default {default}\)", line), name
+            assert re.search(rf"[( ]default {re.escape(str(option['default']))}\)", line), name
+
+
+@pytest.mark.parametrize("element", FILTERS, ids=lambda element: element.type)
+def test_the_documentation_of_each_option_ends_with_its_unit_and_default(element: Any) -> None:
+    for option in element.options.values():
+        values = option.schema.get("items", option.schema)
+        unit = "(days|hours), " if values.get("type") in ("number", "integer") else ""
+        default = "no default" if option.default is None else f"default {option.default}".lower()
+        line = re.sub(r"\s+", " ", option.line)
+        assert re.search(rf"\({unit}{re.escape(default)}\)$", line, re.IGNORECASE)
 
 
 @pytest.mark.parametrize(
