@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -77,7 +78,10 @@ class OutageError(Exception):
 
 def one_line(text: object, limit: int = 300) -> str:
     """Return text from outside as one bounded line without control characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = str(text)
+    if not line.isprintable():  # seldom, and slow
+        line = "".join(c if c.isprintable() else " " for c in line)
+    line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
@@ -111,6 +115,14 @@ def explained(name: str, error: Exception, lost: bool = False) -> CallError:
     # Such as Custodian's own call for a role's credentials, which doesn't go through the gate.
     strange = NotAwsError(what=f"an answer that can't be read, {code}")
     return CallError(name, Kind.NOT_AWS, code, str(strange), lost)
+
+
+def code_of_json(body: bytes, headers: Mapping[str, str]) -> str:
+    """Return the code of an error of a service that speaks JSON; "" if it isn't AWS's."""
+    named = re.search(rb'"__type"\s*:\s*"(?:[^"#]*#)?([^"]*)"', body)
+    if named:
+        return named[1].decode("ascii", "replace")
+    return headers.get("x-amzn-errortype", "").partition(":")[0]
 
 
 def _code_of(error: ClientError) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +30,7 @@ from c7n_keyrot.call_errors import (
     Kind,
     NotAwsError,
     OutageError,
+    code_of_json,
     explained,
     may_have_arrived,
     one_line,
@@ -106,6 +106,8 @@ NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
     ),
     "GetQueueUrl": (("QueueUrl", str),),
     "LookupEvents": (("Events", list), ("Events.*.EventTime", datetime)),
+    "GetFindings": (("Findings", list),),
+    "BatchImportFindings": (("FailedCount", int),),
 }
 
 
@@ -194,10 +196,10 @@ class _Gate:
             is_object = body.lstrip().startswith(b"{")
             if is_object and status < 300:
                 return ""
-            named = re.search(rb'"__type"\s*:\s*"(?:[^"#]*#)?([^"]*)"', body)
-            if not is_object or not named:
+            code = code_of_json(body, answer.headers)
+            if not is_object or not code:
                 raise NotAwsError(what=_looks_like(body, status))
-            return named[1].decode("ascii", "replace")
+            return code
         try:
             root = ElementTree.fromstring(body)  # noqa: S314 - botocore reads it so, too
         except (ElementTree.ParseError, ValueError):

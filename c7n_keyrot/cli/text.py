@@ -65,6 +65,8 @@ def table(columns: Mapping[str, int]) -> Callable[..., str]:
     if sys.stdout.isatty():
         wide = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
     widths = [min(max(len(name), most), wide // 3) for name, most in columns.items()]
+    while sum(widths) + 2 * len(widths) > wide * 3 // 4:
+        widths[widths.index(max(widths))] -= 1
     widths.append(wide - sum(widths) - 2 * len(widths))
 
     def row(*cells: str) -> str:

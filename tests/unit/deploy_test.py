@@ -76,6 +76,17 @@ def test_the_usage_of_keys_is_a_parameter_of_the_member_role(mode: str) -> None:
     assert without <= with_usage
 
 
+@pytest.mark.parametrize("mode", ["read-only", "enforcing"])
+def test_findings_are_posted_in_either_mode(mode: str) -> None:
+    granted, usual = (
+        set(actions(member(ACCOUNT, HUB, mode, Example=example)["policy"]))
+        for example in ("security-hub", "none")
+    )
+    asked = needed(ROOT / "examples" / "security-hub.yml")
+    assert asked <= granted
+    assert granted - usual == {one for one in asked if one.startswith("securityhub:")}
+
+
 def test_read_only_is_the_default_and_lacks_what_changes() -> None:
     enforcing, read_only = (
         set(actions(member(ACCOUNT, HUB, mode)["policy"])) for mode in ("enforcing", "read-only")
