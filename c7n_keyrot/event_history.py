@@ -160,11 +160,17 @@ def ask(
     read: list[Question] = []  # a list, since appending to one is safe in threads
 
     stopped = threading.Event()
+    turns = {place: pacer_of(*place) for place in places}
+    # The same for all: those that wait for a thread have no more time than the others.
+    ends = {place: turn.clock() + longest for place, turn in turns.items()}
 
     def look(place: _Place) -> None:
-        turn = pacer_of(place.account_id, place.region)
-        until = turn.clock() + longest
-        _read(place, client_of, now, lambda: not stopped.is_set() and turn.wait(until), read)
+        where = (place.account_id, place.region)
+
+        def may_go_on() -> bool:
+            return not stopped.is_set() and turns[where].wait(ends[where])
+
+        _read(place, client_of, now, may_go_on, read)
 
     for place, _, error in iam.side_by_side(
         look,

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -295,7 +296,7 @@ def _as_table(found: Found, now: datetime, days: float) -> None:
         for note in _notes(usage, now):
             print(say(*who, "", "", note))
             who = ("", "", "")
-    print(f"\n{counted(len(found), 'key')}, {days:g} days. {NOTE}")
+    print("\n" + textwrap.fill(f"{counted(len(found), 'key')}, {days:g} days. {NOTE}", 100))
 
 
 def _notes(usage: Usage, now: datetime) -> Iterator[str]:

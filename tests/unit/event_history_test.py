@@ -173,6 +173,16 @@ def test_what_is_not_read_in_time_is_not_known() -> None:
     assert answers.failures == []
 
 
+def test_all_places_end_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that have to wait for a thread."""
+    clock = Clock()
+    monkeypatch.setattr(event_history.iam, "WORKERS", 1)
+    clients = {EAST: CloudTrail(clock, {"A": 10_000}), WEST: CloudTrail(clock, {"A": 10_000})}
+    asked(clients, question("A", EAST, WEST), longest=5.0)
+    assert clock.now <= 105
+    assert (len(clients[EAST].calls), len(clients[WEST].calls)) == (10, 1)
+
+
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException", "Other"])
 def test_a_region_that_fails_is_asked_once_and_stops_no_other(code: str) -> None:
     clients = {EAST: CloudTrail(Clock(), {}, code), WEST: CloudTrail(Clock(), {"A": 3, "B": 0})}

@@ -198,3 +198,25 @@ def test_runs_without_a_key_are_said_to_be_so(usage: Usage, tmp_path: Path) -> N
     code, out, _ = usage(tmp_path / "out")
     assert code == 0
     assert out.startswith("No key was matched by the runs in ")
+
+
+@pytest.mark.parametrize(
+    ("partition", "region"), [("aws-cn", "cn-north-1"), ("aws-us-gov", "us-gov-west-1")]
+)
+def test_another_partition_has_its_own_region_of_global_services(
+    partition: str,
+    region: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with EmbeddedAws(partition=partition) as aws:
+        for name, value in aws.env(HUB, tmp_path).items():
+            monkeypatch.setenv(name, value)
+        aws.account(HUB).add_user("ana", slot2=Key(200))
+        aws.account(HUB).record_call("ana", 2, region=region)
+        key = aws.account(HUB).key_id("ana", 2)
+        assert cli.main(["usage", key, "--format", "json"]) == 0
+        (said,) = json.loads(capsys.readouterr().out)["keys"]
+        assert (said["usage"]["regions"], said["usage"]["events"]) == ([region], 1)
+        assert aws.errors == []
