@@ -112,7 +112,7 @@ class _Place:
     def failure(self) -> str:
         return (
             f"CloudTrail's event history of {self.region} can't be read, so the usage of "
-            f"{_keys(self.cut)} isn't known: {self.error}"
+            f"{_keys(self.cut)} there isn't known: {self.error}"
         )
 
     @property

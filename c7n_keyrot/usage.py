@@ -22,8 +22,8 @@ from c7n_keyrot.call_errors import one_line
 MOST_GROUPS = 10
 # Error codes of one group; more of them tell an owner nothing.
 MOST_ERRORS = 5
-# Characters. The longest names of AWS's own are shorter; an IPv6 address has 45 at most.
-LONGEST_ACTION, LONGEST_SOURCE, LONGEST_AGENT, LONGEST_ERROR = 80, 64, 64, 64
+# Characters. The longest names of AWS's own are shorter; an address through an endpoint has 72.
+LONGEST_ACTION, LONGEST_SOURCE, LONGEST_AGENT, LONGEST_ERROR = 80, 80, 64, 64
 
 NOT_SAID = "not recorded"
 CONSOLE = "AWS console"
@@ -35,7 +35,8 @@ class Group:
     """Calls of one action, from one place, by one program. All instants are ISO 8601, in UTC.
 
     - ``action``: service and call as CloudTrail names them, such as ``s3:ListBuckets``
-    - ``source``: an IP address, or the AWS service that made the calls
+    - ``source``: an IP address, and the VPC endpoint that the calls came through; or the AWS
+      service that made them
     - ``agent``: the program in short, such as ``Boto3/1.34 Python/3.11``
     - ``count``: calls in all, those that failed included
     - ``first``, ``last``: the earliest and the latest of them
@@ -155,13 +156,14 @@ def read_event(entry: Mapping[str, Any]) -> Event:
     service = _name(entry.get("EventSource") or detail.get("eventSource"))
     service = re.sub(r"\.amazonaws\.com(\.cn)?$", "", service)
     name = _name(entry.get("EventName") or detail.get("eventName")) or NOT_SAID
-    identity = detail.get("userIdentity")
+    identity, endpoint = detail.get("userIdentity"), _name(detail.get("vpcEndpointId"))
     invoked_by = _name(identity.get("invokedBy")) if isinstance(identity, Mapping) else ""
+    source = _name(detail.get("sourceIPAddress")) or invoked_by or NOT_SAID
     return Event(
         time=entry["EventTime"].astimezone(timezone.utc),
         action=one_line(f"{service}:{name}" if service else name, LONGEST_ACTION),
-        source=one_line(_name(detail.get("sourceIPAddress")) or invoked_by, LONGEST_SOURCE)
-        or NOT_SAID,
+        # A private address alone may be in any network.
+        source=one_line(f"{source} via {endpoint}" if endpoint else source, LONGEST_SOURCE),
         agent=short_agent(_name(detail.get("userAgent"))) or NOT_SAID,
         error=one_line(_name(detail.get("errorCode")), LONGEST_ERROR),
     )

@@ -27,13 +27,16 @@ def in_words(usage: Usage, now: datetime, most: int) -> dict[str, Any]:
         sentence has the latest call, and no lines follow.
     :returns: ``gap`` is what couldn't be read, or wasn't.
     """
-    gap = "; in ".join(
-        f"{one_line(region, 32)} isn't known: {one_line(why, 120)}"
-        for region, why in usage.unknown.items()
+    regions: dict[str, list[str]] = {}
+    for region, why in usage.unknown.items():
+        regions.setdefault(one_line(why, 120), []).append(one_line(region, 32))
+    gap = "; ".join(
+        f"usage in {' and '.join(names)} isn't known: {why}" for why, names in regions.items()
     )
+    gap = gap[:1].upper() + gap[1:]
     if not usage.known:
-        return {"said": f"Usage in {gap}"}
-    more = {"gap": f"Usage in {gap}"} if gap else {}
+        return {"said": gap}
+    more = {"gap": gap} if gap else {}
     period = f"in {usage.days:.10g} day{'' if usage.days == 1 else 's'}"
     if not usage.events:
         said = f"No call {period} is in CloudTrail's event history ({', '.join(usage.regions)})"

@@ -193,7 +193,7 @@ def test_a_region_that_fails_is_asked_once_and_stops_no_other(code: str) -> None
     assert (b.events, b.regions, list(b.unknown)) == (0, [WEST], [EAST])
     assert code in a.unknown[EAST]
     ((_, line),) = answers.failures
-    assert "us-east-1 can't be read, so the usage of 2 keys isn't known" in line
+    assert "us-east-1 can't be read, so the usage of 2 keys there isn't known" in line
     assert code in line
 
 

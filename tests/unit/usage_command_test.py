@@ -136,7 +136,7 @@ def test_a_denied_account_is_not_known_and_the_exit_code_tells(
     code, text, err = usage(out, "--accounts", accounts)
     assert code == 1
     flat = " ".join(text.split())
-    assert "Usage in us-east-1 isn't known: cloudtrail:LookupEvents is denied" in flat
+    assert "Usage in us-east-1 and eu-west-1 isn't known: cloudtrail:LookupEvents is denied" in flat
     assert "10.0.0.1 by =1+1" in flat  # of the other account
     lines = err.splitlines()
     assert len(lines) == 2

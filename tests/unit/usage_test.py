@@ -130,6 +130,10 @@ EVENT = Event(NOW - timedelta(hours=2), "s3:ListBuckets", "203.0.113.7", "aws-cl
             {"source": "x.amazonaws.com"},
         ),
         (
+            {"detail": {"sourceIPAddress": "10.0.0.5", "vpcEndpointId": "vpce-0123456789abcdef0"}},
+            {"source": "10.0.0.5 via vpce-0123456789abcdef0"},
+        ),
+        (
             {"detail": {"sourceIPAddress": 7, "userIdentity": [], "userAgent": None}},
             {"source": "not recorded", "agent": "not recorded"},
         ),
@@ -249,6 +253,14 @@ SERVER = {"action": "iam:GetUser", "source": "10.9.8.7", "agent": "Boto3/1.34 Py
             group_up([], unknown={"eu-west-1": "cloudtrail:LookupEvents is denied (X)"}),
             "No call in 7 days is in CloudTrail's event history (us-east-1) / "
             "Usage in eu-west-1 isn't known: cloudtrail:LookupEvents is denied (X)",
+        ),
+        (
+            group_up([], regions=[], unknown=dict.fromkeys(("eu-west-1", "us-east-1"), "X")),
+            "Usage in eu-west-1 and us-east-1 isn't known: X",
+        ),
+        (
+            group_up([], regions=[], unknown={"eu-west-1": "X", "us-east-1": "Y"}),
+            "Usage in eu-west-1 isn't known: X; usage in us-east-1 isn't known: Y",
         ),
         (
             group_up([], regions=[], unknown={"us-east-1": "not read in time"}),
