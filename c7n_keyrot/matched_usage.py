@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from c7n.exceptions import ResourceLimitExceeded
+
 from c7n_keyrot import event_history, iam
 from c7n_keyrot.event_history import Question
 from c7n_keyrot.iam import CallError
@@ -29,7 +31,7 @@ def read(run: PolicyRun, users: Sequence[dict[str, Any]]) -> None:
     :param users: those that the filters have selected, with our records, which get ``usage``.
     """
     asked = list(_questions(run, users))
-    if not asked:
+    if not asked or _is_over_limit(run, len(users)):
         return
     making = threading.Lock()
 
@@ -55,6 +57,16 @@ def read(run: PolicyRun, users: Sequence[dict[str, Any]]) -> None:
         run.fail(line)
     for _, line in answers.cuts:
         run.log(line, logging.WARNING)
+
+
+def _is_over_limit(run: PolicyRun, selected: int) -> bool:
+    """Tell whether max-resources stops the run before any notice: minutes would be for nothing."""
+    if run.population is not None:
+        try:
+            run.manager.check_resource_limit(selected, run.population)
+        except ResourceLimitExceeded:
+            return True
+    return False
 
 
 def _questions(

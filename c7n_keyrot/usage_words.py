@@ -56,7 +56,7 @@ def in_words(usage: Usage, now: datetime, most: int) -> dict[str, Any]:
     shown = list(places.values())[:most]
     left = usage.events - sum(group.count for groups in shown for group in groups)
     lines = [_line(groups, now) for groups in shown]
-    lines += [f"and {left} other call{'' if left == 1 else 's'}"] if left else []
+    lines += [f"and {left} other call{'' if left == 1 else 's'}"] if left > 0 else []
     return {"said": said, "lines": lines, **more}
 
 

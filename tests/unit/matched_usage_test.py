@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from c7n.exceptions import PolicyExecutionError, PolicyValidationError
+from c7n.exceptions import PolicyExecutionError, PolicyValidationError, ResourceLimitExceeded
 from in_memory import HEADER, Custodian, Iam
 
 from c7n_keyrot.event_history import Pacer
@@ -113,6 +113,20 @@ def test_the_region_of_the_last_use_is_asked_as_well(iam: Iam, custodian: Custod
     use(iam, "ana-2", "ap-south-1")
     usage = usages(custodian.run([STALE]))["ana-2"]
     assert (usage.regions, usage.events) == ([WEST, EAST], 2)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_nobody_waits_for_it_in_a_run_that_max_resources_stops(
+    iam: Iam, custodian: Custodian, dry_run: bool
+) -> None:
+    custodian.options["dryrun"] = dry_run
+    for name in ("ana", "bob"):
+        iam.add(name, None, 200)
+    with pytest.raises(ResourceLimitExceeded):
+        custodian.run([STALE], ["disable-access-key"], **{"max-resources": 1})
+    assert iam.calls["LookupEvents"] == 0
+    custodian.run([STALE], ["disable-access-key"], **{"max-resources": 2})
+    assert iam.calls["LookupEvents"] == 2
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException", "Anything"])
