@@ -119,7 +119,8 @@ class _Place:
     def left_out(self) -> str:
         return (
             f"CloudTrail's event history of {self.region} is read in part for {_keys(self.cut)}: "
-            f"the latest {MOST_PAGES * PAGE} calls of a key at most, in bounded time"
+            f"there are more calls than {MOST_PAGES * PAGE} of a key, or more keys than the time "
+            "allows"
         )
 
 
