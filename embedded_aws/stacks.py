@@ -18,6 +18,7 @@ from moto.iam.models import Role, iam_backends
 from moto.sqs.models import Queue, sqs_backends
 from moto.utilities.utils import get_partition
 
+from embedded_aws import kept  # noqa: F401  (so that moto finds its classes)
 from embedded_aws.partitions import PARTITIONS
 
 
