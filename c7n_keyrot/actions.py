@@ -21,7 +21,7 @@ from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.iam import CallError
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS
 from c7n_keyrot.options import check_mode, invalid
-from c7n_keyrot.outcomes import Outcome
+from c7n_keyrot.outcomes import Action, Outcome, Result
 from c7n_keyrot.rotation import Identified
 from c7n_keyrot.summary import shortened
 
@@ -36,13 +36,13 @@ class _Task:
     in_doubt: list[tuple[Outcome, CallError]] = field(default_factory=list)
 
 
-class _KeyAction(BaseAction):  # type: ignore[misc]
+class KeyAction(BaseAction):  # type: ignore[misc]
     """Acts on the keys in ``c7n:matched-keys`` that a stale-access-key filter of ours put there."""
 
     # A key's status before the action, in the filter that selects it and on the key, and after it.
     status: str
     afterwards: str | None
-    outcome: str
+    outcome: Result
     verb: str
 
     @property
@@ -50,7 +50,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         """What Custodian calls the action in its log and in the file of its results."""
         return str(self.type)
 
-    def validate(self) -> _KeyAction:
+    def validate(self) -> KeyAction:
         for name in self.data:
             if name != "type":
                 raise invalid(self, f"unknown option {name!r}; it has none")
@@ -104,9 +104,9 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
     def _log(self, line: Outcome, error: CallError | None) -> None:
         key = f"key {line.access_key_id}" if line.access_key_id else f"key in slot {line.slot}"
         who = f"user {line.user!r}: {key}"
-        if line.outcome == outcomes.UNKNOWN:
+        if line.outcome == Result.UNKNOWN:
             self.run.fail(f"{who}: {error}; it is unknown whether it took effect")
-        elif line.outcome in (outcomes.DENIED, outcomes.FAILED):
+        elif line.outcome in (Result.DENIED, Result.FAILED):
             self.run.fail(f"{who}: {error}")
         else:
             reason = line.reason and f" ({line.reason})"
@@ -133,10 +133,10 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
 
     def _prepare_bucket(self, tasks: list[_Task]) -> None:
         """Have the intents of all keys in the bucket before the first key is touched."""
-        output_folder.watch_upload(self.manager.ctx, lambda line: self.run.log(line, logging.ERROR))
+        hooks.watch_upload(self.run)
         self.prepared = True
         lines = [
-            self._line(task.user, record["slot"], key["AccessKeyId"], outcomes.INTENDED, "")
+            self._line(task.user, record["slot"], key["AccessKeyId"], Result.INTENDED, "")
             for task in tasks
             for record, key in self._keys(task.user)
             if key["Status"] == self.status
@@ -155,15 +155,15 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         for record, key in self._keys(user):
             self._one_key(task, record["slot"], key)
         for slot, reason in self._left_alone(user):
-            self._record(task, self._line(user, slot, None, outcomes.SKIPPED, reason))
+            self._record(task, self._line(user, slot, None, Result.SKIPPED, reason))
 
     def _one_key(self, task: _Task, slot: int, key: dict[str, Any]) -> None:
-        line = self._line(task.user, slot, key["AccessKeyId"], outcomes.INTENDED, "")
+        line = self._line(task.user, slot, key["AccessKeyId"], Result.INTENDED, "")
         if key["Status"] != self.status:
             # If not so, the other action of this policy has seen to it.
             if key["AccessKeyId"] not in self.run.acted_on:
                 reason = f"the key is {key['Status']}, not {self.status}"
-                self._record(task, replace(line, outcome=outcomes.SKIPPED, reason=reason))
+                self._record(task, replace(line, outcome=Result.SKIPPED, reason=reason))
         elif not self.run.unwritable and (
             self.prepared or self._append(outcomes.INTENTS_FILE, line)
         ):
@@ -180,9 +180,9 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
                 task.in_doubt.append((line, error))
                 return
             if error.gone:
-                outcome, reason = outcomes.GONE, GONE
+                outcome, reason = Result.GONE, GONE
             else:
-                outcome = outcomes.DENIED if error.denied else outcomes.FAILED
+                outcome = Result.DENIED if error.denied else Result.FAILED
                 reason = error.reason
             self._record(task, replace(line, outcome=outcome, reason=reason), error)
         else:
@@ -210,11 +210,11 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         for (task, line, lost), found, error in self.run.each(
             "lost answers", lambda doubt: self._find_out(doubt[1], doubt[2]), doubts
         ):
-            unknown = outcomes.UNKNOWN, f"it may have taken effect ({(error or lost).reason})"
+            unknown = Result.UNKNOWN, f"it may have taken effect ({(error or lost).reason})"
             outcome, reason = found or unknown
             self._record(task, replace(line, outcome=outcome, reason=reason), error or lost)
 
-    def _find_out(self, line: Outcome, lost: CallError) -> tuple[str, str] | None:
+    def _find_out(self, line: Outcome, lost: CallError) -> tuple[Result, str] | None:
         """Make the call again, which changes nothing if it took effect; then look at the key.
 
         A listing proves the new state only: the old one may be IAM's lag.
@@ -234,7 +234,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
             if status == self.afterwards:
                 return self.outcome, was_lost
             if status is None:
-                return outcomes.GONE, GONE
+                return Result.GONE, GONE
             if time.monotonic() + pause > until:
                 return None
             time.sleep(pause)
@@ -248,7 +248,7 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         live = iam.live_keys(self.run.client, name)
         return next((key["Status"] for key in live if key["AccessKeyId"] == key_id), None)
 
-    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
         """Do it to one key; return outcome and reason.
 
         :param tries: how many at most; 0 for the client's own number.
@@ -257,14 +257,14 @@ class _KeyAction(BaseAction):  # type: ignore[misc]
         raise NotImplementedError
 
     def _line(
-        self, user: dict[str, Any], slot: int, key_id: str | None, outcome: str, reason: str
+        self, user: dict[str, Any], slot: int, key_id: str | None, outcome: Result, reason: str
     ) -> Outcome:
         return Outcome(
             time=_now(),
             account_id=self.run.account_id,
             policy=self.manager.data["name"],
             run=self.manager.ctx.execution_id,
-            action=self.type,
+            action=Action(self.type),
             user=user["UserName"],
             slot=slot,
             access_key_id=key_id,
@@ -306,12 +306,12 @@ def _now() -> str:
 GONE = "the key or its user is gone meanwhile"
 LEFT_ALONE = {
     Identified.AMBIGUOUS.value: "ambiguous: two keys of one second can't be told apart",
-    Identified.NO.value: "the credential report's dates show no live key to be this one",
+    Identified.UNMATCHED.value: "the credential report's dates show no live key to be this one",
     Identified.UNREAD.value: "the user's keys or tags couldn't be read",
 }
 
 
-class DisableAccessKey(_KeyAction):
+class DisableAccessKey(KeyAction):
     """Deactivate the keys that ``stale-access-key`` matched, and nothing else.
 
     Each key gets a line in ``keyrot-outcomes.jsonl`` in the policy's output folder, as it is done.
@@ -332,11 +332,11 @@ class DisableAccessKey(_KeyAction):
               - disable-access-key
     """
 
-    schema = type_schema("disable-access-key")
+    schema = type_schema(Action.DISABLE.value)
     permissions = ("iam:UpdateAccessKey",)
-    status, afterwards, outcome, verb = "Active", "Inactive", outcomes.DISABLED, "disable"
+    status, afterwards, outcome, verb = "Active", "Inactive", Result.DISABLED, "disable"
 
-    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
         iam.call(
             self.run.client,
             "update_access_key",
@@ -348,7 +348,7 @@ class DisableAccessKey(_KeyAction):
         return self.outcome, ""
 
 
-class DeleteAccessKey(_KeyAction):
+class DeleteAccessKey(KeyAction):
     """Delete the keys that ``stale-access-key`` with ``status: Inactive`` matched.
 
     Nothing brings a deleted key back. So each one is looked at once more, and is deleted only if
@@ -372,16 +372,16 @@ class DeleteAccessKey(_KeyAction):
               - delete-access-key
     """
 
-    schema = type_schema("delete-access-key")
+    schema = type_schema(Action.DELETE.value)
     permissions = ("iam:ListAccessKeys", "iam:DeleteAccessKey")
-    status, afterwards, outcome, verb = "Inactive", None, outcomes.DELETED, "delete"
+    status, afterwards, outcome, verb = "Inactive", None, Result.DELETED, "delete"
 
-    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[str, str]:
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
         now = self.live_status(name, key_id)
         if now is None:
-            return outcomes.GONE, "the key is gone meanwhile"
+            return Result.GONE, "the key is gone meanwhile"
         if now != self.status:
-            return outcomes.SKIPPED, f"the key is {now} meanwhile, not {self.status}"
+            return Result.SKIPPED, f"the key is {now} meanwhile, not {self.status}"
         key = {"UserName": name, "AccessKeyId": key_id}
         iam.call(self.run.client, "delete_access_key", tries=tries, **key)
         return self.outcome, ""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from c7n.cache import NullCache
 from c7n.utils import dumps
 
-from c7n_keyrot import notify, summary
-from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, settle, watching
+from c7n_keyrot import iam, notify, summary
+from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, places, settle
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
 
 
@@ -147,7 +148,7 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
         settle(filters, user, run.live.get(name, ()), passed, name in run.unread)
         for record in user.get(RECORDS, ()):
             record["exemption"] = run.ended_exemptions.get(name)
-    notify.attach(run, selected)
+    attach_notices(run, selected)
     summary.write(run, selected)
     if run.candidates is not None:
         run.log(
@@ -164,6 +165,58 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
     elif not any(isinstance(action, EndOfRun) for action in actions):
         actions.append(EndOfRun(run))
     return selected
+
+
+@contextmanager
+def watching(filters: Sequence[Any]) -> Iterator[dict[str, set[str]]]:
+    """Note, while the filters run, which users each of them lets through: names by place."""
+    passed: dict[str, set[str]] = {}
+    for place, element in places(filters):
+        element.process = _watched(element.process, passed.setdefault(place, set()))
+    try:
+        yield passed
+    finally:
+        for _, element in places(filters):
+            del element.process
+
+
+def _watched(process: Any, names: set[str]) -> Any:
+    def watched(resources: Any, event: Any = None) -> Any:
+        kept = process(resources, event)
+        names.update(user["UserName"] for user in kept)
+        return kept
+
+    return watched
+
+
+def attach_notices(run: PolicyRun, users: Sequence[dict[str, Any]]) -> None:
+    """Let the policy's notices with our templates say what this run has found."""
+    for action, process, expanded in notify.wrapped(run, users):
+        # On the instance: other policies' notices never meet any of this.
+        action.process, action.expand_variables = process, expanded
+
+
+def watch_upload(run: PolicyRun) -> None:
+    """Tell which folder has the outcomes, should the upload at the end of the run fail."""
+    output = run.manager.ctx.output
+    if "upload" in vars(output):
+        return  # an earlier action of the policy has done so
+    upload = output.upload
+
+    def watched() -> None:
+        try:
+            upload()
+        except Exception:
+            place = iam.one_line(f"{output.type}://{output.bucket}/{output.key_prefix}")
+            run.log(
+                f"the output can't be copied to {place}: what was done to each key stands in "
+                f"{output.root_dir}; keep that folder, copy it to the bucket, or give it to "
+                "c7n-keyrot reactivate",
+                logging.ERROR,
+            )
+            raise
+
+    output.upload = watched
 
 
 def keep_users_out_of_cache(manager: Any, source: str) -> None:

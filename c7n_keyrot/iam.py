@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from c7n_keyrot import service_models
 from c7n_keyrot.call_errors import (
     THROTTLED,
     CallError,
@@ -245,6 +246,7 @@ def client(
     :raises CallError: it can't be made, such as for a profile that isn't there.
     """
     with gate(f"{service}:client"):
+        service_models.share(session)
         made = session.client(service, region_name=region, config=config or CALLS)
     endpoint = getattr(made, "_endpoint", None)
     if endpoint is not None:  # not so in a test's client of its own

@@ -11,7 +11,6 @@ that our records name, those of which the whole tree of filters is true.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from c7n.filters import ValueFilter
@@ -43,28 +42,6 @@ def asserted(filters: Sequence[Any]) -> Iterator[Any]:
             yield element
 
 
-@contextmanager
-def watching(filters: Sequence[Any]) -> Iterator[dict[str, set[str]]]:
-    """Note, while the filters run, which users each of them lets through: names by place."""
-    passed: dict[str, set[str]] = {}
-    for place, element in places(filters):
-        element.process = _watched(element.process, passed.setdefault(place, set()))
-    try:
-        yield passed
-    finally:
-        for _, element in places(filters):
-            del element.process
-
-
-def _watched(process: Any, names: set[str]) -> Any:
-    def watched(resources: Any, event: Any = None) -> Any:
-        kept = process(resources, event)
-        names.update(user["UserName"] for user in kept)
-        return kept
-
-    return watched
-
-
 def settle(
     filters: Sequence[Any],
     user: dict[str, Any],
@@ -76,7 +53,7 @@ def settle(
 
     :param filters: a policy's top-level filters, which Custodian ANDs.
     :param live: the user's ``AccessKeyMetadata``.
-    :param passed: what ``watching`` noted.
+    :param passed: whom the filters let through: names by place.
     :param unread: the user's keys or tags couldn't be read, so no key is meant.
     """
     records = user.get(RECORDS, [])

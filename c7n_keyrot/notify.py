@@ -35,8 +35,8 @@ class Run(Protocol):
     live: dict[str, list[dict[str, Any]]]
 
 
-def attach(run: Run, users: Sequence[dict[str, Any]]) -> None:
-    """Let the policy's notices with our templates say what this run has found.
+def wrapped(run: Run, users: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield each notify action with our templates, and what its two methods are replaced by.
 
     :param users: what the filters have selected, with our records.
     """
@@ -46,9 +46,11 @@ def attach(run: Run, users: Sequence[dict[str, Any]]) -> None:
         if situation:
             plan = plan_of(run.manager, run.now)
             oldest = min(reports, default=None)
-            # On the instance: other policies' notices never meet any of this.
-            action.process = partial(_process, run, action, situation, plan)
-            action.expand_variables = partial(_expanded, run, action, plan, oldest)
+            yield (
+                action,
+                partial(_process, run, action, situation, plan),
+                partial(_expanded, run, action, plan, oldest),
+            )
 
 
 def _templates(action: Any) -> list[str]:

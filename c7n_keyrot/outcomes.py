@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import gzip
 import json
@@ -12,13 +13,13 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
-from c7n_keyrot.records import RunSummary
+from c7n_keyrot.records import VERSION, RunSummary
 
 try:
     import fcntl
@@ -31,20 +32,34 @@ FILE = "keyrot-outcomes.jsonl"
 INTENTS_FILE = "keyrot-intents.jsonl"
 SUMMARY_FILE = "keyrot-summary.jsonl"
 
-DISABLED = "disabled"
-DELETED = "deleted"
-REACTIVATED = "reactivated"
-GONE = "gone"
-DENIED = "denied"
-FAILED = "failed"
-SKIPPED = "skipped"
-# The call may have taken effect, and AWS couldn't be asked.
-UNKNOWN = "unknown"
-INTENDED = "intended"
-OUTCOMES = frozenset(
-    (DISABLED, DELETED, REACTIVATED, GONE, DENIED, FAILED, SKIPPED, UNKNOWN, INTENDED)
-)
-ACTIONS = frozenset(("disable-access-key", "delete-access-key", "reactivate"))
+
+class Word(str, enum.Enum):
+    """A word of a closed set; as text it is the word, on every Python."""
+
+    __str__ = str.__str__
+
+
+class Action(Word):
+    """What was to be done to a key."""
+
+    DISABLE = "disable-access-key"
+    DELETE = "delete-access-key"
+    REACTIVATE = "reactivate"
+
+
+class Result(Word):
+    """What became of it."""
+
+    DISABLED = "disabled"
+    DELETED = "deleted"
+    REACTIVATED = "reactivated"
+    GONE = "gone"
+    DENIED = "denied"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNKNOWN = "unknown"  # it may have taken effect, and AWS couldn't be asked
+    INTENDED = "intended"  # in the file of intents only
+
 
 # What an AWS id can be; in a command line neither needs a quote.
 ACCOUNT_ID = re.compile("[0-9]{12}")
@@ -55,27 +70,39 @@ LONGEST_LINE = 64 * 1024
 MOST_SHOWN = 4096
 MOST_DAMAGED = 1000  # lines
 MOST_DECOMPRESSED = 256 * 1024 * 1024
+Line = TypeVar("Line")
 KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened to one key. ``time`` is ISO 8601 in UTC, ``run`` Custodian's execution id.
+    """What happened to one key: a line of ``keyrot-outcomes.jsonl`` or ``keyrot-intents.jsonl``.
 
-    ``access_key_id`` is None where no key could be named; ``reason`` says why, or is the error's
-    code.
+    - ``time``: when it had happened, or before it is tried; ISO 8601, UTC
+    - ``account_id``, ``policy``; ``run``: Custodian's execution id
+    - ``action``: what was to be done
+    - ``user``; ``slot``: 1 or 2, None if it isn't known
+    - ``access_key_id``: None where no key could be named
+    - ``outcome``: what became of it
+    - ``reason``: for people: the error's code, or why; nothing is decided by it
+    - ``version``: of this list of fields; a line without one is of version 1
     """
 
     time: str
     account_id: str
     policy: str
     run: str
-    action: str
+    action: Action
     user: str
     slot: int | None
     access_key_id: str | None
-    outcome: str
+    outcome: Result
     reason: str
+    version: int = VERSION
+
+
+# Of those fields that aren't text alone.
+KINDS_OF = {"slot": (int, type(None)), "access_key_id": (str, type(None)), "version": (int,)}
 
 
 def append(path: Path, record: Outcome | RunSummary) -> None:
@@ -122,14 +149,28 @@ def lines(path: Path) -> Iterator[Outcome | bytes]:
 
     :returns: its outcomes in their order, and the beginning of each line that isn't one.
     :raises OSError: it can't be opened or read.
+    :raises DamagedFileError: as ``parsed()`` does.
+    """
+    return parsed(path, parse)
+
+
+def parsed(
+    path: Path, parse: Callable[[bytes], Line], longest: int = LONGEST_LINE
+) -> Iterator[Line | bytes]:
+    """Read each line of a file, or of a bucket's compressed copy of one.
+
+    :param parse: reads one line, or raises ``ValueError``.
+    :param longest: bytes; a longer line isn't read.
+    :returns: what the lines hold, and the beginning of each line that can't be read.
+    :raises OSError: it can't be opened or read.
     :raises DamagedFileError: it isn't a regular file; or its end, after what is returned, can't be
         read.
     """
-    with _regular(path) as plain:
+    with open_regular(path) as plain:
         compressed = path.suffix == ".gz"
         file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if compressed else plain
         damaged = 0
-        for text in _bounded(file, MOST_DECOMPRESSED if compressed else float("inf")):
+        for text in _bounded(file, MOST_DECOMPRESSED if compressed else float("inf"), longest):
             try:
                 yield parse(text)
             except ValueError:
@@ -142,17 +183,18 @@ def lines(path: Path) -> Iterator[Outcome | bytes]:
                 yield text[:MOST_SHOWN]
 
 
-def _bounded(file: BinaryIO, left: float) -> Iterator[bytes]:
-    """Yield each line of a file; of one longer than any outcome something that is none.
+def _bounded(file: BinaryIO, left: float, longest: int) -> Iterator[bytes]:
+    """Yield each line of a file; of one that is too long something that can't be parsed.
 
     :param left: bytes that are read at most.
+    :param longest: bytes that a line has at most.
     """
     begins = True
     try:
-        while text := file.readline(LONGEST_LINE):
+        while text := file.readline(longest):
             ends = text.endswith(b"\n")
             if begins:
-                yield text if ends or len(text) < LONGEST_LINE else b"too long: " + text
+                yield text if ends or len(text) < longest else b"too long: " + text
             begins = ends
             left -= len(text)
             if left < 0:
@@ -162,8 +204,12 @@ def _bounded(file: BinaryIO, left: float) -> Iterator[bytes]:
         raise DamagedFileError("it can't be decompressed to its end") from None
 
 
-def _regular(path: Path) -> BinaryIO:
-    """Open a regular file; a FIFO would keep its reader waiting."""
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file; a FIFO would keep its reader waiting.
+
+    :raises OSError: it can't be opened.
+    :raises DamagedFileError: it isn't a regular file.
+    """
     mode = path.stat().st_mode
     if stat.S_ISREG(mode):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -182,32 +228,31 @@ def parse(line: bytes) -> Outcome:
     """
     try:
         outcome = Outcome(**json.loads(line))
-    except (TypeError, RecursionError) as error:  # no object, or nested without end
-        raise ValueError(f"no outcome: {error}") from None
+    except (TypeError, RecursionError) as error:  # not an object, or nested without end
+        raise ValueError(f"not an outcome: {error}") from None
     for name, value in vars(outcome).items():
-        kinds = {"slot": (int, type(None)), "access_key_id": (str, type(None))}.get(name, (str,))
-        if type(value) not in kinds:
-            raise ValueError(f"no outcome: {name} is {value!r}")
+        if type(value) not in KINDS_OF.get(name, (str,)):
+            raise ValueError(f"not an outcome: {name} is {value!r}")
         if isinstance(value, str):
             value.encode()  # half a surrogate pair is no text that AWS or a terminal takes
+    if outcome.version != VERSION:
+        raise ValueError(f"not an outcome of version {VERSION}")
     if not ACCOUNT_ID.fullmatch(outcome.account_id):
-        raise ValueError("no outcome: account_id is not an account's")
+        raise ValueError("not an outcome: account_id is not an account's")
     if outcome.access_key_id is not None and not KEY_ID.fullmatch(outcome.access_key_id):
-        raise ValueError("no outcome: access_key_id is not a key's")
-    if outcome.action not in ACTIONS or outcome.outcome not in OUTCOMES:
-        raise ValueError("no outcome: there is no such action, or outcome")
+        raise ValueError("not an outcome: access_key_id is not a key's")
     if outcome.slot not in (None, 1, 2):
-        raise ValueError("no outcome: there is no such slot")
+        raise ValueError("not an outcome: there is no such slot")
     instant(outcome)
-    return outcome
+    return replace(outcome, action=Action(outcome.action), outcome=Result(outcome.outcome))
 
 
-def instant(outcome: Outcome) -> datetime:
+def instant(outcome: Outcome | RunSummary) -> datetime:
     """Return when it happened, in UTC.
 
     :raises ValueError: its time can't be read, has no zone, or lies where nothing can be added.
     """
     time = datetime.fromisoformat(outcome.time)
     if time.tzinfo is None or not 1970 < time.year < 9998:
-        raise ValueError("no outcome: its time has no zone, or is out of range")
+        raise ValueError("not an outcome: its time has no zone, or is out of range")
     return time.astimezone(timezone.utc)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,25 +43,3 @@ def upload_intents(context: Any) -> None:
         with path.open("rb") as plain, gzip.open(packed, "wb") as file:
             shutil.copyfileobj(plain, file)
         output.upload_file(str(packed), "/".join(filter(None, (output.key_prefix, name))))
-
-
-def watch_upload(context: Any, tell: Callable[[str], None]) -> None:
-    """Tell which folder has the outcomes, should the upload at the end of the run fail."""
-    output = context.output
-    if "upload" in vars(output):
-        return  # an earlier action of the policy has done so
-    upload = output.upload
-
-    def watched() -> None:
-        try:
-            upload()
-        except Exception:
-            place = iam.one_line(f"{output.type}://{output.bucket}/{output.key_prefix}")
-            tell(
-                f"the output can't be copied to {place}: what was done to each key stands in "
-                f"{output.root_dir}; keep that folder, copy it to the bucket, or give it to "
-                "c7n-keyrot reactivate"
-            )
-            raise
-
-    output.upload = watched

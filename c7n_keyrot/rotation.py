@@ -39,7 +39,7 @@ class Identified(str, enum.Enum):
     ELIMINATION = "elimination"
     AMBIGUOUS = "ambiguous"
     GONE = "gone"
-    NO = "no"
+    UNMATCHED = "unmatched"
     UNREAD = "unread"
 
 
@@ -149,7 +149,7 @@ def identify(
     """
     if any(each.has_key and each.last_rotated is None for each in row.slots):
         # Both keys may be of one second, and either may have been deleted since.
-        return None, Identified.NO if live else Identified.GONE
+        return None, Identified.UNMATCHED if live else Identified.GONE
     this, other = row.slots[slot - 1], row.slots[2 - slot]
     mine = _made_at(this.last_rotated, live)
     # With one second for both slots a single key that is left may be either of the two.
@@ -163,7 +163,7 @@ def identify(
     rest = [key for key in live if len(theirs) != 1 or key is not theirs[0]]
     if len(theirs) == len(rest) == 1:
         return rest[0], Identified.ELIMINATION
-    return None, Identified.NO if rest else Identified.GONE
+    return None, Identified.UNMATCHED if rest else Identified.GONE
 
 
 def _made_at(instant: datetime | None, live: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -68,7 +68,7 @@ def report_of(run: PolicyRun, max_age: float) -> Report:
     run.used_report = report
     # Custodian has none where it couldn't ask STS, and what is done must be found again.
     run.account_id = report.account_id
-    age = _age(run, report)
+    age = _age(run, report.generated)
     if age > max_age:
         raise run.stop(
             f"credential report: {age:.1f} hours old, but report-max-age is {max_age:g}; AWS "
@@ -79,8 +79,9 @@ def report_of(run: PolicyRun, max_age: float) -> Report:
     return report
 
 
-def _age(run: PolicyRun, report: Report | RawReport) -> float:
-    return (run.now - report.generated) / timedelta(hours=1)
+def _age(run: PolicyRun, generated: datetime) -> float:
+    """Return how many hours old a report is."""
+    return (run.now - generated) / timedelta(hours=1)
 
 
 def _known_report(run: PolicyRun, max_age: float) -> Report:
@@ -95,7 +96,7 @@ def _known_report(run: PolicyRun, max_age: float) -> Report:
             if isinstance(known.report, ReportError):
                 if passed <= FAILURE_REUSE and not is_new_run:
                     raise known.report
-            elif passed <= REPORT_REUSE and _age(run, known.report) <= max_age:
+            elif passed <= REPORT_REUSE and _age(run, known.report.generated) <= max_age:
                 return known.report
         report = _load(run, session, max_age)
     except ReportError as error:
@@ -118,16 +119,16 @@ def _load(run: PolicyRun, session: Any, max_age: float) -> Report:
     cache = cache_factory(run.manager.config if account else None)
     key = {"account": account, "keyrot": "credential-report/1"}
     cached = _from_cache(run, cache, key)
-    if cached is not None and _age(run, cached) <= max_age:
+    if cached is not None and _age(run, cached.generated) <= max_age:
         return cached
     iam.renew(run.client)
 
-    def enough(generated: datetime) -> bool:
-        return (run.now - generated) / timedelta(hours=1) <= max_age
-
     try:
         raw, refusal = credential_report.fetch(
-            run.client, enough, REPORT_LIMIT, progress=lambda waited: _progress(run, waited)
+            run.client,
+            lambda generated: _age(run, generated) <= max_age,
+            REPORT_LIMIT,
+            progress=lambda waited: _progress(run, waited),
         )
     except ReportError as error:
         _share(run, session, error)
@@ -136,7 +137,7 @@ def _load(run: PolicyRun, session: Any, max_age: float) -> Report:
     if refusal is not None:
         run.log_once(
             f"credential report: {refusal}; going on with the last report, which is "
-            f"{_age(run, raw):.1f} hours old"
+            f"{_age(run, raw.generated):.1f} hours old"
         )
     try:
         with cache:

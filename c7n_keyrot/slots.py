@@ -67,7 +67,7 @@ class Match:
         self.user, self.row = user, row
         self.live: list[dict[str, Any]] = []
         self.key: dict[str, Any] | None = None
-        self.identified = Identified.NO
+        self.identified = Identified.UNMATCHED
         self.last_used: tuple[datetime | None, str | None, str | None] | None = None
 
     @property
@@ -77,7 +77,7 @@ class Match:
     @property
     def in_doubt(self) -> bool:
         """There are live keys, and none of them can be identified as the slot's."""
-        return self.identified in (Identified.AMBIGUOUS, Identified.NO)
+        return self.identified in (Identified.AMBIGUOUS, Identified.UNMATCHED)
 
 
 class SlotFilter(KeyrotFilter):

@@ -72,7 +72,9 @@ def mails(situation: str) -> dict[str, list[dict[str, Any]]]:
         return {
             "one": [twin("lena", tags={"AKIATWINA": "old laptop"})],
             "long": [twin(LONG, tags={"AKIATWINA": LONG * 4}, exemption=EXPIRED)],
-            "many": [twin(f"svc-{n}", identified=("ambiguous", "no")[n % 2]) for n in range(200)],
+            "many": [
+                twin(f"svc-{n}", identified=("ambiguous", "unmatched")[n % 2]) for n in range(200)
+            ],
         }
     known = record(situation, description="build server", other_key=other(description="laptop"))
     long = {"description": LONG * 4, "other_key": other(description=LONG * 4)}

@@ -20,7 +20,7 @@ from c7n.policy import PolicyCollection
 from c7n.resources import load_resources
 from c7n_mailer.utils import get_rendered_jinja
 
-from c7n_keyrot import notify
+from c7n_keyrot import hooks
 from c7n_keyrot.cli import templates
 
 ACCOUNT = "111111111111"
@@ -160,7 +160,7 @@ def message(
 ) -> dict[str, Any]:
     """What `notify` puts into the queue for one of the pack's policies, or for exemptions.
 
-    Custodian's own action makes it, with what `notify.attach` hangs on it in a run.
+    Custodian's own action makes it, with what `hooks.attach_notices` hangs on it in a run.
     """
     actions: list[Any] = policy.pop("actions", None) or ["notify"]
     if policy.pop("acts", situation == "disabling") and "notify" in actions:
@@ -212,7 +212,7 @@ def notified(policy: dict[str, Any], users: Sequence[dict[str, Any]]) -> dict[st
         for user in users
     }
     run = SimpleNamespace(manager=manager, now=NOW, account_id=ACCOUNT, live=live)
-    notify.attach(run, users)
+    hooks.attach_notices(run, users)
     (action,) = [action for action in manager.actions if action.type == "notify"]
     sent: list[str] = []
     with pytest.MonkeyPatch.context() as patch:

@@ -29,6 +29,7 @@ from c7n_keyrot.cli.accounts import load
 from c7n_keyrot.cli.doctor import coverage, organization, recipients, runs
 from c7n_keyrot.cli.doctor.checks import lines
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
+from c7n_keyrot.outcomes import Action, Result
 
 ACCOUNT = "123456789012"
 NAMES = [
@@ -211,11 +212,11 @@ def disabled(number: int, name: str) -> outcomes.Outcome:
         account_id=ACCOUNT,
         policy=f"policy\n\x1b[31m{name}",
         run=f"r{name}",
-        action="disable-access-key",
+        action=Action.DISABLE,
         user=name,
         slot=2,
         access_key_id=f"AKIA{number}",
-        outcome=outcomes.DISABLED,
+        outcome=Result.DISABLED,
         reason="",
     )
 
@@ -251,7 +252,7 @@ def test_reactivate_tells_of_doubts_in_lines_that_can_be_copied(
     folder = tmp_path / "out $(id) 'x'"
     folder.mkdir()
     lines = [
-        replace(disabled(number, name), outcome=outcomes.UNKNOWN, reason=f"{name}\x1b[1m\nx")
+        replace(disabled(number, name), outcome=Result.UNKNOWN, reason=f"{name}\x1b[1m\nx")
         for number, name in enumerate(sorted(NAMES))
     ]
     ids = [str(line.access_key_id) for line in lines]

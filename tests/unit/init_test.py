@@ -12,6 +12,7 @@ from pytest_mock import MockerFixture
 
 from c7n_keyrot import cli, outcomes
 from c7n_keyrot.cli import init
+from c7n_keyrot.outcomes import Action, Result
 
 Done = subprocess.CompletedProcess[str]
 
@@ -205,11 +206,11 @@ DISABLED = outcomes.Outcome(
     account_id="123456789012",
     policy="p",
     run="r",
-    action="disable-access-key",
+    action=Action.DISABLE,
     user="ana",
     slot=2,
     access_key_id="AKIA1",
-    outcome=outcomes.DISABLED,
+    outcome=Result.DISABLED,
     reason="",
 )
 

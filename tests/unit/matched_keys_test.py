@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from in_memory import Custodian, Iam
 
-from c7n_keyrot import matched_keys
+from c7n_keyrot import hooks, matched_keys
 
 NO_KEYS: list[str] = []
 OLD, OLDER, NEW = 200, 300, 10
@@ -205,7 +205,7 @@ def test_filters_that_are_watched_get_the_event() -> None:
         return users
 
     element = SimpleNamespace(type="value", process=process)
-    with matched_keys.watching([element]) as passed:
+    with hooks.watching([element]) as passed:
         element.process([{"UserName": "ana"}], "event")
         assert passed == {"0": {"ana"}}
         element.process = None  # so that leaving finds an attribute to take away

@@ -21,18 +21,18 @@ from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from c7n_keyrot import outcomes, output_folder
-from c7n_keyrot.outcomes import Outcome
+from c7n_keyrot.outcomes import Action, Outcome, Result
 
 LINE = Outcome(
     time="2026-11-24T08:00:00.000+00:00",
     account_id="123456789012",
     policy="p",
     run="r",
-    action="disable-access-key",
+    action=Action.DISABLE,
     user="ana",
     slot=2,
     access_key_id="AKIA1",
-    outcome=outcomes.DISABLED,
+    outcome=Result.DISABLED,
     reason="",
 )
 
@@ -52,8 +52,25 @@ def test_a_line_is_one_flat_object_with_all_fields_in_order(tmp_path: Path) -> N
         "access_key_id",
         "outcome",
         "reason",
+        "version",
     ]
     assert list(outcomes.read(path)) == [LINE]
+
+
+def test_a_line_without_a_version_is_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / outcomes.FILE
+    fields = asdict(LINE)
+    del fields["version"]
+    path.write_text(json.dumps(fields))
+    assert list(outcomes.read(path)) == [LINE]
+
+
+def test_words_of_a_line_are_printed_as_words() -> None:
+    (line,) = [outcomes.parse(WHOLE)]
+    assert (type(line.action), type(line.outcome)) == (Action, Result)
+    assert f"{line.action} {line.outcome:>10} {line.outcome!s}" == (
+        "disable-access-key   disabled disabled"
+    )
 
 
 @given(
@@ -128,6 +145,7 @@ def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: An
         ("action", ["", "notify", "Disable-access-key"]),
         ("outcome", ["", "off", "DISABLED"]),
         ("slot", [0, 3, -1, 10**30]),
+        ("version", [0, 2]),
         ("user", ["\ud800", "a\udfff"]),
         ("policy", ["\ud800"]),
         ("reason", ["\ud800"]),

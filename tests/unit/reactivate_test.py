@@ -31,8 +31,8 @@ from c7n_keyrot import cli, iam, outcomes
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.reactivate import files, screen, work
 from c7n_keyrot.cli.reactivate.history import Key, history
-from c7n_keyrot.cli.reactivate.live_keys import Finding, look_at_user
-from c7n_keyrot.outcomes import Outcome
+from c7n_keyrot.cli.reactivate.live_keys import Finding, Left, look_at_user
+from c7n_keyrot.outcomes import Action, Outcome, Result
 
 DISABLE, DELETE, REACTIVATE = "disable-access-key", "delete-access-key", "reactivate"
 KEY = "AKIAIOSFODNN7EXAMPLE"
@@ -51,7 +51,8 @@ def line(minute: int = 0, outcome: str = "disabled", action: str = DISABLE, **mo
         "outcome": outcome,
         "reason": "",
     }
-    return Outcome(**{**made, **more})
+    made |= more
+    return Outcome(**made | {"action": Action(made["action"]), "outcome": Result(made["outcome"])})
 
 
 def write(path: Path, *lines: Outcome | str) -> Path:
@@ -69,7 +70,7 @@ def keys_of(folder: Path) -> list[Key]:
 def intents_of(*lines: Outcome | str) -> list[Outcome]:
     """The intents that a run of the pack writes before it disables these."""
     return [
-        replace(one, outcome="intended")
+        replace(one, outcome=Result.INTENDED)
         for one in lines
         if isinstance(one, Outcome) and (one.action, one.outcome) == (DISABLE, "disabled")
     ]
@@ -282,8 +283,8 @@ def test_intent_without_an_outcome_is_a_run_that_was_cut_short(tmp_path: Path) -
         line(9, "reactivated", slot=2**70),
         line(9, "reactivated", slot=True),
         line(9, "reactivated", slot=2.0),
-        line(9, "switched on"),
-        line(9, "reactivated", "switch-on"),
+        json.dumps(asdict(line(9, "reactivated"))).replace("reactivated", "switched on"),
+        json.dumps(asdict(line(9))).replace("disable-access-key", "switch-on"),
         line(9, "skipped", reason="a" * 70_000),
         line(9, "failed", reason=None),
         line(9, "failed", reason=5),
@@ -393,8 +394,8 @@ INTENDED = line(3, "intended", run="r3", access_key_id="AKIA3")
         ([line(9, reason=None)], [], ["1 line can't", "line 1"]),
         ([line(9, time="yesterday")], [], ["line 1"]),
         # What a killed run leaves: the intent tells of the key.
-        ([line(), cut(replace(INTENDED, outcome="disabled"))], [INTENDED], []),
-        ([cut(replace(INTENDED, outcome="disabled"), 0.99), line()], [INTENDED], []),
+        ([line(), cut(replace(INTENDED, outcome=Result.DISABLED))], [INTENDED], []),
+        ([cut(replace(INTENDED, outcome=Result.DISABLED), 0.99), line()], [INTENDED], []),
         ([line(), cut(line(1, "skipped", run="r3"), 0.8)], [INTENDED], ["line 2"]),
         ([line(), cut(INTENDED, 0.1)], [INTENDED], ["line 2"]),  # it may be anybody's
         # Half an intent was followed by nothing.
@@ -536,7 +537,7 @@ def carry_out(
     write(folder / "keyrot-outcomes.jsonl", *lines)
     write(folder / "keyrot-intents.jsonl", *intents_of(*lines))
     keys = keys_of(folder)
-    findings = [Finding(key, access(iam_client), "ana", "reactivated") for key in keys]
+    findings = [Finding(key, access(iam_client), "ana", Result.REACTIVATED) for key in keys]
     return work.carry_out(findings, keys, tell)
 
 
@@ -691,7 +692,7 @@ def test_write_whose_answer_is_lost_is_made_again_before_anything_is_concluded(
 
     write(tmp_path / "keyrot-outcomes.jsonl", line(access_key_id="K1"))
     keys = keys_of(tmp_path)
-    findings = [Finding(key, access(Faulty()), "ana", "reactivated") for key in keys]
+    findings = [Finding(key, access(Faulty()), "ana", Result.REACTIVATED) for key in keys]
     (done,) = work.carry_out(findings, keys, lambda _: None)
     assert done.outcome == outcome
     assert reason in done.reason
@@ -778,7 +779,7 @@ def test_what_answers_a_line_is_not_older_than_it(tmp_path: Path) -> None:
     late = "2999-01-01T00:00:00.000+00:00"
     write(tmp_path / "keyrot-outcomes-1f.jsonl.gz", line(time=late, access_key_id="K1"))
     keys = keys_of(tmp_path)
-    findings = [Finding(key, access(FakeIam()), "ana", "reactivated") for key in keys]
+    findings = [Finding(key, access(FakeIam()), "ana", Result.REACTIVATED) for key in keys]
     (done,) = work.carry_out(findings, keys, screen.say)
     assert done.outcome == "reactivated"
     (key,) = keys_of(tmp_path)
@@ -812,7 +813,7 @@ def test_fifo_in_the_place_of_a_record_is_refused_before_anything_is_done(
     other = "intents" if name == "outcomes" else "outcomes"
     write(tmp_path / f"keyrot-{other}.jsonl", line())
     os.mkfifo(tmp_path / f"keyrot-{name}.jsonl")
-    findings = [Finding(key, access(None), "ana", "reactivated") for key in keys_of(tmp_path)]
+    findings = [Finding(key, access(None), "ana", Result.REACTIVATED) for key in keys_of(tmp_path)]
     with pytest.raises(CommandError, match=f"keyrot-{name}.jsonl can't be written"):
         work.check_writable(findings)
 
@@ -822,7 +823,7 @@ def test_folder_that_cannot_be_written_is_refused_before_anything_is_done(
 ) -> None:
     write(tmp_path / "keyrot-outcomes.jsonl", line())
     mocker.patch("os.access", return_value=False)
-    findings = [Finding(key, access(None), "ana", "reactivated") for key in keys_of(tmp_path)]
+    findings = [Finding(key, access(None), "ana", Result.REACTIVATED) for key in keys_of(tmp_path)]
     with pytest.raises(CommandError, match="can't be written, and what is done must be recorded"):
         work.check_writable(findings)
 
@@ -835,7 +836,7 @@ def test_command_for_cloudtrail(tmp_path: Path, partition: str, region: str) -> 
     """It is a line that a shell reads as it is meant, and a query that the AWS CLI can read."""
     write(tmp_path / "keyrot-outcomes.jsonl", line())
     way = SimpleNamespace(partition=partition, region="eu-west-1")
-    (found,) = (Finding(key, way, "ana", "left in doubt") for key in keys_of(tmp_path))
+    (found,) = (Finding(key, way, "ana", Left.IN_DOUBT) for key in keys_of(tmp_path))
     parts = shlex.split(screen.trail(found))
     assert parts[:3] == ["aws", "cloudtrail", "lookup-events"]
     options = dict(zip(parts[3::2], parts[4::2], strict=True))

@@ -55,7 +55,7 @@ def test_every_field_is_documented(kind: Any) -> None:
             verdict=Verdict.UNKNOWN,
             access_key_id=None,
             status=None,
-            identified=Identified.NO,
+            identified=Identified.UNMATCHED,
             **dict.fromkeys(("last_rotated", "age_days", "deadline", "days_left", "other_key")),
         ),
     ],

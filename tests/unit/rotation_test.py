@@ -257,9 +257,9 @@ T1, T2, T3 = NOW - 300 * DAY, NOW - 200 * DAY, NOW - DAY
         # Slots without a key have no date either.
         ((slot(T1), EMPTY), [key("A", T1), key("C", T3)], ("C", Identified.ELIMINATION)),
         # Nothing tells which one is left.
-        ((slot(T1), slot(T2)), [key("C", T3)], (None, Identified.NO)),
-        ((EMPTY, slot(T2)), [key("C", T3)], (None, Identified.NO)),
-        ((slot(T1), slot(T2)), [key("C", T3), key("D", T3)], (None, Identified.NO)),
+        ((slot(T1), slot(T2)), [key("C", T3)], (None, Identified.UNMATCHED)),
+        ((EMPTY, slot(T2)), [key("C", T3)], (None, Identified.UNMATCHED)),
+        ((slot(T1), slot(T2)), [key("C", T3), key("D", T3)], (None, Identified.UNMATCHED)),
         ((slot(T1), slot(T2)), [key("A", T1)], (None, Identified.GONE)),
         ((slot(T1), slot(T2)), [], (None, Identified.GONE)),
         ((EMPTY, slot(T2)), [], (None, Identified.GONE)),
@@ -273,24 +273,24 @@ T1, T2, T3 = NOW - 300 * DAY, NOW - 200 * DAY, NOW - DAY
         ((slot(T1), slot(T1)), [key("A", T1)], (None, Identified.AMBIGUOUS)),
         ((slot(T1), slot(T1)), [key("A", T1), key("C", T3)], (None, Identified.AMBIGUOUS)),
         ((slot(T1), slot(T2)), [key("A", T2), key("B", T2)], (None, Identified.AMBIGUOUS)),
-        ((slot(T1), slot(T1)), [key("C", T3)], (None, Identified.NO)),
+        ((slot(T1), slot(T1)), [key("C", T3)], (None, Identified.UNMATCHED)),
         # More keys than AWS allows: no elimination among several.
         (
             (slot(T1), slot(T2)),
             [key("A", T1), key("C", T3), key("D", T3 - DAY)],
-            (None, Identified.NO),
+            (None, Identified.UNMATCHED),
         ),
         # A key without a date may be of the other one's second, and that one may be gone.
-        ((slot(None), slot(T1)), [key("A", T1)], (None, Identified.NO)),
-        ((slot(T1), slot(None)), [key("A", T1), key("C", T3)], (None, Identified.NO)),
+        ((slot(None), slot(T1)), [key("A", T1)], (None, Identified.UNMATCHED)),
+        ((slot(T1), slot(None)), [key("A", T1), key("C", T3)], (None, Identified.UNMATCHED)),
         (
             (slot(None, active=False, has_key=True), slot(T1)),
             [key("A", T1)],
-            (None, Identified.NO),
+            (None, Identified.UNMATCHED),
         ),
         ((slot(None), slot(T1)), [], (None, Identified.GONE)),
         # Two live keys have the other slot's date: which of them is it?
-        ((slot(T1), slot(T2)), [key("A", T1), key("B", T1)], (None, Identified.NO)),
+        ((slot(T1), slot(T2)), [key("A", T1), key("B", T1)], (None, Identified.UNMATCHED)),
     ],
 )
 def test_identify(

@@ -18,6 +18,7 @@ from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
 from c7n_keyrot import outcomes
+from c7n_keyrot.outcomes import Result
 from c7n_keyrot.source import CredentialReportSource
 from embedded_aws import EmbeddedAws, Key
 
@@ -279,4 +280,4 @@ def test_a_deletion_whose_answer_was_lost_is_no_other_ones_deed(
     run(tmp_path, [INACTIVE], ["delete-access-key"])
     assert list(account.keys("ana")) == [1]
     (line,) = outcomes.read(tmp_path / "test" / outcomes.FILE)
-    assert line.outcome == outcomes.DELETED
+    assert line.outcome == Result.DELETED

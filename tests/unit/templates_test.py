@@ -196,9 +196,9 @@ UNDATED = dict.fromkeys(("last_rotated", "age_days", "deadline", "days_left"))
     ("changes", "reason"),
     [
         ({"identified": "ambiguous"}, "were created in the same second"),
-        ({"identified": "no"}, "key of the user has the date that"),
+        ({"identified": "unmatched"}, "key of the user has the date that"),
         ({"identified": "unread"}, "keys couldn't be read in this run"),
-        ({"identified": "no", "verdict": "unknown", **UNDATED}, "its date can't be read"),
+        ({"identified": "unmatched", "verdict": "unknown", **UNDATED}, "its date can't be read"),
         ({"identified": "date", "verdict": "unknown"}, "not whether it is active"),
     ],
 )
@@ -228,7 +228,7 @@ def test_a_doubt_is_told_with_its_reason_and_with_what_resolves_it(
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-@pytest.mark.parametrize("identified", ["ambiguous", "no", "unread"])
+@pytest.mark.parametrize("identified", ["ambiguous", "unmatched", "unread"])
 def test_no_notice_of_a_key_goes_out_where_none_is_identified(
     situation: str, identified: str
 ) -> None:

@@ -201,7 +201,7 @@ def test_the_record_names_no_key_and_says_what_is_in_doubt(
     assert record["access_key_id"] is record["status"] is None
     assert (record["verdict"], record["identified"]) == {
         "twins": ("stale", "ambiguous"),
-        "no-date": ("unknown", "no"),
+        "no-date": ("unknown", "unmatched"),
         "odd-status": ("unknown", "date"),
     }[name]
     figures = [record[key] for key in ("last_rotated", "age_days", "deadline", "days_left")]

@@ -20,8 +20,9 @@ from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.reactivate import files, screen, work
 from c7n_keyrot.cli.reactivate.history import Key, history
-from c7n_keyrot.cli.reactivate.live_keys import IN_DOUBT, Finding, look
+from c7n_keyrot.cli.reactivate.live_keys import Finding, Left, look
 from c7n_keyrot.cli.text import one_line, utc
+from c7n_keyrot.outcomes import Result
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -83,9 +84,9 @@ def run(args: argparse.Namespace) -> int:
     findings, left_out = look(wanted, args.profile, args.accounts)
     findings = [_unless_in_doubt(finding, args.key) for finding in findings]
     todo = [finding for finding in findings if finding.to_do]
-    in_doubt = [finding for finding in findings if finding.outcome == IN_DOUBT]
+    in_doubt = [finding for finding in findings if finding.outcome is Left.IN_DOUBT]
     for finding in findings:
-        if not finding.to_do and finding.outcome != IN_DOUBT:
+        if not finding.to_do and finding.outcome is not Left.IN_DOUBT:
             screen.say(finding)
     if in_doubt:
         screen.say_doubts(in_doubt, args)
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     counts = Counter(finding.outcome for finding in done)
     result = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing done"
     print(f"Result: {result}.", flush=True)
-    if counts[outcomes.REACTIVATED]:
+    if counts[Result.REACTIVATED]:
         print(
             "A later run of the policy disables them again, unless their users are exempt:\n"
             "  aws iam tag-user --user-name USER --tags Key=keyrot-exempt-until,Value=YYYY-MM-DD "
@@ -120,7 +121,7 @@ def _unless_in_doubt(finding: Finding, named: Sequence[str]) -> Finding:
     key = finding.key
     if not finding.to_do or not key.doubt or key.id in named:
         return finding
-    return replace(finding, outcome=IN_DOUBT, reason=f"{key.doubt}; only --key takes it")
+    return replace(finding, outcome=Left.IN_DOUBT, reason=f"{key.doubt}; only --key takes it")
 
 
 def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:

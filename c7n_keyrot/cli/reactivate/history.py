@@ -16,9 +16,8 @@ from pathlib import Path
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli.reactivate.files import OutcomeFile
 from c7n_keyrot.cli.text import one_line, utc
-from c7n_keyrot.outcomes import Outcome
+from c7n_keyrot.outcomes import Action, Outcome, Result
 
-DISABLE, DELETE, REACTIVATE = "disable-access-key", "delete-access-key", "reactivate"
 # For this long after a write, IAM's listing may still show the state before it.
 LAG = timedelta(minutes=5)
 
@@ -34,19 +33,19 @@ class Says(Enum):
 
 # Every other line says nothing, such as that of a delete-access-key that was denied.
 SAYS = {
-    (DISABLE, outcomes.DISABLED): Says.OURS,
-    (DISABLE, outcomes.UNKNOWN): Says.IN_DOUBT,
-    (DISABLE, outcomes.INTENDED): Says.IN_DOUBT,
-    (DISABLE, outcomes.DENIED): Says.WAS_ACTIVE,
-    (DISABLE, outcomes.FAILED): Says.WAS_ACTIVE,
-    (DISABLE, outcomes.GONE): Says.WAS_ACTIVE,
-    (DELETE, outcomes.DELETED): Says.NOT_OURS,
-    (DELETE, outcomes.SKIPPED): Says.WAS_ACTIVE,
-    (REACTIVATE, outcomes.REACTIVATED): Says.NOT_OURS,
-    (REACTIVATE, outcomes.SKIPPED): Says.WAS_ACTIVE,
+    (Action.DISABLE, Result.DISABLED): Says.OURS,
+    (Action.DISABLE, Result.UNKNOWN): Says.IN_DOUBT,
+    (Action.DISABLE, Result.INTENDED): Says.IN_DOUBT,
+    (Action.DISABLE, Result.DENIED): Says.WAS_ACTIVE,
+    (Action.DISABLE, Result.FAILED): Says.WAS_ACTIVE,
+    (Action.DISABLE, Result.GONE): Says.WAS_ACTIVE,
+    (Action.DELETE, Result.DELETED): Says.NOT_OURS,
+    (Action.DELETE, Result.SKIPPED): Says.WAS_ACTIVE,
+    (Action.REACTIVATE, Result.REACTIVATED): Says.NOT_OURS,
+    (Action.REACTIVATE, Result.SKIPPED): Says.WAS_ACTIVE,
     # An earlier reactivate may have switched it on, and somebody may have switched it off since.
-    (REACTIVATE, outcomes.UNKNOWN): Says.IN_DOUBT,
-    (REACTIVATE, outcomes.INTENDED): Says.IN_DOUBT,
+    (Action.REACTIVATE, Result.UNKNOWN): Says.IN_DOUBT,
+    (Action.REACTIVATE, Result.INTENDED): Says.IN_DOUBT,
     # No other "gone" says anything: the key of a renamed user looks gone, too.
 }
 
@@ -95,7 +94,7 @@ def history(files: Sequence[OutcomeFile]) -> list[Key]:
     """
     intended, ended = set(), {}
     for line in _outcomes(files):
-        if line.outcome == outcomes.INTENDED:
+        if line.outcome == Result.INTENDED:
             intended.add(_operation(line))
         else:
             ended[_operation(line)] = line
@@ -134,21 +133,21 @@ def _events(files: Sequence[OutcomeFile], ended: dict[Operation, Outcome]) -> It
             latest: dict[Place, datetime] = {}
             for line in _outcomes([file]):
                 operation, place = _operation(line), (line.account_id, line.access_key_id)
-                closed = line.outcome == outcomes.INTENDED and operation in ended
+                closed = line.outcome == Result.INTENDED and operation in ended
                 end = ended[operation] if closed else line
                 if (end.action, end.outcome) not in SAYS:
                     continue
                 time = outcomes.instant(end)
                 if place in latest:
                     time = max(time, latest[place] + step)
-                if not closed and line.outcome != outcomes.INTENDED:
+                if not closed and line.outcome != Result.INTENDED:
                     time = max(time, known.get(operation, time))
                 latest[place] = time
                 if closed:
                     known[operation] = time
                 elif last_time:
                     # At the same time, an intent comes after the end of another operation.
-                    yield (time, line.outcome == outcomes.INTENDED), line, file
+                    yield (time, line.outcome == Result.INTENDED), line, file
 
 
 def _after(before: Key | None, line: Outcome, file: OutcomeFile, intended: bool) -> Key:
@@ -164,10 +163,10 @@ def _after(before: Key | None, line: Outcome, file: OutcomeFile, intended: bool)
     ):
         doubt = f"a {_who(line)} at {utc(time)} saw it Active, and IAM's listings lag behind"
     elif says is Says.IN_DOUBT:
-        what = "was cut short" if line.outcome == outcomes.INTENDED else "got no answer"
+        what = "was cut short" if line.outcome == Result.INTENDED else "got no answer"
         reason = line.reason and f" ({one_line(line.reason)})"
         doubt = f"the {_who(line)} at {utc(time)} {what}{reason}"
-        if line.action == REACTIVATE:
+        if line.action == Action.REACTIVATE:
             doubt += "; if it switched the key on, somebody has switched it off since"
         else:
             doubt += "; if it didn't switch the key off, somebody else has"
@@ -175,10 +174,10 @@ def _after(before: Key | None, line: Outcome, file: OutcomeFile, intended: bool)
         doubt = "that run's intents don't name it, so the pack may not have disabled it"
     elif says is Says.OURS and file.problem:
         doubt = f"the end of {one_line(file.path)}, which mentions it, can't be read"
-    if line.action == DISABLE and says in (Says.OURS, Says.IN_DOUBT):
+    if line.action == Action.DISABLE and says in (Says.OURS, Says.IN_DOUBT):
         disabled = time
     return Key(line, time, file.path, says is Says.OURS and not doubt, doubt, disabled)
 
 
 def _who(line: Outcome) -> str:
-    return REACTIVATE if line.action == REACTIVATE else "run"
+    return Action.REACTIVATE if line.action == Action.REACTIVATE else "run"

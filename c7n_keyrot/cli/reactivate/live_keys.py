@@ -12,18 +12,26 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import cast
 
-from c7n_keyrot import iam, outcomes
+from c7n_keyrot import iam
 from c7n_keyrot.cli import CommandError, accounts
 from c7n_keyrot.cli.accounts import Access, Account
 from c7n_keyrot.cli.reactivate.history import Key
 from c7n_keyrot.cli.text import listed, one_line
 from c7n_keyrot.iam import CallError
+from c7n_keyrot.outcomes import Result, Word
 
 # Outcomes that are never written to a file: nothing can be done or recorded.
-LEFT, IN_DOUBT, UNSETTLED = "left alone", "left in doubt", "not settled"
 NOT_FOUND = "no such key of this user; if the user got another name, allow iam:GetAccessKeyLastUsed"
 LAGS = "IAM still shows it Active; its listings lag behind: run this again in some minutes"
 LOOKS = 5  # in the seconds of iam.LAG
+
+
+class Left(Word):
+    """Why nothing is done about a key, and nothing is recorded of it."""
+
+    ALONE = "left alone"
+    IN_DOUBT = "left in doubt"
+    UNSETTLED = "not settled"
 
 
 @dataclass(frozen=True)
@@ -33,22 +41,22 @@ class Finding:
     key: Key
     access: Access
     user: str
-    outcome: str
+    outcome: Result | Left
     reason: str = ""
 
     @property
     def bad(self) -> bool:
         """Whether the command couldn't do its work."""
-        failed = self.outcome in (outcomes.DENIED, outcomes.FAILED, outcomes.UNKNOWN)
+        failed = self.outcome in (Result.DENIED, Result.FAILED, Result.UNKNOWN)
         return failed or not self.recorded
 
     @property
     def recorded(self) -> bool:
-        return self.outcome not in (LEFT, IN_DOUBT, UNSETTLED)
+        return isinstance(self.outcome, Result)
 
     @property
     def to_do(self) -> bool:
-        return self.outcome == outcomes.REACTIVATED
+        return self.outcome == Result.REACTIVATED
 
 
 def look(
@@ -157,7 +165,7 @@ def look_at_user(access: Access, user: str, keys: Sequence[Key]) -> list[Finding
         except CallError as error:
             return [Finding(key, access, user, *failure(error)) for key in keys]
         findings = [_look_at_key(access, user, key, live.get(key.id)) for key in keys]
-        if not any(finding.outcome == UNSETTLED for finding in findings):
+        if not any(finding.outcome is Left.UNSETTLED for finding in findings):
             break
     return findings
 
@@ -180,12 +188,12 @@ def _look_at_key(access: Access, user: str, key: Key, status: str | None) -> Fin
         except CallError as error:
             return Finding(key, access, user, *failure(error))
     if status is None:
-        return Finding(key, access, user, outcomes.GONE, NOT_FOUND)
+        return Finding(key, access, user, Result.GONE, NOT_FOUND)
     if status == "Inactive":
-        return Finding(key, access, user, outcomes.REACTIVATED)
+        return Finding(key, access, user, Result.REACTIVATED)
     if key.may_lag(datetime.now(timezone.utc)):
-        return Finding(key, access, user, UNSETTLED, LAGS)
-    return Finding(key, access, user, outcomes.SKIPPED, f"the key is {one_line(status)} already")
+        return Finding(key, access, user, Left.UNSETTLED, LAGS)
+    return Finding(key, access, user, Result.SKIPPED, f"the key is {one_line(status)} already")
 
 
 def statuses(access: Access, user: str) -> dict[str, str]:
@@ -213,8 +221,8 @@ def _user_of(access: Access, key_id: str) -> str | None:
     return name
 
 
-def failure(error: CallError) -> tuple[str, str]:
+def failure(error: CallError) -> tuple[Result, str]:
     """Return the outcome and reason of a call that took no effect."""
     if error.gone:
-        return outcomes.GONE, NOT_FOUND
-    return (outcomes.DENIED if error.denied else outcomes.FAILED), str(error)
+        return Result.GONE, NOT_FOUND
+    return (Result.DENIED if error.denied else Result.FAILED), str(error)

@@ -16,16 +16,17 @@ from pathlib import Path
 from c7n_keyrot import iam, outcomes
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.reactivate.files import NAMES
-from c7n_keyrot.cli.reactivate.history import REACTIVATE, Key, Place
+from c7n_keyrot.cli.reactivate.history import Key, Place
 from c7n_keyrot.cli.reactivate.live_keys import (
-    LEFT,
     NOT_FOUND,
     Finding,
+    Left,
     failure,
     look_at_user,
     patiently,
 )
 from c7n_keyrot.iam import CallError
+from c7n_keyrot.outcomes import Action, Result
 
 
 def check_writable(findings: Sequence[Finding]) -> None:
@@ -116,7 +117,7 @@ class _Work:
         try:
             return self._on(finding)
         except Exception as error:  # it takes away no other key's outcome
-            return replace(finding, outcome=outcomes.FAILED, reason=_fault(error))
+            return replace(finding, outcome=Result.FAILED, reason=_fault(error))
 
     def _on(self, finding: Finding) -> Finding | None:
         key = finding.key
@@ -125,16 +126,16 @@ class _Work:
         if not finding.recorded:
             return finding
         if self.history.get(key.place) != key:
-            return replace(finding, outcome=LEFT, reason=_changed("another run was at it"))
+            return replace(finding, outcome=Left.ALONE, reason=_changed("another run was at it"))
         time = _now()
         if not finding.bad:
             (again,) = look_at_user(finding.access, finding.user, [key])
             if not again.recorded or (not again.bad and again != finding):
                 what = again.reason or "the key is Inactive"
-                return replace(finding, outcome=LEFT, reason=_changed(what))
+                return replace(finding, outcome=Left.ALONE, reason=_changed(what))
             finding = again
         if finding.to_do:
-            intent = replace(finding, outcome=outcomes.INTENDED)
+            intent = replace(finding, outcome=Result.INTENDED)
             if not self._record(intents_file(key), time, intent):
                 return None
             error = _switch_on(finding)
@@ -153,27 +154,27 @@ class _Work:
         try:
             outcome, reason = _find_out(finding, lost)
         except Exception as error:  # it takes away no other key's outcome
-            outcome, reason = outcomes.UNKNOWN, _fault(error)
+            outcome, reason = Result.UNKNOWN, _fault(error)
         finding = replace(finding, outcome=outcome, reason=reason)
         return finding if self._record(record_file(finding.key), _now(), finding) else None
 
     def _record(self, path: Path, time: datetime, finding: Finding) -> bool:
-        key, what = finding.key, finding.outcome
+        key, outcome = finding.key, Result(finding.outcome)
         # A line that answers another comes after it, even if this machine's clock is behind.
         time = max(time, key.time + timedelta(milliseconds=1))
         line = replace(
             key.last,
             time=time.isoformat(timespec="milliseconds"),
             run=self.run,
-            action=REACTIVATE,
+            action=Action.REACTIVATE,
             user=finding.user,
-            outcome=what,
+            outcome=outcome,
             reason=finding.reason,
         )
         try:
             outcomes.append(path, line)
         except OSError as error:
-            what = "not tried:" if what == outcomes.INTENDED else f"{what}, but"
+            what = "not tried:" if outcome is Result.INTENDED else f"{outcome}, but"
             self.unwritable.append(
                 f"{key}: {what} {path} can't be written ({error.strerror or error}): "
                 "no further key is touched; fix that, and run this again"
@@ -211,7 +212,7 @@ def _switch_on(finding: Finding, tries: int = 0) -> CallError | None:
     return None
 
 
-def _find_out(finding: Finding, lost: CallError) -> tuple[str, str]:
+def _find_out(finding: Finding, lost: CallError) -> tuple[Result, str]:
     """Return outcome and reason of a call whose answer was lost.
 
     It is made again, since switching on twice is switching on once; then the key is looked at. A
@@ -220,16 +221,16 @@ def _find_out(finding: Finding, lost: CallError) -> tuple[str, str]:
     was_lost = f"the answer was lost ({lost.reason})"
     error = _switch_on(finding, tries=3)
     if error is None:
-        return outcomes.REACTIVATED, was_lost
+        return Result.REACTIVATED, was_lost
     try:
         for _ in patiently():
             # If there is no such user the key may be there under another name, so nothing is known.
             live = iam.live_keys(finding.access.client("iam"), finding.user)
             status = next((k["Status"] for k in live if k["AccessKeyId"] == finding.key.id), None)
             if status is None:
-                return outcomes.GONE, NOT_FOUND
+                return Result.GONE, NOT_FOUND
             if status == "Active":
-                return outcomes.REACTIVATED, was_lost
+                return Result.REACTIVATED, was_lost
     except CallError as second:
         error = second
-    return outcomes.UNKNOWN, f"it may have taken effect ({error.reason})"
+    return Result.UNKNOWN, f"it may have taken effect ({error.reason})"
