@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from moto.codebuild.models import codebuild_backends
 from moto.core.common_models import CloudFormationModel
 from moto.utilities.utils import get_partition
 
@@ -60,8 +61,17 @@ class Kept:
 
 
 class Project(Kept, CloudFormationModel):
+    """A project that builds can be started of; nothing runs them here."""
+
     TYPE, NAME = "AWS::CodeBuild::Project", "Name"
     ARN = "arn:{}:codebuild:{}:{}:project/{}"
+
+    def __init__(self, name: str, properties: dict[str, Any], account_id: str, region: str):
+        super().__init__(name, properties, account_id, region)
+        backend = codebuild_backends[account_id][region]
+        if name not in backend.codebuild_projects:
+            role = properties["ServiceRole"]
+            backend.create_project(name, "", {}, {}, {}, role, *[None] * 7)
 
 
 class Schedule(Kept, CloudFormationModel):
