@@ -28,6 +28,7 @@ COMMANDS = {
     "doctor": "check the installation, credentials, permissions, queue, templates and coverage",
     "init": "write the policies, examples and deploy files into a folder",
     "reactivate": "switch on again the keys that the pack disabled",
+    "report": "report what runs found and did: a page, JSON, CSV, OCSF or OSCAL",
     "templates": "print the folder of the notices' templates",
 }
 
