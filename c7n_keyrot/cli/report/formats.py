@@ -1,0 +1,42 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the report in each format; each function returns the whole file."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from c7n_keyrot.cli import CommandError
+
+Report = dict[str, Any]
+
+
+def as_json(report: Report) -> str:
+    """Return the report itself; each entry of a list is a line, for ``grep``."""
+    fields = (f"{json.dumps(name)}: {_lines(value)}" for name, value in report.items())
+    return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def _lines(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(map(json.dumps, value)) + "\n]"
+    return json.dumps(value)
+
+
+def as_html(report: Report) -> str:
+    """Return the page.
+
+    :raises CommandError: this version has none.
+    """
+    try:
+        page = importlib.import_module("c7n_keyrot.cli.report.page")  # Jinja2 takes long to import
+    except ModuleNotFoundError:
+        raise CommandError("this version has no page yet; use --format json") from None
+    text: str = page.render(report)
+    return text
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {"html": as_html, "json": as_json}
