@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from c7n_keyrot import service_models
 from c7n_keyrot.call_errors import (
     THROTTLED,
     CallError,
@@ -103,6 +104,8 @@ NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
         ("Credentials.Expiration", datetime),
     ),
     "GetQueueUrl": (("QueueUrl", str),),
+    "GetFindings": (("Findings", list),),
+    "BatchImportFindings": (("FailedCount", int),),
 }
 
 
@@ -189,7 +192,8 @@ class _Gate:
         status: int = answer.status_code
         if self.protocol != "query":
             is_object = body.lstrip().startswith(b"{")
-            if not is_object or (status >= 300 and b'"__type"' not in body):
+            is_error = b'"__type"' in body or "x-amzn-errortype" in answer.headers
+            if not is_object or (status >= 300 and not is_error):
                 raise NotAwsError(what=_looks_like(body, status))
             return ""
         try:
@@ -245,6 +249,7 @@ def client(
     :raises CallError: it can't be made, such as for a profile that isn't there.
     """
     with gate(f"{service}:client"):
+        service_models.share(session)
         made = session.client(service, region_name=region, config=config or CALLS)
     endpoint = getattr(made, "_endpoint", None)
     if endpoint is not None:  # not so in a test's client of its own

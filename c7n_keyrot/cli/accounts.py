@@ -22,7 +22,6 @@ import yaml
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError
-from botocore.loaders import create_loader
 
 from c7n_keyrot import iam
 from c7n_keyrot.cli import CommandError
@@ -33,8 +32,7 @@ FALLBACK_REGION = "us-east-1"  # Custodian's own
 FALLBACK_REGIONS = ("us-east-1", "us-west-2")
 SESSION_NAME = "c7n-keyrot"
 
-LOADER = create_loader()  # of all sessions
-# Of all sessions, too: side by side each would read the models anew before any has kept them.
+# Of all sessions: side by side each would read the models anew before any has kept them.
 MAKING_CLIENTS = threading.Lock()
 # If a role can't be taken again, the call's error says so; botocore would log a traceback.
 logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
@@ -214,9 +212,6 @@ class Access:
     def __init__(
         self, session: Any, region: str, config: Config | None = None, arn: str = ""
     ) -> None:
-        # Otherwise each session reads the models of its services again, which takes longer than its
-        # calls.
-        session._session.register_component("data_loader", LOADER)
         self.session, self.region, self.config = session, region, config
         self._clients: dict[tuple[str, str], Any] = {}
         self.arn: str = arn or iam.call(self.client("sts"), "get_caller_identity")["Arn"]
