@@ -19,7 +19,7 @@ import pytest
 import c7n_keyrot
 from c7n_keyrot import cli
 from c7n_keyrot.cli import explain
-from c7n_keyrot.cli.explain import peers
+from c7n_keyrot.cli.explain import peers, verdicts
 
 NOW = datetime(2026, 11, 26, 10, 0, 0, tzinfo=timezone.utc)
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -279,6 +279,15 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert capsys.readouterr().err == f"c7n-keyrot explain: {path} can't be read: {words}" + (
             " or directory\n" if words.startswith("No") else "\n"
         )
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
+def test_a_file_without_an_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verdicts, "MOST", 1 << 20)
+    assert cli.main(["explain", "/dev/zero"]) == 1
+    assert "is longer than 1 MB" in capsys.readouterr().err
 
 
 def test_a_report_on_stdin(

@@ -20,6 +20,7 @@ from typing import Any
 from c7n_keyrot import credential_report, rotation
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.explain import peers
+from c7n_keyrot.cli.files import MOST
 from c7n_keyrot.cli.text import counted, utc
 from c7n_keyrot.credential_report import ROOT, ReportError, Row, Slot
 from c7n_keyrot.rotation import DAY, Verdict
@@ -110,12 +111,14 @@ def read(path: str) -> Report:
     name = "the report on stdin" if path == "-" else path
     try:
         if path == "-":
-            content = sys.stdin.buffer.read()
+            content = sys.stdin.buffer.read(MOST + 1)
         else:
             with open(path, "rb") as file:
-                content = file.read()
+                content = file.read(MOST + 1)
     except OSError as error:
         raise CommandError(f"{name} can't be read: {error.strerror or error}") from None
+    if len(content) > MOST:
+        raise CommandError(f"{name} is longer than {MOST >> 20} MB: no credential report")
     content, generated = unwrapped(content)
     accounts, names, twice = set(), set(), set()
     longest = 0
