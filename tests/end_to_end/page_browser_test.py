@@ -48,8 +48,8 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 def rows(page: Any, table: str = "#account-table") -> list[str]:
     """The first cell of each row that is to be seen."""
-    cells = page.locator(f"{table} > tbody > tr:first-child > th:first-child")
-    return [text.split("\n")[0] for text in cells.all_inner_texts() if text]
+    cells = page.locator(f"{table} > tbody:visible > tr:first-child > th:first-child")
+    return [text.split("\n")[0] for text in cells.all_inner_texts()]
 
 
 def numbers(page: Any, column: int) -> list[str]:

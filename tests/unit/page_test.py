@@ -100,7 +100,7 @@ def texts(value: Any, text: str) -> Any:
 
 def test_these_reports_are_reports() -> None:
     schema = json.loads((HERE / "schemas" / "report.schema.json").read_text("utf-8"))
-    for size in SIZES.values():
+    for size in ((0, 0, 0), (3, 2, 3), (4, 12, 1)):
         Draft202012Validator(schema).validate(sample_reports.report(*size))
 
 

@@ -24,6 +24,8 @@
     return element;
   }
 
+  const small = (text) => make("span", { class: "soft small" }, foreign(text));
+
   function icon(kind) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
@@ -33,6 +35,8 @@
     svg.append(use);
     return svg;
   }
+
+  const matches = (some, all) => (some === all ? `${all.toLocaleString("en")} in all` : `${some.toLocaleString("en")} of ${all.toLocaleString("en")} match`);
 
   // Sorting
 
@@ -117,6 +121,7 @@
     } },
     { name: "State", sort: "text", value: (key) => key.state, fill: (key, cell) => {
       cell.append(badge(STATES[key.state] ?? "none", key.state === "unclear" ? "In doubt" : capital(key.state)));
+      if (key.why) cell.append(make("br"), small(key.why));
     } },
     { name: "Age", sort: "number", value: (key) => key.age, fill: (key, cell) => {
       cell.append(key.age === null ? none() : `${Math.floor(key.age).toLocaleString("en")} d`);
@@ -130,13 +135,13 @@
     { name: "Outcome", sort: "text", value: (key) => key.outcome, fill: (key, cell) => {
       if (!key.outcome) return cell.append(none("none"));
       cell.append(badge(OUTCOMES[key.outcome] ?? "none", capital(key.outcome)));
-      if (key.done) cell.append(make("br"), make("span", { class: "soft small" }, key.done.split(" ")[0]));
+      if (key.done) cell.append(make("br"), make("span", { class: "soft small" }, key.done));
+      if (key.reason) cell.append(make("br"), small(key.reason));
     } },
-    { name: "Why", sort: "text", value: (key) => key.why, fill: (key, cell) => cell.append(key.why ? foreign(key.why) : none("no reason")) },
     { name: "Owner", sort: "text", value: (key) => key.owner, fill: (key, cell) => cell.append(key.owner ? foreign(key.owner) : none("none")) },
     { name: "Used", sort: "text", value: (key) => key.used, fill: (key, cell) => {
       cell.append(key.used ? key.used.split(" ")[0] : none("never, or not known"));
-      if (key.used_by) cell.append(make("br"), make("span", { class: "soft small" }, foreign(key.used_by)));
+      if (key.used_by) cell.append(make("br"), small(key.used_by));
     } },
   ];
   const none = (words = "not known") => {
@@ -256,7 +261,7 @@
       count += fits;
     }
     const all = accounts.tBodies.length;
-    $("#account-count").textContent = count === all ? `${all.toLocaleString("en")} in all` : `${count.toLocaleString("en")} of ${all.toLocaleString("en")} fit`;
+    $("#account-count").textContent = matches(count, all);
     $("#account-more").parentElement.hidden = count <= most;
     $("#account-more").textContent = `Show all ${count.toLocaleString("en")}`;
   }
@@ -286,10 +291,10 @@
     const [state, outcome] = [$("#key-state").value, $("#key-outcome").value];
     const list = all.filter((key) => (!state || key.state === state)
       && (!outcome || (key.outcome ?? "none") === outcome)
-      && (!text || [key.user, key.key, nameOf(key), places.get(key.account)?.dataset.id, key.owner, key.why, key.note].some(
+      && (!text || [key.user, key.key, nameOf(key), places.get(key.account)?.dataset.id, key.owner, key.why, key.reason, key.note].some(
         (value) => value && value.toLowerCase().includes(text))));
     everything.show(list);
-    $("#key-count").textContent = `${list.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} fit`;
+    $("#key-count").textContent = matches(list.length, all.length);
   }
   if (found) {
     let timer;

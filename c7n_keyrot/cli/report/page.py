@@ -30,7 +30,7 @@ FAVICON = (
 # What would end the script element, or be read as markup, outside of a string of JSON.
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 # Few values are in many rows: they are written once, and rows have their numbers.
-CODED = ("state", "outcome", "done", "why", "owner", "used_by")
+CODED = ("state", "outcome", "done", "why", "reason", "owner", "used_by")
 COLUMNS = ("account", "user", "slot", "key", "age", "deadline", "left", "used", "note", *CODED)
 
 

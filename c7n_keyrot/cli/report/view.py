@@ -143,24 +143,24 @@ def covered(report: Report) -> Card:
 
 
 def compliant(totals: Mapping[str, Any]) -> Card:
-    left = {"open": "open", "in doubt": "unclear", "exempt": "exempt"}
-    now = ", ".join(f"{totals[name]:,} {words}" for words, name in left.items() if totals[name])
-    fixed = f" {many(totals['fixed'], 'key')} fixed by then." if totals["fixed"] else ""
-    if totals["open"] or totals["unclear"]:
-        state, answer = "bad", f"No, {many(totals['open'] + totals['unclear'], 'key')} to look at"
+    found = totals["stale"] + totals["unknown"]
+    now = {"fixed": "fixed", "open": "open", "unclear": "in doubt", "exempt": "exempt"}
+    told = ", ".join(f"{totals[name]:,} {words}" for name, words in now.items() if totals[name])
+    if totals["open"]:
+        state, answer = "bad", f"No, {many(totals['open'], 'key')} still open"
+    elif totals["unclear"]:
+        state, answer = "soon", f"Not sure, {many(totals['unclear'], 'key')} in doubt"
     elif totals["active_keys"]:
-        state, answer = "good", "Yes, but for the exempt" if totals["exempt"] else "Yes"
+        state, answer = "good", "Yes, but for exempt keys" if totals["exempt"] else "Yes"
     else:
-        state, answer = "none", "There is no active key"
+        state, answer = "none", "There was no active key"
     return Card(
         "Are the keys in compliance?",
         percent(totals["compliant_percent"] if totals["active_keys"] else None),
-        f"of {many(totals['active_keys'], 'active key')}",
+        f"of {many(totals['active_keys'], 'key')}, as found",
         state,
         answer,
-        f"{totals['stale']:,} were stale. {f'Now {now}.' if now else ''}{fixed}"
-        if now or fixed
-        else "",
+        f"{many(found, 'key')} found too old or unknown. Now: {told}." if told else "",
         "compliance",
         "See ages and trend",
     )
@@ -287,9 +287,10 @@ def accounts(report: Report) -> list[dict[str, Any]]:
 
 
 def keys(report: Report) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the keys, for the script."""
+    """Yield the rows of the keys, for the script: those that need a look come first."""
     places = {row["account_id"]: place for place, row in enumerate(report["accounts"])}
-    for key in report["keys"]:
+    order = {state: number for number, state in enumerate(STATES)}
+    for key in sorted(report["keys"], key=lambda key: order.get(key["state"], -1)):
         yield {
             "account": places.get(key["account_id"]),
             "user": clean(key["user"]),
@@ -301,7 +302,8 @@ def keys(report: Report) -> Iterator[dict[str, Any]]:
             "left": key["days_left"],
             "outcome": clean(key["outcome"]) or None,
             "done": instant(key["outcome_time"]) if key["outcome_time"] else None,
-            "why": reason(key) or None,
+            "why": why(key) or None,
+            "reason": clean(key["reason"]) or None,
             "owner": clean(key["owner"]) or None,
             "note": clean(key["description"]) or None,
             "used": instant(key["last_used_date"]) if key["last_used_date"] else None,
@@ -309,10 +311,10 @@ def keys(report: Report) -> Iterator[dict[str, Any]]:
         }
 
 
-def reason(key: Mapping[str, Any]) -> str:
+def why(key: Mapping[str, Any]) -> str:
     if key["exempt_until"]:
-        return f"exempt until {clean(key['exempt_until'])}"
-    return clean(key["reason"]) or WHY.get(key["why"], clean(key["why"]))
+        return f"until {clean(key['exempt_until'])}"
+    return WHY.get(key["why"], clean(key["why"]))
 
 
 def used_by(key: Mapping[str, Any]) -> str:

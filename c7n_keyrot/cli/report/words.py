@@ -23,8 +23,8 @@ SECTIONS = {
 }
 # What a key's state means; the words are those of the report.
 STATES = {
-    "open": "active, against the rule, and nothing was done to it",
-    "unclear": "nobody can say without a look at it",
+    "open": "against the rule, active, and nothing exempts it",
+    "unclear": "only a person can judge it",
     "exempt": "against the rule, and left alone until a date",
     "expiring": "against the rule soon",
     "fixed": "was against the rule, and isn't any more",
@@ -44,8 +44,8 @@ OUTCOMES = {
 # The words of ``Why`` in the summaries, in words for a reader.
 WHY = {
     "exempt": "exempt",
-    "unclear": "which of the user's keys it is can't be said",
-    "unknown": "the report's date or status can't be read",
+    "unclear": "it can't be told from the user's other key",
+    "unknown": "its date or status can't be read",
     "unread": "the user's keys or tags could not be read",
     "changed": "changed since the credential report",
     "gone": "user or key is gone",
