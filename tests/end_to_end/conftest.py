@@ -23,6 +23,14 @@ def aws() -> Iterator[EmbeddedAws]:
     assert embedded.errors == []
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from browsers import launched  # here, since tests without it need no Chromium
+
+    with launched() as browser:
+        yield browser
+
+
 @pytest.fixture
 def account(aws: EmbeddedAws) -> Account:
     return aws.account(HUB)
