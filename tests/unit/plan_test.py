@@ -326,7 +326,7 @@ def test_an_account_that_is_not_covered_stops(
     assert said.err.splitlines()[-1] == "c7n-keyrot plan: 1 of 3 accounts not covered"
     assert why.replace("-", "") in said.words.replace("- ", "").replace("-", "")
     # It comes first.
-    assert said.out.split("NOT COVERED\n")[1].startswith(f"web ({B})")
+    assert said.out.split("LEAVE\n")[1].startswith(f"web ({B})")
     assert said.row("in all")[0] == ("3" if break_it is _never else "2")
 
 

@@ -15,7 +15,7 @@ from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.accounts import load
 from c7n_keyrot.cli.plan.figures import DELETE, DISABLE, LEAVE, TELL, AccountPlan, Key, Plan, make
 from c7n_keyrot.cli.report.gather import gather
-from c7n_keyrot.cli.text import counted, one_line, table, utc
+from c7n_keyrot.cli.text import counted, listed, one_line, paragraph, table, utc
 
 MOST_ROWS = 40
 STOP = 3  # the exit code if a limit is exceeded, or an account isn't covered
@@ -138,13 +138,16 @@ def lines(plan: Plan, now: datetime, most: int) -> Iterator[str]:
         )
     yield ""
     yield from _by_account(plan, most)
+    yield from _not_covered(plan, most)
     for title, fate in (("Would disable", DISABLE), ("Would delete", DELETE)):
         yield from _named(f"{title}", plan.keys(fate), most)
     yield from _named("Would tell, and do nothing else", plan.keys(TELL), most)
     yield from _named("Would leave", plan.keys(LEAVE), most)
     if plan.others:
-        names = ", ".join(one_line(name, 60) for name in plan.others)
-        yield f"\nOther actions of these policies, which aren't in this plan: {names}."
+        yield ""
+        yield paragraph(
+            f"Other actions of these policies, which aren't in this plan: {listed(plan.others)}."
+        )
 
 
 def _ago(time: timedelta) -> str:
@@ -160,7 +163,7 @@ def _by_account(plan: Plan, most: int) -> Iterator[str]:
     fates = (DISABLE, DELETE, TELL, LEAVE)
     longest = max(len(account.label) for account in plan.accounts)
     row = table({"ACCOUNT": longest, **{fate.upper(): 7 for fate in fates}})
-    yield row("ACCOUNT", *map(str.upper, fates), "NOT COVERED")
+    yield row("ACCOUNT", *map(str.upper, fates), "")
 
     def figures(account: AccountPlan) -> list[int]:
         counts = Counter(key.fate for key in account.keys.values())
@@ -172,11 +175,25 @@ def _by_account(plan: Plan, most: int) -> Iterator[str]:
         key=lambda one: (not one.problems, [-n for n in found[one.label]], one.label),
     )
     for account in ranked[:most]:
-        yield row(account.label, *map(str, found[account.label]), "; ".join(account.problems))
+        mark = "not covered" if account.problems else ""
+        yield row(account.label, *map(str, found[account.label]), mark)
     if len(ranked) > most:
         yield f"... and {len(ranked) - most} more accounts (--all)"
     totals = [sum(column) for column in zip(*found.values(), strict=True)]
     yield row("in all", *map(str, totals), "")
+
+
+def _not_covered(plan: Plan, most: int) -> Iterator[str]:
+    """Yield why accounts aren't covered, if there are any."""
+    found = [account for account in plan.accounts if account.problems]
+    if not found:
+        return
+    yield f"\nNot covered: {counted(len(found), 'account')}; the figures are without these policies"
+    for account in found[:most]:
+        for problem in account.problems:
+            yield paragraph(f"{account.label}: {problem}", indent=2)
+    if len(found) > most:
+        yield f"... and {len(found) - most} more accounts (--all)"
 
 
 def _named(title: str, keys: list[tuple[AccountPlan, Key]], most: int) -> Iterator[str]:
