@@ -189,6 +189,23 @@ def test_all_of_a_key(said: Explain) -> None:
     }
 
 
+@pytest.mark.parametrize("at", ["0001-01-01", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
+@pytest.mark.parametrize("rotated", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59+00:00"])
+def test_the_first_and_the_last_day_of_all(said: Explain, at: str, rotated: str) -> None:
+    if at.endswith("-12:00"):
+        with pytest.raises(SystemExit):
+            said(report(user("ana", rotated)), "--at", at)
+        return
+    (key,) = keys(said, report(user("ana", rotated)), "--at", at, "--slot", "2", "--compare")
+    assert key["verdict"] == ("stale" if at[:4] > rotated[:4] else "fresh")
+
+
+def test_without_notice_no_key_is_expiring(said: Explain) -> None:
+    flags = ["--days", "10", "--notice", "0", "--slot", "2"]
+    content = report(*(user(f"u{age}", ago(age)) for age in (1, 10, 11)))
+    assert [key["verdict"] for key in keys(said, content, *flags)] == ["fresh", "fresh", "stale"]
+
+
 def test_what_is_said_of_the_whole_report(said: Explain) -> None:
     content = report(ROOT, user("ana"), user("bob"), user("bob"))
     data = json.loads(said(content, "--format", "json", "--days", "30.5", "--notice", "3"))

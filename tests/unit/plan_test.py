@@ -113,6 +113,7 @@ def test_what_would_happen_in_each_account_and_in_all(tmp_path: Path, plan: Plan
     until = f"{NOW - 3 * HOUR + timedelta(days=10):%Y-%m-%d}"
     assert left["eve"].endswith(f"stale; exempt until {until}")
     assert left["zoe"].endswith("unknown; its date or status can't be read")
+    assert "\n  1 stale; exempt\n" in said.out
     assert left["tom"].endswith("150.0 days old; not identified: both keys are of one second")
 
 
@@ -437,6 +438,18 @@ def test_what_does_not_fit_on_a_screen_is_counted(tmp_path: Path, plan: Plan) ->
     assert "... and 10 more keys (--all)" in said.out
     everything = plan("--all").part("Would disable")
     assert [line.split()[1] for line in everything] == [f"user{n:02}" for n in range(50)]
+
+
+def test_every_reason_has_words(tmp_path: Path, plan: Plan) -> None:
+    run = dry()
+    for why in Why:
+        run.leave(why.name, Verdict.STALE, why)
+    for how in (Identified.AMBIGUOUS, Identified.GONE, Identified.UNMATCHED, Identified.UNREAD):
+        unidentified(run, f"not-{how.name}", how)
+    run.write(tmp_path / "out")
+    said = plan()
+    assert said.row("in all") == ["0", "0", "4", str(len(Why) + 4)]
+    assert said.words.count("not identified:") == 8
 
 
 def test_hostile_names_are_cleaned(tmp_path: Path, plan: Plan) -> None:

@@ -76,9 +76,9 @@ def _whole_days(key: Key, age: timedelta) -> Judged:
 
 
 def _steampipe(key: Key, age: timedelta) -> Judged:
-    midnight = key.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = key.now - key.now.replace(hour=0, minute=0, second=0, microsecond=0)
     return _if(
-        key.now - age <= midnight - LIMIT,
+        age - today >= LIMIT,
         f"counts from the midnight (UTC) before, and fails from 90 days on; {CREATED}",
     )
 

@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     warnings: list[str] = []
     now = datetime.now(timezone.utc)
     folders = list(gather([args.dir], warnings, accounts, now))
-    for line in warnings:
+    limit = sys.maxsize if args.all else MOST_ROWS
+    for line in cut(warnings, limit, "warnings"):
         print(one_line(line, 1000), file=sys.stderr)
     if not folders:
         raise CommandError(
@@ -95,7 +96,6 @@ def run(args: argparse.Namespace) -> int:
             f"{args.dir} has no dry run: run custodian or c7n-org with --dryrun and a new -s"
         )
     plan = make(folders, accounts)
-    limit = sys.maxsize if args.all else MOST_ROWS
     for line in lines(plan, now, limit):
         print(line)
     stops = list(reasons_to_stop(plan, args.max_keys, args.max_percent))
@@ -150,6 +150,18 @@ def lines(plan: Plan, now: datetime, most: int) -> Iterator[str]:
         )
 
 
+def cut(some: Iterable[str], most: int, noun: str) -> Iterator[str]:
+    """Yield the first lines, and how many more there are."""
+    more = 0
+    for number, line in enumerate(some):
+        if number < most:
+            yield line
+        else:
+            more += 1
+    if more:
+        yield f"... and {more} more {noun} (--all)"
+
+
 def _ago(time: timedelta) -> str:
     minutes = max(int(time / timedelta(minutes=1)), 0)
     if minutes < 120:
@@ -165,21 +177,17 @@ def _by_account(plan: Plan, most: int) -> Iterator[str]:
     row = table({"ACCOUNT": longest, **{fate.upper(): 7 for fate in fates}})
     yield row("ACCOUNT", *map(str.upper, fates), "")
 
-    def figures(account: AccountPlan) -> list[int]:
+    found = []
+    for account in plan.accounts:
         counts = Counter(key.fate for key in account.keys.values())
-        return [counts[DISABLE], counts[DELETE], account.told, counts[LEAVE]]
-
-    found = {account.label: figures(account) for account in plan.accounts}
-    ranked = sorted(
-        plan.accounts,
-        key=lambda one: (not one.problems, [-n for n in found[one.label]], one.label),
+        found.append((account, (counts[DISABLE], counts[DELETE], account.told, counts[LEAVE])))
+    found.sort(key=lambda one: (not one[0].problems, [-n for n in one[1]], one[0].label))
+    rows = (
+        row(account.label, *map(str, figures), "not covered" if account.problems else "")
+        for account, figures in found
     )
-    for account in ranked[:most]:
-        mark = "not covered" if account.problems else ""
-        yield row(account.label, *map(str, found[account.label]), mark)
-    if len(ranked) > most:
-        yield f"... and {len(ranked) - most} more accounts (--all)"
-    totals = [sum(column) for column in zip(*found.values(), strict=True)]
+    yield from cut(rows, most, "accounts")
+    totals = [sum(column) for column in zip(*(figures for _, figures in found), strict=True)]
     yield row("in all", *map(str, totals), "")
 
 
@@ -189,11 +197,9 @@ def _not_covered(plan: Plan, most: int) -> Iterator[str]:
     if not found:
         return
     yield f"\nNot covered: {counted(len(found), 'account')}; the figures are without these policies"
-    for account in found[:most]:
-        for problem in account.problems:
-            yield paragraph(f"{account.label}: {problem}", indent=2)
-    if len(found) > most:
-        yield f"... and {len(found) - most} more accounts (--all)"
+    problems = [f"{account.label}: {problem}" for account in found for problem in account.problems]
+    for line in cut(problems, most, "lines"):
+        yield paragraph(line, indent=2)
 
 
 def _named(title: str, keys: list[tuple[AccountPlan, Key]], most: int) -> Iterator[str]:
@@ -201,8 +207,8 @@ def _named(title: str, keys: list[tuple[AccountPlan, Key]], most: int) -> Iterat
     if not keys:
         return
     yield f"\n{title}: {counted(len(keys), 'key')}"
-    for text, count in Counter(key.why for _, key in keys if key.fate == LEAVE).most_common(8):
-        yield f"  {count} {one_line(text)}"
+    for text, count in Counter(key.reason for _, key in keys if key.fate == LEAVE).most_common():
+        yield f"  {count} {text or 'selected by a policy that does nothing to it'}"
     keys = sorted(keys, key=lambda one: (one[0].label, one[1].user, one[1].slot or 0))
     shown = keys[:most]
     row = table(

@@ -33,6 +33,7 @@ WHYS = {
     Why.NOT_DUE: "no reminder is due today",
     Why.OTHER_FILTER: "another filter of the policy leaves it out",
 }
+RANKS = {why: rank for rank, why in enumerate(WHYS)}
 UNCERTAIN = {
     Identified.AMBIGUOUS: "not identified: both keys are of one second",
     Identified.GONE: "not identified: gone since the report",
@@ -59,7 +60,7 @@ class Key:
     acts: set[str] = field(default_factory=set)
     told: bool = False
     uncertain: str = ""
-    left: dict[int, str] = field(default_factory=dict)
+    left: dict[int, NotMatched] = field(default_factory=dict)
 
     @property
     def fate(self) -> str:
@@ -69,8 +70,18 @@ class Key:
         return TELL if self.told and not self.uncertain else LEAVE
 
     @property
+    def reason(self) -> str:
+        """Why nothing is done to it."""
+        if self.uncertain or not self.left:
+            return self.uncertain
+        first = self.left[min(self.left)]
+        return f"{first.verdict.value}; {WHYS[first.why]}"
+
+    @property
     def why(self) -> str:
-        return self.uncertain or (self.left[min(self.left)] if self.left else "")
+        """The reason, and until when it holds."""
+        until = self.left[min(self.left)].exempt_until if self.left else None
+        return self.reason + (f" until {until}" if until and not self.uncertain else "")
 
 
 @dataclass
@@ -261,9 +272,4 @@ def _add(account: AccountPlan, one: PolicyFolder) -> Iterator[str]:
             account.key(user.name, None).told |= tells
     for left in one.summary.not_matched if one.summary else ():
         key = account.key(left.user, left.slot)
-        key.left.setdefault(list(WHYS).index(left.why), _why(left))
-
-
-def _why(left: NotMatched) -> str:
-    until = f" until {left.exempt_until}" if left.exempt_until else ""
-    return f"{left.verdict.value}; {WHYS[left.why]}{until}"
+        key.left.setdefault(RANKS[left.why], left)
