@@ -136,7 +136,7 @@ def gather(
                     yield found
             elif found.summaries or found.outcomes:
                 yield found
-            else:
+            elif any(name.startswith(LOG) for name in files):
                 unnamed.append(found)
     yield from (one for one in unnamed if one.name in names or not names)
 
