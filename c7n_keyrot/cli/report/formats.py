@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
+import io
 import json
 from collections.abc import Callable
 from typing import Any
 
 from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.report import ocsf, oscal
+from c7n_keyrot.cli.report.ledger import FIELDS
+from c7n_keyrot.cli.text import disarmed
 
 Report = dict[str, Any]
 
@@ -26,6 +31,20 @@ def _lines(value: Any) -> str:
     return json.dumps(value)
 
 
+def as_csv(report: Report) -> str:
+    """Return the keys."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for key in report["keys"]:
+        # A number is written as it is: a negative one is no formula.
+        writer.writerow(
+            disarmed(value) if isinstance(value, str) else value
+            for value in (key[name] for name in FIELDS)
+        )
+    return text.getvalue()
+
+
 def as_html(report: Report) -> str:
     """Return the page.
 
@@ -39,4 +58,10 @@ def as_html(report: Report) -> str:
     return text
 
 
-FORMATS: dict[str, Callable[[Report], str]] = {"html": as_html, "json": as_json}
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "html": as_html,
+    "json": as_json,
+    "csv": as_csv,
+    "ocsf": ocsf.render,
+    "oscal": oscal.render,
+}

@@ -240,41 +240,39 @@ def _of_outcome(line: Outcome) -> Entry:
 
 
 # All fields of a key in the report, and one that only this module needs.
-OUTCOME_OF = "outcome_of"
-EMPTY: Entry = dict.fromkeys(
-    (
-        "account_id",
-        "account",
-        "user",
-        "slot",
-        "access_key_id",
-        "verdict",
-        "state",
-        "age_days",
-        "days",
-        "last_rotated",
-        "deadline",
-        "days_left",
-        "identified",
-        "why",
-        "exempt_until",
-        "exemption",
-        "outcome",
-        "outcome_time",
-        "action",
-        "reason",
-        "owner",
-        "description",
-        "last_used_date",
-        "last_used_service",
-        "last_used_region",
-        "policy",
-        "run",
-        "as_of",
-        "dry_run",
-        OUTCOME_OF,
-    )
+FIELDS = (
+    "account_id",
+    "account",
+    "user",
+    "slot",
+    "access_key_id",
+    "verdict",
+    "state",
+    "age_days",
+    "days",
+    "last_rotated",
+    "deadline",
+    "days_left",
+    "identified",
+    "why",
+    "exempt_until",
+    "exemption",
+    "outcome",
+    "outcome_time",
+    "action",
+    "reason",
+    "owner",
+    "description",
+    "last_used_date",
+    "last_used_service",
+    "last_used_region",
+    "policy",
+    "run",
+    "as_of",
+    "dry_run",
 )
+OUTCOME_OF = "outcome_of"
+EMPTY: Entry = dict.fromkeys((*FIELDS, OUTCOME_OF))
 
 
 def _entry(summary: RunSummary, **fields: Any) -> Entry:
