@@ -389,11 +389,16 @@ def test_csv_has_the_columns_of_json(said: Explain) -> None:
 
 
 def test_peers_are_asked_with_compare_only(said: Explain) -> None:
-    content = report(ROOT | {"access_key_1_active": "true", "access_key_1_last_rotated": ago(200)})
+    old = {"user_creation_time": ago(2000)}
+    key = {"access_key_1_active": "true", "access_key_1_last_rotated": ago(200)}
+    content = report(ROOT | old | key)
     assert keys(said, content) == []
     (root,) = keys(said, content, "--compare")
     assert (root["user"], root["slot"], root["verdict"]) == ("<root_account>", 1, "not judged")
-    assert {name for name, word in root["peers"].items() if word == "fail"} == {"prowler"}
+    assert {name for name, word in root["peers"].items() if word == "fail"} == {
+        "prowler",
+        "mondoo",
+    }
     assert list(root["peers"]) == [peer.name for peer in peers.PEERS]
 
 
