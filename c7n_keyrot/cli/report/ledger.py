@@ -128,6 +128,16 @@ class AccountLedger:
         return max(ended, key=lambda one: one.end or 0, default=None)
 
     @property
+    def ended(self) -> list[tuple[datetime, datetime]]:
+        """When each policy began and ended last, without those that aren't run any more."""
+        newest = self.newest
+        return [
+            (one.start, one.end)
+            for one in self.ends.values()
+            if one.start and one.end and newest and newest - one.end < PRESENT
+        ]
+
+    @property
     def failed(self) -> list[PolicyFolder]:
         """What policies left whose last run failed, without those that aren't run any more."""
         newest = self.newest
