@@ -305,7 +305,7 @@ def _no_summary(out: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "why"),
     [
-        (_gone, "no policy of ours has run there"),
+        (_gone, "no policy of the pack has run there"),
         (_stopped, f"{STALE} didn't finish"),
         (_failed, f"{STALE} failed: iam:ListAccessKeys is denied"),
         (_never, f"{UNCLEAR} never ran there"),
@@ -366,6 +366,30 @@ def test_without_accounts_yml_those_with_a_folder_count(tmp_path: Path, plan: Pl
     said = plan()
     assert said.code == 3
     assert said.err.endswith("1 of 3 accounts not covered\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        ([], 3),
+        (["-a", "payments"], 0),
+        (["-a", "payments,web", "--not-accounts", B], 0),
+        (["--not-accounts", "payments"], 3),
+        (["-t", "env:none"], 1),
+        (["-a", "nobody"], 1),
+    ],
+)
+def test_only_the_chosen_accounts_must_be_covered(
+    tmp_path: Path, plan: Plan, flags: list[str], code: int
+) -> None:
+    whole(tmp_path / "out", {"payments": A})
+    assert plan("--accounts", accounts_yml(tmp_path, NAMES), *flags).code == code
+
+
+def test_accounts_cannot_be_chosen_without_accounts_yml(tmp_path: Path, plan: Plan) -> None:
+    whole(tmp_path / "out")
+    said = plan("-a", "payments")
+    assert (said.code, "-a and -t need --accounts" in said.err) == (1, True)
 
 
 def test_an_account_beyond_accounts_yml_counts_too(tmp_path: Path, plan: Plan) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.accounts import load, select
 from c7n_keyrot.cli.plan.figures import DELETE, DISABLE, LEAVE, TELL, AccountPlan, Key, Plan, make
 from c7n_keyrot.cli.report.gather import gather
 from c7n_keyrot.cli.text import counted, listed, one_line, paragraph, table, utc
@@ -58,6 +58,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--all", action="store_true", help=f"name all keys, not only {MOST_ROWS} of each kind"
     )
+    chosen = parser.add_argument_group(
+        "which accounts of --accounts must be covered", "as given to c7n-org run; can be repeated"
+    )
+    for flags, name, metavar, text in (
+        (("-a",), "account", "NAME", "only this account, by its name or id"),
+        (("--not-accounts",), "not_accounts", "NAME", "not this account"),
+        (("-t", "--tags"), "tags", "TAG", "only accounts with this tag"),
+    ):
+        chosen.add_argument(
+            *flags, dest=name, metavar=metavar, action="append", default=[], help=text
+        )
     parser.set_defaults(run=run)
 
 
@@ -80,6 +91,10 @@ def _percent(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return 3 if a limit is exceeded, or an account isn't covered."""
     accounts = load(args.accounts) if args.accounts else []
+    wanted = select(accounts, args.account, args.tags, args.not_accounts)
+    if not wanted and (accounts or args.account or args.tags or args.not_accounts):
+        what = "-a, -t and --not-accounts leave no account of" if accounts else "-a and -t need"
+        raise CommandError(f"{what} {args.accounts or '--accounts'}; correct them")
     warnings: list[str] = []
     now = datetime.now(timezone.utc)
     folders = list(gather([args.dir], warnings, accounts, now))
@@ -95,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(
             f"{args.dir} has no dry run: run custodian or c7n-org with --dryrun and a new -s"
         )
-    plan = make(folders, accounts)
+    plan = make(folders, wanted)
     for line in lines(plan, now, limit):
         print(line)
     stops = list(reasons_to_stop(plan, args.max_keys, args.max_percent))

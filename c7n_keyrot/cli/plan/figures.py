@@ -191,7 +191,7 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
     }
     for place, account in accounts.items():
         if not ran[place]:
-            account.problems.append("no policy of ours has run there")
+            account.problems.append("no policy of the pack has run there")
         elif missing := sorted(everywhere - ran[place]):
             account.problems.append(f"{listed(missing)} never ran there")
     oldest = min(map(datetime.fromisoformat, reports), default=None)
