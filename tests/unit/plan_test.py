@@ -214,20 +214,28 @@ def test_the_limit_is_of_all_accounts_together(
 
 
 @pytest.mark.parametrize(
-    ("slots", "active"),
-    [([(1, 40), (2, 10)], 50), ([(2, 10), (2, 10)], 10)],
+    ("policies", "active"),
+    [
+        ([((1,), 40), ((2,), 10)], 50),
+        ([((2,), 10), ((2,), 10)], 10),
+        ([((1, 2), 50)], 50),
+        ([((1, 2), 50), ((2,), 10)], 50),
+    ],
 )
-def test_the_share_is_of_the_slots_that_lose_keys(
-    tmp_path: Path, plan: Plan, slots: list[tuple[int, int]], active: int
+def test_the_share_is_of_the_slots_that_policies_act_in(
+    tmp_path: Path, plan: Plan, policies: list[tuple[tuple[int, ...], int]], active: int
 ) -> None:
-    for number, (slot, keys) in enumerate(slots):
-        run = dry(
-            policy={**PACK["stale"], "name": f"p{number}"},
-            options={"slot": slot},
-            counts={"fresh": keys},
-        )
-        run.match(f"u{number}", 100, slot=slot).write(tmp_path / "out")
-    assert f"2 of {active} active keys" in plan("--max-percent", "0").err
+    """Whichever slots the keys happen to be in; a policy that only tells doesn't count."""
+    for number, (slots, keys) in enumerate(policies):
+        policy = {**PACK["stale"], "name": f"p{number}"}
+        run = dry(policy=policy, counts={"fresh": keys}).match(f"u{number}", 100)
+        folder = run.write(tmp_path / "out")
+        summary = json.loads((folder / "keyrot-summary.jsonl").read_text("utf-8"))
+        summary["filters"] = [{**summary["filters"][0], "slot": slot} for slot in slots]
+        (folder / "keyrot-summary.jsonl").write_text(json.dumps(summary) + "\n", "utf-8")
+    if active == 10:
+        dry(kind="expiring", options={"slot": 1}, counts={"fresh": 9}).write(tmp_path / "out")
+    assert f"{len(policies)} of {active} active keys" in plan("--max-percent", "0").err
 
 
 def test_nothing_to_disable_is_no_percent(tmp_path: Path, plan: Plan) -> None:
@@ -297,6 +305,19 @@ def _fewer(out: Path) -> None:
     (out / "web" / "us-east-1" / STALE / "resources.json").write_text("[]", "utf-8")
 
 
+def _others(out: Path) -> None:
+    """The users of another run, which ended before it could say whom it selected."""
+    folder = out / "web" / "us-east-1" / STALE
+    path = folder / "resources.json"
+    users = json.loads(path.read_text("utf-8"))
+    for record in users[0]["c7n:keyrot"]:
+        record["run"] = "another"
+    path.write_text(json.dumps(users), "utf-8")
+    line = json.loads((folder / "keyrot-summary.jsonl").read_text("utf-8"))
+    with (folder / "keyrot-summary.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**line, "run": "another"}) + "\n")
+
+
 def _no_summary(out: Path) -> None:
     path = out / "web" / "us-east-1" / STALE / "keyrot-summary.jsonl"
     path.write_bytes(path.read_bytes()[:50])
@@ -313,6 +334,7 @@ def _no_summary(out: Path) -> None:
         (_real, "and not as a dry run"),
         (_half, f"{STALE} selected 1 user, of whom 0 can be read"),
         (_fewer, f"{STALE} selected 1 user, of whom 0 can be read"),
+        (_others, f"{STALE} left the users of an earlier run only"),
         (_no_summary, f"{STALE} left no summary of this run that can be read"),
     ],
 )

@@ -90,12 +90,15 @@ class AccountPlan:
 
     :ivar label: its name and id.
     :ivar problems: why it isn't covered, each in words; none if it is.
+    :ivar summaries: of its policies that are in the plan.
+    :ivar slots: in which a policy of it would disable keys, if there were any.
     """
 
     label: str
     keys: dict[tuple[str, int | None], Key] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     summaries: list[RunSummary] = field(default_factory=list)
+    slots: set[int] = field(default_factory=set)
 
     def key(self, user: str, slot: int | None) -> Key:
         return self.keys.setdefault((user, slot), Key(user, slot))
@@ -127,8 +130,8 @@ class Plan:
 
     @property
     def active_keys(self) -> int:
-        """Active keys in the slots in which keys would be disabled, of all covered accounts."""
-        slots = frozenset(key.slot for _, key in self.keys(DISABLE) if key.slot)
+        """Active keys in the slots in which policies disable keys, of all covered accounts."""
+        slots = frozenset[int]().union(*(account.slots for account in self.accounts))
         return sum(_active(account.summaries, slots) for account in self.accounts)
 
     @property
@@ -141,12 +144,13 @@ class Plan:
 
 def _active(summaries: Iterable[RunSummary], slots: Collection[int]) -> int:
     """Return the active keys of an account in these slots; too few rather than too many."""
-    by_slots = {
-        frozenset(one["slot"] for one in summary.filters if "slot" in one): summary.active_keys
-        for summary in summaries
-    }
+    by_slots = {_slots(summary): summary.active_keys for summary in summaries}
     alone = sum(by_slots.get(frozenset((slot,)), 0) for slot in slots)
     return by_slots.get(frozenset(slots), 0) or alone
+
+
+def _slots(summary: RunSummary) -> frozenset[int]:
+    return frozenset(one["slot"] for one in summary.filters if "slot" in one)
 
 
 def latest(folders: Iterable[PolicyFolder]) -> list[PolicyFolder]:
@@ -222,6 +226,8 @@ def _problem(one: PolicyFolder, begun: datetime) -> str:
         return f"failed: {error or 'its log has no error; look at what custodian printed'}"
     if one.summary is None:
         return "left no summary of this run that can be read"
+    if one.users and one.users_run != one.run:
+        return "left the users of an earlier run only"
     selected = one.metrics.get("ResourceCount", 0)
     if len(one.users) != selected:
         return f"selected {counted(int(selected), 'user')}, of whom {len(one.users)} can be read"
@@ -255,6 +261,8 @@ def _add(account: AccountPlan, one: PolicyFolder) -> Iterator[str]:
             tells = True
         else:
             yield name
+    if DISABLE in acts and one.summary:
+        account.slots |= _slots(one.summary)
     for user in one.users:
         for record in user.records:
             key = account.key(user.name, record.slot)
