@@ -43,12 +43,15 @@ def as_csv(report: Report) -> str:
 def as_html(report: Report) -> str:
     """Return the page.
 
-    :raises CommandError: this version has none.
+    :raises CommandError: Jinja2 isn't there: the package was installed without what it needs.
     """
     try:
         page = importlib.import_module("c7n_keyrot.cli.report.page")  # Jinja2 takes long to import
-    except ModuleNotFoundError:
-        raise CommandError("this version has no page yet; use --format json") from None
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f"the page needs {error.name}; reinstall c7n-keyrot with what it depends on, or use"
+            " --format json"
+        ) from None
     text: str = page.render(report)
     return text
 

@@ -252,7 +252,8 @@ def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
 
 def _of_left(summary: RunSummary, left: NotMatched) -> Entry:
     time = outcomes.instant(summary)
-    days = next(one["days"] for one in summary.filters if one.get("slot") == left.slot)
+    limits = (one.get("days") for one in summary.filters if one.get("slot") == left.slot)
+    days = next(filter(None, limits), None)
     rotated = datetime.fromisoformat(left.last_rotated) if left.last_rotated else None
     return _entry(
         summary,
@@ -262,8 +263,8 @@ def _of_left(summary: RunSummary, left: NotMatched) -> Entry:
         age_days=round((time - rotated) / rotation.DAY, 1) if rotated else None,
         days=days,
         last_rotated=_utc(left.last_rotated),
-        deadline=rotation.deadline(rotated, days).isoformat() if rotated else None,
-        days_left=rotation.days_left(rotated, time, days) if rotated else None,
+        deadline=rotation.deadline(rotated, days).isoformat() if rotated and days else None,
+        days_left=rotation.days_left(rotated, time, days) if rotated and days else None,
         why=left.why.value,
         exempt_until=left.exempt_until,
         exemption="valid" if left.why is Why.EXEMPT else None,
