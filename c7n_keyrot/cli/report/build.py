@@ -15,7 +15,7 @@ from c7n_keyrot.cli.files import mapping
 from c7n_keyrot.cli.report import figures
 from c7n_keyrot.cli.report.figures import PRESENT
 from c7n_keyrot.cli.report.gather import PolicyFolder
-from c7n_keyrot.cli.report.ledger import OUTCOME_OF, AccountLedger, Ledger
+from c7n_keyrot.cli.report.ledger import OUTCOME_OF, AccountLedger, End, Ledger
 from c7n_keyrot.cli.text import counted, listed, one_line, utc
 from c7n_keyrot.outcomes import ACCOUNT_ID, Result
 
@@ -77,6 +77,7 @@ def build(
             )
         rows.append(row)
         keys += found
+        account.forget()
     told += _left_out(ledger, names)
     return {
         "$schema": SCHEMA,
@@ -236,15 +237,15 @@ def _why_not(
     return None
 
 
-def _failure(folder: PolicyFolder) -> str:
-    name = one_line(folder.name, 200)
-    if folder.start is None or folder.end is None:
+def _failure(last: End) -> str:
+    name = one_line(last.name, 200)
+    if last.start is None or last.end is None:
         return f"{name} left no metadata: it was stopped at once, or still runs"
-    if not folder.metrics.get("PolicyException"):
+    if not last.metrics.get("PolicyException"):
         return f"{name} was stopped before its end, or still runs"
-    if "ResourceLimitExceeded" in folder.metrics:
+    if "ResourceLimitExceeded" in last.metrics:
         return f"{name} was stopped by max-resources"
-    error = files.last_error(folder.path, folder.start.timestamp(), folder.end.timestamp())
+    error = files.last_error(last.path, last.start.timestamp(), last.end.timestamp())
     return f"{name} ended with an error" + (f" ({error})" if error else "")
 
 
