@@ -159,7 +159,7 @@ dist/built: $(PACKAGED) | $(VENV)/made
 
 # What the tests need, and with it the wheel itself. Only again when the metadata changed. Most
 # of these files are never imported: those that are get compiled then.
-$(VENV)/tools: setup.cfg pyproject.toml | dist/built
+$(VENV)/tools: setup.cfg pyproject.toml | $(VENV)/made dist/built
 	@echo '== Installing the wheel with everything the tests need (a minute or two)'
 	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[$(EXTRAS)]" $(WITH)
 	@touch $@

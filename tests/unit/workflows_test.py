@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,6 +182,25 @@ def test_what_is_tested_is_what_was_built_and_is_published() -> None:
         (command,) = (step["run"] for step in jobs[key].steps if "run" in step)
         assert command.startswith("make -o dist/built ")
     assert jobs["release.yml", "test"].data["uses"] == "./.github/workflows/ci.yml"
+
+
+def test_the_wheel_that_is_there_is_tested_and_no_other_one(tmp_path: Path) -> None:
+    """`make -o dist/built`, where there is nothing but a checkout and the wheel."""
+    for name in ("Makefile", "setup.cfg", "pyproject.toml", "dist/a.whl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("" if "/" in name else (ROOT / name).read_text("utf-8"))
+    done = subprocess.run(
+        ["make", "-n", "-o", "dist/built", "test"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},  # without MAKEFLAGS
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pip wheel" not in done.stdout
+    order = [done.stdout.index(part) for part in ("-m venv .venv", "dist/*.whl)[", "/pytest ")]
+    assert order == sorted(order)
 
 
 def test_it_runs_weekly_too_since_c7n_and_boto3_move() -> None:
