@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The options of our filters: each is declared once, for its schema, its check and its words.
+"""The options of our words in policies: each is declared once, for schema, check and documentation.
 
 Custodian checks a policy against the schema, with jsonschema. c7n-org doesn't, and a Lambda archive
 holds no jsonschema, so ``validate()`` has to check the same by itself.
@@ -38,7 +38,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a filter; ``default`` is None where there is none."""
+    """One option of a filter or an action; ``default`` is None where there is none."""
 
     name: str
     kind: Kind
@@ -121,9 +121,9 @@ def _is_one_of(value: Any, values: tuple[int | str, ...]) -> bool:
 
 
 def declare(word: str, *options: Option) -> Callable[[Class], Class]:
-    """Give a filter its options: its schema, its checks, and ``{options}`` in its docstring.
+    """Give a filter or an action its schema, its checks, and ``{options}`` in its docstring.
 
-    :param word: the filter's ``type`` in policies.
+    :param word: its ``type`` in policies.
     """
 
     def decorate(cls: Class) -> Class:

@@ -26,7 +26,9 @@ PROGRAMS = {
 COMMANDS = {
     **PROGRAMS,
     "doctor": "check the installation, credentials, permissions, queue, templates and coverage",
+    "explain": "say what the rule makes of each key of a credential report, and why",
     "init": "write the policies, examples and deploy files into a folder",
+    "plan": "say what a dry run would do, over all accounts, and stop at a limit",
     "reactivate": "switch on again the keys that the pack disabled",
     "templates": "print the folder of the notices' templates",
 }
