@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
 import subprocess
@@ -44,12 +43,6 @@ JOBS = [
 ]
 each_workflow = pytest.mark.parametrize("name", WORKFLOWS)
 each_job = pytest.mark.parametrize("job", JOBS, ids=lambda job: f"{job.file}-{job.name}")
-
-
-def setup() -> configparser.ConfigParser:
-    parser = configparser.ConfigParser()
-    parser.read(ROOT / "setup.cfg")
-    return parser
 
 
 def triggers(workflow: dict[Any, Any]) -> dict[str, Any]:
@@ -123,7 +116,6 @@ def test_no_expression_becomes_part_of_a_command(job: Job) -> None:
 def test_make_has_what_is_made(job: Job) -> None:
     targets = set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))
     variables = set(re.findall(r"^(\w+) \?=", MAKEFILE, re.MULTILINE))
-    assert job.data.get("env", {}).keys() <= variables
     for step in job.steps:
         command = step.get("run")
         if command is None:
@@ -135,12 +127,9 @@ def test_make_has_what_is_made(job: Job) -> None:
         assert {word for word in words if "=" not in word} <= targets
 
 
-def matrix() -> dict[str, Any]:
-    return WORKFLOWS["ci.yml"]["jobs"]["test"]["strategy"]["matrix"]
-
-
 def test_each_promised_python_is_tested() -> None:
-    assert matrix()["python"] == pythons.promised()
+    matrix = WORKFLOWS["ci.yml"]["jobs"]["test"]["strategy"]["matrix"]
+    assert matrix == {"python": pythons.promised()}
 
 
 def test_the_tools_run_on_the_newest_promised_python() -> None:
@@ -151,14 +140,6 @@ def test_the_tools_run_on_the_newest_promised_python() -> None:
         if step.get("uses", "").startswith("actions/setup-python")
     ]
     assert set(found) == {pythons.promised()[-1], "${{ matrix.python }}"}
-
-
-def test_the_oldest_c7n_is_tested() -> None:
-    (oldest,) = (one for one in matrix()["include"] if one["c7n"] == "oldest")
-    required = setup()["options"]["install_requires"].split()
-    assert oldest["with"].replace("==", ">=") in required
-    assert oldest["python"] in pythons.promised()
-    assert [path for path in oldest["tests"].split() if not (ROOT / path).exists()] == []
 
 
 def test_what_is_tested_is_what_was_built_and_is_published() -> None:
