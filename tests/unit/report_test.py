@@ -312,6 +312,16 @@ def test_the_limit_of_most_counts_and_an_account_may_have_its_own(
     }
 
 
+@pytest.mark.parametrize(("hours", "expiring"), [(1, 2), (5, 2), (20, 0)])
+def test_the_line_that_knows_what_expires_counts_if_it_is_of_the_same_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hours: float, expiring: int
+) -> None:
+    Run(kind="expiring", counts={"fresh": 3, "expiring": 2}, report_hours=hours).write(tmp_path)
+    Run(counts={"fresh": 5, "stale": 1}, report_hours=0.5).match("ana", 91).write(tmp_path)
+    (row,) = report(capsys, tmp_path)["accounts"]
+    assert (row["expiring"], row["stale"]) == (expiring, 0 if expiring else 1)
+
+
 def folder_of_nothing(out: Path, account: str = "payments", name: str = STALE) -> Path:
     folder = out / account / "us-east-1" / name
     folder.mkdir(parents=True)
