@@ -25,7 +25,7 @@ from output_tree import NOW, Run, accounts_yml
 from c7n_keyrot.records import Why
 from c7n_keyrot.rotation import DAY, Verdict
 
-FORMATS = ("json", "csv", "ocsf", "oscal")
+FORMATS = ("json", "csv", "ocsf", "oscal", "html")
 MOST_SECONDS, MOST_MB = 30, 500
 
 
