@@ -38,6 +38,10 @@ class Column:
     def count(self) -> int:
         return sum(part.count for part in self.parts)
 
+    def of(self, kind: str) -> int:
+        """Return how many are of one kind."""
+        return sum(part.count for part in self.parts if part.kind == kind)
+
 
 def shares(parts: Sequence[Part]) -> Markup:
     """Draw parts of a whole as one bar; a part that isn't empty is never too thin to be seen."""

@@ -102,14 +102,15 @@ def headline(totals: Mapping[str, Any]) -> str:
         answer = f"Not in compliance: {totals['open']:,} {keys} too old and still active"
     elif totals["unclear"]:
         keys = "key needs" if totals["unclear"] == 1 else "keys need"
-        answer = f"Not sure: {totals['unclear']:,} {keys} a look"
+        answer = f"Not yet in compliance: {totals['unclear']:,} {keys} a look"
     elif totals["exempt"]:
         answer = f"In compliance, but for {many(totals['exempt'], 'exempt key')}"
     elif missing:
-        return f"In compliance where we looked; {many(missing, 'account')} not covered"
+        answer = "No active key is too old"
     else:
-        return "In compliance: no active key is too old"
-    return answer + (f", and {many(missing, 'account')} not covered" if missing else "")
+        answer = "In compliance: no active key is too old"
+    join, are = "and" if totals["open"] else "but", "is" if missing == 1 else "are"
+    return answer + (f", {join} {many(missing, 'account')} {are} not covered" if missing else "")
 
 
 def lead(report: Report) -> str:
@@ -149,7 +150,7 @@ def compliant(totals: Mapping[str, Any]) -> Card:
     if totals["open"]:
         state, answer = "bad", f"No, {many(totals['open'], 'key')} still open"
     elif totals["unclear"]:
-        state, answer = "soon", f"Not sure, {many(totals['unclear'], 'key')} in doubt"
+        state, answer = "soon", f"Not yet, {many(totals['unclear'], 'key')} in doubt"
     elif totals["active_keys"]:
         state, answer = "good", "Yes, but for exempt keys" if totals["exempt"] else "Yes"
     else:
@@ -177,7 +178,7 @@ def upcoming(report: Report) -> Card:
         "key due in 14 days" if due == 1 else "keys due in 14 days",
         "soon" if due else "good",
         f"The first on {day_name(first)}" if first else "No key is due",
-        f"{many(ends, 'exemption')} {'ends' if ends == 1 else 'end'} in them." if ends else "",
+        f"{many(ends, 'exemption')} {'ends' if ends == 1 else 'end'}, too." if ends else "",
         "next",
         "See the days",
     )  # fmt: skip
