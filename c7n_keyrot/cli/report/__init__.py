@@ -21,12 +21,11 @@ from c7n_keyrot.cli.text import counted, listed, one_line
 PAGE = "keyrot-report.html"
 EXAMPLES = """\
 examples:
-  c7n-keyrot report out                                  one run of custodian or c7n-org
-  c7n-keyrot report out --accounts accounts.yml          and which accounts it didn't cover
-  c7n-keyrot report june july --format json | jq .totals several runs: the trend
-  c7n-keyrot report out --format oscal -o results.json   for a GRC tool
+  c7n-keyrot report out --accounts accounts.yml -o report.html
+  c7n-keyrot report june july --format json | jq .runs  # several runs: the trend
+  aws s3 sync s3://BUCKET/keyrot copy && c7n-keyrot report copy --format csv -o keys.csv
 
-Ages are those at each run, not now. Nothing is fetched; no credentials are needed.
+Ages are those at each run, not now. Nothing is fetched, and no credentials are needed.
 """
 
 

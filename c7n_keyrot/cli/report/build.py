@@ -217,7 +217,9 @@ def _why_not(
 def _failure(folder: PolicyFolder) -> str:
     name = one_line(folder.name, 200)
     if folder.start is None or folder.end is None:
-        return f"{name} left no metadata: it was stopped at once, or didn't finish"
+        return f"{name} left no metadata: it was stopped at once, or still runs"
+    if not folder.metrics.get("PolicyException"):
+        return f"{name} was stopped before its end, or still runs"
     if "ResourceLimitExceeded" in folder.metrics:
         return f"{name} was stopped by max-resources"
     error = files.last_error(folder.path, folder.start.timestamp(), folder.end.timestamp())

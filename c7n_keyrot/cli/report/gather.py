@@ -28,14 +28,14 @@ from c7n_keyrot.cli.report.contracts import (
     read_user,
 )
 from c7n_keyrot.cli.text import counted
-from c7n_keyrot.outcomes import Action, DamagedFileError, Outcome, Result
+from c7n_keyrot.outcomes import DamagedFileError, Outcome, Result
 from c7n_keyrot.records import KeyRecord, RunSummary
 
 # A policy with one of these is one of ours.
 OUR_FILTERS = frozenset(
     ("stale-access-key", "expiring-access-key", "unclear-access-key", "rotation-exempt")
 )
-OUR_ACTIONS = frozenset((Action.DISABLE.value, Action.DELETE.value))
+OUR_ACTIONS = frozenset(("disable-access-key", "delete-access-key", "post-key-finding"))
 METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log"
 # Bytes. The line of a summary has some 100 for each key that isn't matched.
 LONGEST_SUMMARY = 32 << 20
@@ -136,7 +136,7 @@ def gather(
                     yield found
             elif found.summaries or found.outcomes:
                 yield found
-            else:
+            elif any(name.startswith(LOG) for name in files):
                 unnamed.append(found)
     yield from (one for one in unnamed if one.name in names or not names)
 
