@@ -218,7 +218,6 @@
     const row = body.rows[0];
     places.set(Number(body.dataset.place), body);
     row.classList.add("row");
-    if (body.dataset.keys === "0") continue;
     const place = $(".account", row);
     const button = make("button", { type: "button", class: "open", "aria-expanded": "false" });
     button.append(...place.childNodes);
@@ -234,7 +233,10 @@
       const row = make("tr", { id: `keys-${body.dataset.place}` }, cell);
       body.append(row);
       button.setAttribute("aria-controls", row.id);
-      keyTable(cell, `Keys of ${body.dataset.name}`, "account").show(load().by.get(Number(body.dataset.place)) ?? []);
+      const { facts, keys: count, name, place } = body.dataset;
+      cell.append(make("p", { class: "soft small" }, foreign(facts)));
+      if (count === "0") cell.append(make("p", {}, "No key of this account is in this report."));
+      else keyTable(cell.appendChild(make("div")), `Keys of ${name}`, "account").show(load().by.get(Number(place)));
       opened.set(body, row);
     }
     opened.get(body).hidden = !open;

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from c7n_keyrot import __version__
@@ -69,6 +69,7 @@ def page(report: Report) -> dict[str, Any]:
         "cards": [covered(report), compliant(totals), upcoming(report)],
         "warnings": warnings(report),
         "limit": days,
+        "active_keys": totals["active_keys"],
         "days": list(calendar(report)),
         "shares": charts.shares([part for part, _ in parts(totals, days)]),
         "parts": parts(totals, days),
@@ -151,14 +152,16 @@ def compliant(totals: Mapping[str, Any]) -> Card:
         state, answer = "bad", f"No, {many(totals['open'], 'key')} still open"
     elif totals["unclear"]:
         state, answer = "soon", f"Not yet, {many(totals['unclear'], 'key')} in doubt"
-    elif totals["active_keys"]:
-        state, answer = "good", "Yes, but for exempt keys" if totals["exempt"] else "Yes"
+    elif not totals["covered"]:
+        state, answer = "none", "Not known"
     else:
-        state, answer = "none", "There was no active key"
+        state, answer = "good", "Yes, but for exempt keys" if totals["exempt"] else "Yes"
+    share = percent(totals["compliant_percent"]) if totals["active_keys"] else "0"
+    of = f"of {many(totals['active_keys'], 'key')}" if totals["active_keys"] else "active keys"
     return Card(
         "Are the keys in compliance?",
-        percent(totals["compliant_percent"] if totals["active_keys"] else None),
-        f"of {many(totals['active_keys'], 'key')}, as found",
+        share,
+        f"{of}, as found",
         state,
         answer,
         f"{many(found, 'key')} found too old or unknown. Now: {told}." if told else "",
@@ -176,8 +179,8 @@ def upcoming(report: Report) -> Card:
         "What comes next?",
         f"{due:,}",
         "key due in 14 days" if due == 1 else "keys due in 14 days",
-        "soon" if due else "good",
-        f"The first on {day_name(first)}" if first else "No key is due",
+        "soon" if due else "good" if days else "none",
+        f"The first on {day_name(first)}" if first else "No key is due" if days else "Not known",
         f"{many(ends, 'exemption')} {'ends' if ends == 1 else 'end'}, too." if ends else "",
         "next",
         "See the days",
@@ -257,9 +260,8 @@ def trend(report: Report) -> dict[str, Any]:
     ]
     if len(runs) < 2:
         return {"trend": [], "trend_chart": []}
-    values = [run["compliant_percent"] for run in runs]
-    labels = [clean(run["date"]) for run in (runs[0], runs[-1])]
-    drawn = [charts.trend(values, labels, width) for width in (BROAD, NARROW)]
+    values = {date.fromisoformat(run["date"]): run["compliant_percent"] for run in runs}
+    drawn = [charts.trend(values, width) for width in (BROAD, NARROW)]
     return {"trend": runs[::-1], "trend_chart": drawn}
 
 
@@ -278,6 +280,7 @@ def accounts(report: Report) -> list[dict[str, Any]]:
                 "name": account_name(row),
                 "why": clean(row["why"]) or ("dry run" if row["dry_run"] else ""),
                 "key_count": keys[row["account_id"]],
+                "facts": facts(row),
                 "state": " ".join(states) or "fine",
                 "share": share,
                 "percent": percent(share) if row["active_keys"] is not None else "not known",
@@ -285,6 +288,24 @@ def accounts(report: Report) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: (row["covered"], -row["open"] - row["unclear"]))
+
+
+def facts(row: Mapping[str, Any]) -> str:
+    """Return where an account's figures are from: what to look for on disk."""
+    told = []
+    if row["last_run"]:
+        told.append(
+            f"Last run: {instant(row['last_run'])}{', a dry run' if row['dry_run'] else ''}."
+        )
+    if row["report_generated"]:
+        told.append(
+            f"Figures by the credential report of {instant(row['report_generated'])}, with a limit"
+            f" of {row['days']:g} days; in keyrot-summary.jsonl by run"
+            f" {some([clean(one) for one in row['run_ids']], 3)}."
+        )
+    if row["failed"]:
+        told.append(f"Failed: {some([clean(name) for name in row['failed']], 5)}.")
+    return " ".join(told) or "No run of this account is in these folders."
 
 
 def keys(report: Report) -> Iterator[dict[str, Any]]:
