@@ -105,7 +105,8 @@ def headline(totals: Mapping[str, Any]) -> str:
         keys = "key needs" if totals["unclear"] == 1 else "keys need"
         answer = f"Not yet in compliance: {totals['unclear']:,} {keys} a look"
     elif totals["exempt"]:
-        answer = f"In compliance, but for {many(totals['exempt'], 'exempt key')}"
+        are = "is" if totals["exempt"] == 1 else "are"
+        answer = f"Only {many(totals['exempt'], 'exempt key')} {are} too old"
     elif missing:
         answer = "No active key is too old"
     else:
@@ -154,8 +155,10 @@ def compliant(totals: Mapping[str, Any]) -> Card:
         state, answer = "soon", f"Not yet, {many(totals['unclear'], 'key')} in doubt"
     elif not totals["covered"]:
         state, answer = "none", "Not known"
+    elif totals["exempt"]:
+        state, answer = "soon", "All but exempt keys"
     else:
-        state, answer = "good", "Yes, but for exempt keys" if totals["exempt"] else "Yes"
+        state, answer = "good", "Yes"
     share = percent(totals["compliant_percent"]) if totals["active_keys"] else "0"
     of = f"of {many(totals['active_keys'], 'key')}" if totals["active_keys"] else "active keys"
     return Card(
