@@ -4,16 +4,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import zip_longest
 
 from c7n_keyrot.iam import one_line
 
-__all__ = ["counted", "disarmed", "listed", "one_line", "table", "utc"]
+__all__ = ["counted", "disarmed", "json_parts", "listed", "one_line", "table", "utc"]
 
 # A spreadsheet takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are wide
@@ -42,6 +43,40 @@ def utc(time: datetime | float, seconds: bool = False) -> str:
         time = datetime.fromtimestamp(time, timezone.utc)
     form = "%Y-%m-%d %H:%M:%S UTC" if seconds else "%Y-%m-%d %H:%M UTC"
     return time.astimezone(timezone.utc).strftime(form)
+
+
+def json_parts(value: object) -> Iterator[str]:
+    """Write JSON part by part, so that a long list needn't be in memory as text.
+
+    :param value: an iterator in it is written as a list, with a line for each entry.
+    """
+    yield from _parts(value)
+    yield "\n"
+
+
+def _parts(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        between = "{\n"
+        for name, one in value.items():
+            yield f"{between}{json.dumps(name)}: "
+            yield from _parts(one)
+            between = ",\n"
+        yield "\n}" if value else "{}"
+    elif isinstance(value, Iterator):
+        between = "["
+        for one in value:
+            yield f"{between}\n{json.dumps(one)}"
+            between = ","
+        yield "[]" if between == "[" else "\n]"
+    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        between = "["
+        for one in value:
+            yield between
+            yield from _parts(one)
+            between = ","
+        yield "]"
+    else:
+        yield json.dumps(value)
 
 
 def disarmed(text: str) -> str:

@@ -363,6 +363,19 @@ def test_why_an_account_is_not_covered(tmp_path: Path, capsys: pytest.CaptureFix
     }
 
 
+def test_an_account_that_the_newest_run_left_out_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A role that can't be taken leaves no trace beside what an earlier run has left."""
+    Run(time=LATER).write(tmp_path, "payments")
+    Run(account_id=B).write(tmp_path, "web")
+    found = report(capsys, tmp_path)
+    assert [row["covered"] for row in found["accounts"]] == [True, True], "a day old"
+    (text,) = found["warnings"]
+    assert "the newest run, which began 2026-07-20 08:59 UTC, left out" in text
+    assert f"in 1 account: account web ({B});" in text
+
+
 def test_folders_of_failed_policies_alone_are_a_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

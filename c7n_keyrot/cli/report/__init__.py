@@ -77,12 +77,13 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(
             f"no policy of the pack has run into {listed(args.dirs)}; name the -s of a run"
         )
-    text = formats.FORMATS[args.format](report)
+    written = formats.FORMATS[args.format](report)
+    parts = (written,) if isinstance(written, str) else written
     target = args.output or (PAGE if args.format == "html" else "-")
     if target == "-":
-        sys.stdout.write(text)
+        sys.stdout.writelines(parts)
     else:
-        write_whole(Path(target), text)
+        write_whole(Path(target), parts)
         print(_about(report, target), file=sys.stderr)
     if report["warnings"]:
         many = counted(len(report["warnings"]), "warning")

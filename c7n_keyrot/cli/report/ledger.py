@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from c7n_keyrot import outcomes, rotation
@@ -45,6 +46,19 @@ class Latest:
         return [*self.records, *(_of_left(self.summary, one) for one in self.summary.not_matched)]
 
 
+@dataclass(frozen=True)
+class End:
+    """How the last run into a policy's folder ended; see ``PolicyFolder``."""
+
+    path: Path
+    name: str
+    start: datetime | None
+    end: datetime | None
+    dry_run: bool
+    metrics: Mapping[str, float]
+    failed: bool
+
+
 @dataclass
 class AccountLedger:
     """All that the folders say of one account.
@@ -62,7 +76,7 @@ class AccountLedger:
     names: list[str] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     latest: dict[str, Latest] = field(default_factory=dict)
-    ends: dict[str, PolicyFolder] = field(default_factory=dict)
+    ends: dict[str, End] = field(default_factory=dict)
     done: dict[str, Outcome] = field(default_factory=dict)
     placed: dict[Place, Outcome] = field(default_factory=dict)
     facts: dict[str, Entry] = field(default_factory=dict)
@@ -108,7 +122,15 @@ class AccountLedger:
         """Add how the last run into a folder ended."""
         known = self.ends.get(folder.name)
         if not known or not known.start or (folder.start and folder.start > known.start):
-            self.ends[folder.name] = folder
+            self.ends[folder.name] = End(
+                folder.path,
+                folder.name,
+                folder.start,
+                folder.end,
+                folder.dry_run,
+                folder.metrics,
+                folder.failed,
+            )
         if folder.account and folder.account not in self.names:
             self.names.append(folder.account)
 
@@ -122,20 +144,37 @@ class AccountLedger:
         return max(times, default=None)
 
     @property
-    def last_end(self) -> PolicyFolder | None:
-        """What the last run that ended left."""
+    def last_end(self) -> End | None:
+        """The last run that ended."""
         ended = [one for one in self.ends.values() if one.end]
         return max(ended, key=lambda one: one.end or 0, default=None)
 
     @property
-    def failed(self) -> list[PolicyFolder]:
-        """What policies left whose last run failed, without those that aren't run any more."""
+    def ended(self) -> list[tuple[datetime, datetime]]:
+        """When each policy began and ended last, without those that aren't run any more."""
+        newest = self.newest
+        return [
+            (one.start, one.end)
+            for one in self.ends.values()
+            if one.start and one.end and newest and newest - one.end < PRESENT
+        ]
+
+    @property
+    def failed(self) -> list[End]:
+        """The last runs of policies that failed, without those that aren't run any more."""
         newest = self.newest
         return [
             one
             for one in self.ends.values()
             if one.failed and not (one.end and newest and newest - one.end > PRESENT)
         ]
+
+    def forget(self) -> None:
+        """Forget the keys, once they have been read: an organization has many."""
+        self.latest = {name: replace(one, records=[]) for name, one in self.latest.items()}
+        self.facts.clear()
+        self.done.clear()
+        self.placed.clear()
 
     def findings(self) -> Iterator[Entry]:
         """Yield each key that isn't fresh, and each to which something was done."""
