@@ -3,7 +3,6 @@
 // from the data becomes text: nothing here makes markup out of a string.
 (() => {
   const STEP = 100; // rows of keys that are built at once
-  const AT_ONCE = 200; // accounts that are shown at once
   const FEW = 500; // keys that are all printed, whether they were opened or not
   const $ = (selector, root = document) => root.querySelector(selector);
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -250,7 +249,8 @@
   }
   for (const media of ["(max-width: 600px)", "print"]) matchMedia(media).addEventListener("change", () => accounts && span());
 
-  let most = AT_ONCE; // so many rows are laid out; printed are all that fit the filter
+  const atOnce = Number(accounts?.dataset.atOnce);
+  let most = atOnce; // so many rows are laid out; printed are all that match the filter
   function showAccounts() {
     const text = $("#account-text").value.trim().toLowerCase();
     const state = $("#account-state").value;
@@ -269,7 +269,7 @@
   }
 
   if (accounts) {
-    const change = () => { most = AT_ONCE; showAccounts(); };
+    const change = () => { most = atOnce; showAccounts(); };
     $("#account-text").addEventListener("input", change);
     $("#account-state").addEventListener("change", change);
     $("#account-more").addEventListener("click", () => {
@@ -316,5 +316,6 @@
     for (const details of $$("details")) details.open = true;
   });
 
+  document.documentElement.classList.add("scripted");
   for (const element of $$(".script-only")) element.hidden = false;
 })();

@@ -32,6 +32,7 @@ from c7n_keyrot.cli.report.words import (
 )
 
 MOST_EXEMPTIONS = 200  # rows; all of them are among the keys
+ACCOUNTS_AT_ONCE = 200  # rows that are shown before somebody asks for more
 MOST_NAMES = 12  # of the keys of a day
 BROAD, NARROW = 540, 330  # width of a chart on a screen and on a phone, in pixels
 STALE_NEWS = timedelta(days=2)  # a report of runs that are older says so
@@ -79,6 +80,7 @@ def page(report: Report) -> dict[str, Any]:
         ],
         **trend(report),
         "accounts": accounts(report),
+        "at_once": ACCOUNTS_AT_ONCE,
         "key_count": len(report["keys"]),
         "states": STATES,
         "key_outcomes": sorted({clean(key["outcome"]) or "none" for key in report["keys"]}),
