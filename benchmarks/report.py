@@ -16,7 +16,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
@@ -52,16 +51,15 @@ def tree(out: Path, accounts: int, findings: int) -> Path:
 
 
 def run(kind: str, out: Path, accounts: Path) -> tuple[float, float, float]:
-    """Run the command; return seconds, MB of memory and MB of output."""
+    """Run the command; return seconds of the processor, MB of memory and MB of output."""
     target = out.parent / f"report.{kind}"
     command = [sys.executable, "-m", "c7n_keyrot", "report", out, "--accounts", accounts]
-    begun = time.monotonic()
     process = subprocess.Popen([*map(str, command), "--format", kind, "-o", str(target)])
     _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - begun
     if status:
         raise SystemExit(f"report --format {kind} failed")
-    return seconds, usage.ru_maxrss / 1024, target.stat().st_size / 1e6
+    # Not the time on the clock: other programs of the machine would count.
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, target.stat().st_size / 1e6
 
 
 def main() -> None:

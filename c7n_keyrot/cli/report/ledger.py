@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -215,12 +215,17 @@ class AccountLedger:
         if line:
             entry |= {
                 "outcome": line.outcome.value,
-                "outcome_time": line.time,
+                "outcome_time": _utc(line.time),
                 "action": line.action.value,
                 "reason": one_line(line.reason) or None,
             }
         entry["state"] = "fixed" if seen else _state(entry, line)
         return entry
+
+
+def _utc(time: str | None) -> str | None:
+    """Return an instant in UTC, whatever zone a file has it in."""
+    return datetime.fromisoformat(time).astimezone(timezone.utc).isoformat() if time else None
 
 
 def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
@@ -233,12 +238,12 @@ def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
         identified=record.identified.value,
         age_days=record.age_days,
         days=record.days,
-        last_rotated=record.last_rotated,
-        deadline=record.deadline,
+        last_rotated=_utc(record.last_rotated),
+        deadline=_utc(record.deadline),
         days_left=record.days_left,
         owner=user.owner and one_line(user.owner),
         description=record.description and one_line(record.description),
-        last_used_date=record.last_used_date,
+        last_used_date=_utc(record.last_used_date),
         last_used_service=record.last_used_service and one_line(record.last_used_service, 100),
         last_used_region=record.last_used_region and one_line(record.last_used_region, 100),
         exemption=record.exemption and record.exemption.get("state"),
@@ -247,7 +252,8 @@ def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
 
 def _of_left(summary: RunSummary, left: NotMatched) -> Entry:
     time = outcomes.instant(summary)
-    days = next(one["days"] for one in summary.filters if one.get("slot") == left.slot)
+    limits = (one.get("days") for one in summary.filters if one.get("slot") == left.slot)
+    days = next(filter(None, limits), None)
     rotated = datetime.fromisoformat(left.last_rotated) if left.last_rotated else None
     return _entry(
         summary,
@@ -256,9 +262,9 @@ def _of_left(summary: RunSummary, left: NotMatched) -> Entry:
         verdict=left.verdict.value,
         age_days=round((time - rotated) / rotation.DAY, 1) if rotated else None,
         days=days,
-        last_rotated=left.last_rotated,
-        deadline=rotation.deadline(rotated, days).isoformat() if rotated else None,
-        days_left=rotation.days_left(rotated, time, days) if rotated else None,
+        last_rotated=_utc(left.last_rotated),
+        deadline=rotation.deadline(rotated, days).isoformat() if rotated and days else None,
+        days_left=rotation.days_left(rotated, time, days) if rotated and days else None,
         why=left.why.value,
         exempt_until=left.exempt_until,
         exemption="valid" if left.why is Why.EXEMPT else None,
@@ -274,7 +280,7 @@ def _of_outcome(line: Outcome) -> Entry:
         "access_key_id": line.access_key_id,
         "policy": one_line(line.policy, 200),
         "run": one_line(line.run, 100),
-        "as_of": line.time,
+        "as_of": outcomes.instant(line).isoformat(timespec="seconds"),
     }
 
 
