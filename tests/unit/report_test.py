@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -311,6 +312,16 @@ def test_the_limit_of_most_counts_and_an_account_may_have_its_own(
     }
 
 
+@pytest.mark.parametrize(("hours", "expiring"), [(1, 2), (5, 2), (20, 0)])
+def test_the_line_that_knows_what_expires_counts_if_it_is_of_the_same_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hours: float, expiring: int
+) -> None:
+    Run(kind="expiring", counts={"fresh": 3, "expiring": 2}, report_hours=hours).write(tmp_path)
+    Run(counts={"fresh": 5, "stale": 1}, report_hours=0.5).match("ana", 91).write(tmp_path)
+    (row,) = report(capsys, tmp_path)["accounts"]
+    assert (row["expiring"], row["stale"]) == (expiring, 0 if expiring else 1)
+
+
 def folder_of_nothing(out: Path, account: str = "payments", name: str = STALE) -> Path:
     folder = out / account / "us-east-1" / name
     folder.mkdir(parents=True)
@@ -463,6 +474,49 @@ def test_names_from_outside_are_one_clean_line(
     assert [text for text in texts(found) if not text.isprintable() or len(text) > 500] == []
     assert found["rule"]["id"] == "<script> [31m =1+1"
     assert len(found["keys"]) == 2
+
+
+def changed(out: Path, random: Random) -> None:
+    """Put a wrong value somewhere into a file that a run left."""
+    files = [path for path in out.rglob("*") if path.suffix in (".json", ".jsonl")]
+    file = random.choice(sorted(files))
+    *before, last = file.read_text("utf-8").splitlines()
+    place: Any = json.loads(last)
+    whole = place
+    while True:
+        name = random.choice(list(place) if isinstance(place, dict) else range(len(place)))
+        if not place[name] or not isinstance(place[name], dict | list) or random.random() < 0.2:
+            break
+        place = place[name]
+    place[name] = random.choice(WRONG)
+    file.write_text("\n".join([*before, json.dumps(whole), ""]), "utf-8")
+
+
+WRONG = [None, True, 0, 1, 2, 3, -1, 10**300, 1e308, float("nan"), "", "x", HOSTILE, "\ud800"]
+WRONG += [[], {}, [1], {"a": 1}, "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", A, B]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_a_file_claims_the_report_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    run = Run(counts={"fresh": 2, "stale": 2, "unknown": 1}).match("ana", 100).outcome("ana")
+    run.leave("sam", last_rotated=days_ago(200)).leave("odd", Verdict.UNKNOWN, Why.UNKNOWN)
+    run.write(tmp_path)
+    Run(kind="expiring", counts={"expiring": 1}).match("bob", 83).write(tmp_path)
+    random = Random(seed)
+    for _ in range(3):
+        changed(tmp_path, random)
+    report(capsys, tmp_path)
+    for kind in ("csv", "ocsf", "oscal", "html"):
+        assert main(["report", str(tmp_path), "--format", kind, "-o", "-"]) == 0
+
+
+def test_a_key_of_a_slot_that_no_filter_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Run(counts={"stale": 1}).leave("ana", slot=1, last_rotated=days_ago(200)).write(tmp_path)
+    assert keys(report(capsys, tmp_path), "age_days", "deadline") == {"ana": (200, None)}
 
 
 @pytest.mark.parametrize("files", [[], ["other/metadata.json"], ["x/resources.json"]])

@@ -17,7 +17,7 @@ from c7n_keyrot.cli.report.gather import PolicyFolder
 from c7n_keyrot.cli.text import one_line
 from c7n_keyrot.outcomes import Outcome, Result
 from c7n_keyrot.records import KeyRecord, NotMatched, RunSummary, Why
-from c7n_keyrot.rotation import Verdict
+from c7n_keyrot.rotation import ExemptionState, Verdict
 
 # After these a key isn't active any more.
 FIXED = (Result.DISABLED, Result.DELETED, Result.GONE)
@@ -27,6 +27,8 @@ LASTING = (Result.DISABLED, Result.DELETED, Result.REACTIVATED, Result.UNKNOWN, 
 NOT_ANY_MORE = (Why.CHANGED, Why.GONE, Why.OTHER_USER)
 # A credential report may be so old when a run acts by it, with room for clocks that differ.
 REPORT_AGE = timedelta(days=2)
+
+EXEMPTIONS = {state.value: state.value for state in ExemptionState}
 
 Entry = dict[str, Any]
 Place = tuple[str, int | None]
@@ -246,7 +248,7 @@ def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
         last_used_date=_utc(record.last_used_date),
         last_used_service=record.last_used_service and one_line(record.last_used_service, 100),
         last_used_region=record.last_used_region and one_line(record.last_used_region, 100),
-        exemption=record.exemption and record.exemption.get("state"),
+        exemption=EXEMPTIONS.get((record.exemption or {}).get("state", "")),
     )
 
 
