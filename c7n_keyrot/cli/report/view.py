@@ -207,18 +207,19 @@ def warnings(report: Report) -> list[str]:
 def calendar(report: Report) -> Iterator[dict[str, Any]]:
     """Yield the coming days, what is due on each, and for whom."""
     words = {
-        "becoming_stale": ("key is due", "keys are due"),
-        "exemptions_ending": ("exemption ends", "exemptions end"),
+        "becoming_stale": ("soon", "key is due", "keys are due"),
+        "exemptions_ending": ("none", "exemption ends", "exemptions end"),
     }
     for day in report["upcoming"]:
         events = []
-        for name, texts in words.items():
+        for name, (kind, one, several) in words.items():
             keys = [report["keys"][place] for place in day[name]]
             if keys:
                 who = [f"{clean(key['user'])} ({key_account(key)})" for key in keys[:MOST_NAMES]]
                 more = f" and {len(keys) - MOST_NAMES:,} more" if len(keys) > MOST_NAMES else ""
-                text = texts[len(keys) > 1]
-                events.append({"count": len(keys), "text": text, "who": who, "more": more})
+                text = one if len(keys) == 1 else several
+                event = {"kind": kind, "count": len(keys), "text": text, "who": who, "more": more}
+                events.append(event)
         yield {"date": day["date"], "name": day_name(day["date"]), "events": events}
 
 
