@@ -59,9 +59,7 @@ class Process:
         self.pid = self._number()
 
     def _number(self) -> int:
-        line = self._status.readline()
-        assert line, f"the launcher of {self.args[0]} has ended"
-        return int(line)
+        return int(self._status.readline())
 
     def poll(self) -> int | None:
         if self.returncode is None and _readable(self._status.fileno(), 0):
@@ -102,7 +100,9 @@ class Launcher:
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(BIN / program), IMPORTS[program]],
             stdin=theirs,
-            stdout=subprocess.DEVNULL,
+            # What the programs write to is a pipe, too: a file could be sought.
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**env, "LANG": LANG, "HOME": "/nonexistent"},
             start_new_session=True,
         )
@@ -113,13 +113,17 @@ class Launcher:
         out, out_there = os.pipe()
         status, status_there = os.pipe()
         job = json.dumps([args, dict(env), cwd]).encode()
-        with self._lock:
-            length = len(job).to_bytes(4, "big")
-            socket.send_fds(self._control, [length], [out_there, status_there])
-            self._control.sendall(job)
-        os.close(out_there)
-        os.close(status_there)
-        return Process(args, out, status)
+        try:
+            with self._lock:
+                length = len(job).to_bytes(4, "big")
+                socket.send_fds(self._control, [length], [out_there, status_there])
+                self._control.sendall(job)
+            os.close(out_there)
+            os.close(status_there)
+            return Process(args, out, status)
+        except (OSError, ValueError):
+            self._process.kill()
+            raise RuntimeError(self._process.communicate()[1]) from None
 
     def close(self) -> None:
         """End it, and wait for that, so that what it used is in the tests' own `time`."""
