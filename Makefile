@@ -12,9 +12,11 @@ PYTHON ?= python3
 WORKERS ?= 4
 TESTS ?= tests
 
-# The environment, and what is installed there besides the wheel.
+# The environment, and what is installed there besides the wheel: extras of setup.cfg, and packages
+# such as WITH=c7n==0.9.29.
 VENV ?= .venv
 EXTRAS ?= test,dev
+WITH ?=
 PROMISED := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)$$/\1/p' setup.cfg)
 
 BIN := $(VENV)/bin
@@ -29,7 +31,8 @@ help:
 	@echo 'make demo    the pack at work on an embedded AWS: before, run, after'
 	@echo 'make test    all tests (TESTS=tests/unit for some of them, WORKERS=0 for one process)'
 	@echo 'make matrix  the same on each Python that is promised and found (make matrix-3.10: on one)'
-	@echo 'make lint    ruff and mypy'
+	@echo 'make unit    the unit tests in TESTS, of the code as it is here, within seconds'
+	@echo 'make lint    ruff, mypy, and zizmor for the workflows'
 	@echo 'make format  ruff, writing'
 	@echo 'make wheel   the wheel, in dist/'
 	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
@@ -37,12 +40,20 @@ help:
 	@echo 'make mutation  the mutation check of what decides which key is meant'
 	@echo 'make audit   scanners: bandit, GuardDog, autorun-audit, pydepgate, pip-audit'
 	@echo 'make dist    sdist and wheel, the same for the same commit'
+	@echo 'make release-check  may this commit become a release?'
 	@echo 'make clean   removes what these made'
 
 .PHONY: test
 test: $(VENV)/installed
 	@echo '== Testing the installed wheel'
 	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+
+# With the folder here in front of the installed wheel: no wheel is built, so it takes seconds.
+.PHONY: unit
+unit:
+	@test '$(TESTS)' != tests || { echo 'Name the tests: make unit TESTS=tests/unit/filters_test.py' >&2; exit 2; }
+	@test -x $(BIN)/pytest || $(MAKE) --no-print-directory $(VENV)/tools
+	PYTHONPATH="$$PWD" $(BIN)/pytest -q $(TESTS)
 
 # One after the other, without those in EXCEPT; `make -k matrix` goes on after a failure.
 .PHONY: matrix
@@ -67,6 +78,7 @@ lint: $(VENV)/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict c7n_keyrot
+	$(BIN)/zizmor --offline --no-progress --quiet .github
 
 .PHONY: format
 format: $(VENV)/tools
@@ -78,11 +90,24 @@ wheel: dist/built
 
 # Of the commit's time, so that the same commit makes the same files.
 .PHONY: dist
-dist: $(VENV)/tools
+dist: .venv-release/made
 	@echo '== Building sdist and wheel'
 	rm -rf build dist *.egg-info
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .venv-release/bin/python -m build
 	sha256sum dist/*
+
+.PHONY: release-check
+release-check: dist
+	@echo '== May this commit become a release?'
+	.venv-release/bin/python tests/release/release_check.py dist
+
+.venv-release/made:
+	@echo '== Installing what builds and checks a release in .venv-release'
+	rm -rf .venv-release
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check \
+		build twine 'readme-renderer[md]'
+	@touch $@
 
 .PHONY: bench
 bench: $(VENV)/installed
@@ -137,7 +162,7 @@ dist/built: $(PACKAGED) | $(VENV)/made
 # of these files are never imported: those that are get compiled then.
 $(VENV)/tools: setup.cfg pyproject.toml | dist/built
 	@echo '== Installing the wheel with everything the tests need (a minute or two)'
-	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[$(EXTRAS)]"
+	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[$(EXTRAS)]" $(WITH)
 	@touch $@
 
 # What the demo needs, and no more. pip takes a wheel of the same version for the same.

@@ -19,7 +19,7 @@ from c7n.utils import type_schema
 from c7n_keyrot import hooks, iam, outcomes, output_folder
 from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.iam import CallError
-from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS
+from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, meant
 from c7n_keyrot.options import check_mode, invalid
 from c7n_keyrot.outcomes import Action, Outcome, Result
 from c7n_keyrot.rotation import Identified
@@ -115,21 +115,9 @@ class KeyAction(BaseAction):  # type: ignore[misc]
     def planned(self, resources: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the name and the record of each key that the action would touch."""
         for user in sorted(resources, key=lambda user: str(user["UserName"])):
-            for record, key in self._keys(user):
+            for record, key in meant(user):
                 if key["Status"] == self.status:
                     yield user["UserName"], record
-
-    @staticmethod
-    def _keys(user: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Yield the keys of a user that a stale-access-key filter means, with its record."""
-        records = {
-            record["access_key_id"]: record
-            for record in user.get(RECORDS, ())
-            if record["filter"] == "stale-access-key"
-        }
-        for key in user.get(MATCHED_KEYS, ()):
-            if key["AccessKeyId"] in records:
-                yield records[key["AccessKeyId"]], key
 
     def _prepare_bucket(self, tasks: list[_Task]) -> None:
         """Have the intents of all keys in the bucket before the first key is touched."""
@@ -138,7 +126,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         lines = [
             self._line(task.user, record["slot"], key["AccessKeyId"], Result.INTENDED, "")
             for task in tasks
-            for record, key in self._keys(task.user)
+            for record, key in meant(task.user)
             if key["Status"] == self.status
         ]
         if lines and all(self._append(outcomes.INTENTS_FILE, line) for line in lines):
@@ -152,7 +140,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
 
     def _one_user(self, task: _Task) -> None:
         user = task.user
-        for record, key in self._keys(user):
+        for record, key in meant(user):
             self._one_key(task, record["slot"], key)
         for slot, reason in self._left_alone(user):
             self._record(task, self._line(user, slot, None, Result.SKIPPED, reason))

@@ -77,7 +77,10 @@ class OutageError(Exception):
 
 def one_line(text: object, limit: int = 300) -> str:
     """Return text from outside as one bounded line without control characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = str(text)
+    if not line.isprintable():  # seldom, and slow
+        line = "".join(c if c.isprintable() else " " for c in line)
+    line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -12,7 +12,7 @@ import csv
 import io
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from operator import itemgetter
@@ -180,29 +180,56 @@ def parse(content: bytes | str, generated: datetime, account_id: str | None = No
     """
     rows: dict[str, Row] = {}
     duplicates, accounts = set(), set()
-    for row in _read(content):
-        accounts.add(row.arn.split(":")[4] if row.arn.count(":") > 4 else "")
-        if row.user == ROOT:
-            continue
-        if row.user in rows:
-            duplicates.add(row.user)
-        rows[row.user] = row
-    if not accounts and account_id:
-        accounts.add(account_id)
-    if len(accounts) != 1:
-        what = f"of {len(accounts)} accounts" if accounts else "missing, even the root user's"
-        raise ReportError(f"credential report: its rows are {what}; run again later")
+    try:
+        for row in read(lines(content)):
+            accounts.add(account_of(row))
+            if row.user == ROOT:
+                continue
+            if row.user in rows:
+                duplicates.add(row.user)
+            rows[row.user] = row
+        if not accounts and account_id:
+            accounts.add(account_id)
+        account = the_account(accounts)
+    except ReportError as error:
+        raise ReportError(f"credential report: {error}; run again later") from None
     for name in duplicates:
         del rows[name]
-    return Report(accounts.pop(), _utc(generated), rows, frozenset(duplicates))
+    return Report(account, _utc(generated), rows, frozenset(duplicates))
 
 
-def _read(content: bytes | str) -> Iterator[Row]:
+def lines(content: bytes | str) -> Iterable[str]:
+    """Return the lines of a report's CSV (UTF-8), with their ends as they are."""
+    if isinstance(content, str):
+        return io.StringIO(content, newline="")
+    return io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
+
+
+def account_of(row: Row) -> str:
+    """Return the account of a row's ARN; "" if it has none."""
+    return row.arn.split(":")[4] if row.arn.count(":") > 4 else ""
+
+
+def the_account(accounts: Collection[str]) -> str:
+    """Return the one account of all rows.
+
+    :raises ReportError: there are several, or no row at all.
+    """
+    if len(accounts) != 1:
+        what = f"of {len(accounts)} accounts" if accounts else "missing, even the root user's"
+        raise ReportError(f"its rows are {what}")
+    return next(iter(accounts))
+
+
+def read(lines: Iterable[str]) -> Iterator[Row]:
+    """Read the rows of a report one by one, the root user's included.
+
+    :param lines: of its CSV, with their ends as they are.
+    :raises ReportError: a needed column is missing, a column that is read appears twice, a row is
+        cut, or the text isn't UTF-8 CSV. The message says what is wrong, and nothing else.
+    """
     try:
-        text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        if "\0" in text:  # Python 3.10 refuses it as well; newer ones would read on
-            raise csv.Error("line contains NUL")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.reader(_without_nul(lines), strict=True)
         header = next(reader, [])
         places = _places(header)
         user, arn, created = places["user"], places["arn"], places.get(CREATED, -1)
@@ -213,8 +240,8 @@ def _read(content: bytes | str) -> Iterator[Row]:
             # A short row is a report that was cut: the users behind the cut would pass for clean.
             if len(fields) != len(header):
                 raise ReportError(
-                    f"credential report: line {reader.line_num} has not as many fields as the "
-                    "header; the report is cut or broken, run again later"
+                    f"line {reader.line_num} has not as many fields as the header, so it is cut "
+                    "or broken"
                 )
             fields.append("")  # what a column that isn't there says
             yield Row(
@@ -224,9 +251,17 @@ def _read(content: bytes | str) -> Iterator[Row]:
                 instant(_text(fields[created])),
             )
     except UnicodeDecodeError as error:
-        raise ReportError(f"credential report: not UTF-8 ({error.reason})") from error
+        raise ReportError(f"not UTF-8 ({error.reason})") from error
     except csv.Error as error:
-        raise ReportError(f"credential report: not CSV ({error})") from error
+        raise ReportError(f"not CSV ({error})") from error
+
+
+def _without_nul(lines: Iterable[str]) -> Iterator[str]:
+    """Refuse NUL, as Python 3.10 does; newer ones would read on."""
+    for line in lines:
+        if "\0" in line:
+            raise csv.Error("line contains NUL")
+        yield line
 
 
 def _places(header: list[str]) -> dict[str, int]:
@@ -234,11 +269,11 @@ def _places(header: list[str]) -> dict[str, int]:
     places = {name: place for place, name in enumerate(header)}
     for column in NEEDED:
         if column not in places:
-            raise ReportError(f"credential report: the column {column!r} is missing")
+            raise ReportError(f"the column {column!r} is missing")
     slots = (f"access_key_{slot}_{name}" for slot in (1, 2) for name in SLOT_COLUMNS)
     for column in ("user", "arn", CREATED, *slots):
         if header.count(column) > 1:
-            raise ReportError(f"credential report: the column {column!r} appears twice")
+            raise ReportError(f"the column {column!r} appears twice")
     return places
 
 

@@ -157,7 +157,12 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
             logging.INFO,
         )
     actions = run.manager.actions
-    if run.manager.ctx.options.dryrun or not selected:
+    is_dry = run.manager.ctx.options.dryrun
+    if not selected and not is_dry:
+        for action in actions:
+            if getattr(action, "acts_without_users", False):
+                action.process([])
+    if is_dry or not selected:
         # No action is reached that could do it.
         if run.failures and run.manager.ctx.output is not None:
             run.manager.ctx.output.write_file("resources.json", dumps(selected, indent=2))

@@ -104,6 +104,8 @@ NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
         ("Credentials.Expiration", datetime),
     ),
     "GetQueueUrl": (("QueueUrl", str),),
+    "GetFindings": (("Findings", list),),
+    "BatchImportFindings": (("FailedCount", int),),
 }
 
 
@@ -190,7 +192,8 @@ class _Gate:
         status: int = answer.status_code
         if self.protocol != "query":
             is_object = body.lstrip().startswith(b"{")
-            if not is_object or (status >= 300 and b'"__type"' not in body):
+            is_error = b'"__type"' in body or "x-amzn-errortype" in answer.headers
+            if not is_object or (status >= 300 and not is_error):
                 raise NotAwsError(what=_looks_like(body, status))
             return ""
         try:

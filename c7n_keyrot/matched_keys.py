@@ -76,6 +76,18 @@ def settle(
         user.setdefault(MATCHED_KEYS, [])
 
 
+def meant(user: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the record and the live key of each key that a ``stale-access-key`` filter means."""
+    records = {
+        record["access_key_id"]: record
+        for record in user.get(RECORDS, ())
+        if record["filter"] == "stale-access-key"
+    }
+    for key in user.get(MATCHED_KEYS, ()):
+        if key["AccessKeyId"] in records:
+            yield records[key["AccessKeyId"]], key
+
+
 def candidates(
     records: Collection[dict[str, Any]], live: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:

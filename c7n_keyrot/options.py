@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The options of our filters: each is declared once, for its schema, its check and its words.
+"""The options of our words in policies: each is declared once, for schema, check and documentation.
 
 Custodian checks a policy against the schema, with jsonschema. c7n-org doesn't, and a Lambda archive
 holds no jsonschema, so ``validate()`` has to check the same by itself.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from c7n.exceptions import PolicyValidationError
@@ -33,11 +33,12 @@ class Kind:
     schema: dict[str, Any]
     accepts: Callable[[Any], bool]
     words: str
+    unit: str = ""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a filter; ``default`` is None where there is none."""
+    """One option of a filter or an action; ``default`` is None where there is none."""
 
     name: str
     kind: Kind
@@ -52,10 +53,11 @@ class Option:
     @property
     def line(self) -> str:
         """The option's line in a docstring, which ``custodian schema`` prints."""
-        default = {None: "", False: " (default false)"}.get(
-            self.default, f" (default {self.default})"
+        default = {None: "no default", False: "default false"}.get(
+            self.default, f"default {self.default}"
         )
-        text = f"- ``{self.name}``: {self.meaning}{default}"
+        value = f"{self.kind.unit}, {default}" if self.kind.unit else default
+        text = f"- ``{self.name}``: {self.meaning} ({value})"
         return textwrap.fill(text, 92, subsequent_indent="  ", break_on_hyphens=False)
 
 
@@ -74,7 +76,9 @@ NUMBER = Kind(
     {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_DAYS},
     _is_number,
     f"a number > 0 (at most {MOST_DAYS})",
+    unit="days",
 )
+HOURS = replace(NUMBER, unit="hours")
 DAYS_LIST = Kind(
     {
         "type": "array",
@@ -83,6 +87,7 @@ DAYS_LIST = Kind(
     },
     lambda value: isinstance(value, list) and bool(value) and all(map(_is_whole, value)),
     "a list of whole days, 0 or more",
+    unit="days",
 )
 FLAG = Kind({"type": "boolean"}, lambda value: isinstance(value, bool), "true or false")
 
@@ -116,9 +121,9 @@ def _is_one_of(value: Any, values: tuple[int | str, ...]) -> bool:
 
 
 def declare(word: str, *options: Option) -> Callable[[Class], Class]:
-    """Give a filter its options: its schema, its checks, and ``{options}`` in its docstring.
+    """Give a filter or an action its schema, its checks, and ``{options}`` in its docstring.
 
-    :param word: the filter's ``type`` in policies.
+    :param word: its ``type`` in policies.
     """
 
     def decorate(cls: Class) -> Class:

@@ -13,11 +13,11 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from c7n_keyrot.records import VERSION, RunSummary
 
@@ -70,6 +70,7 @@ LONGEST_LINE = 64 * 1024
 MOST_SHOWN = 4096
 MOST_DAMAGED = 1000  # lines
 MOST_DECOMPRESSED = 256 * 1024 * 1024
+Line = TypeVar("Line")
 KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
 
 
@@ -148,14 +149,28 @@ def lines(path: Path) -> Iterator[Outcome | bytes]:
 
     :returns: its outcomes in their order, and the beginning of each line that isn't one.
     :raises OSError: it can't be opened or read.
+    :raises DamagedFileError: as ``parsed()`` does.
+    """
+    return parsed(path, parse)
+
+
+def parsed(
+    path: Path, parse: Callable[[bytes], Line], longest: int = LONGEST_LINE
+) -> Iterator[Line | bytes]:
+    """Read each line of a file, or of a bucket's compressed copy of one.
+
+    :param parse: reads one line, or raises ``ValueError``.
+    :param longest: bytes; a longer line isn't read.
+    :returns: what the lines hold, and the beginning of each line that can't be read.
+    :raises OSError: it can't be opened or read.
     :raises DamagedFileError: it isn't a regular file; or its end, after what is returned, can't be
         read.
     """
-    with _regular(path) as plain:
+    with open_regular(path) as plain:
         compressed = path.suffix == ".gz"
         file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if compressed else plain
         damaged = 0
-        for text in _bounded(file, MOST_DECOMPRESSED if compressed else float("inf")):
+        for text in _bounded(file, MOST_DECOMPRESSED if compressed else float("inf"), longest):
             try:
                 yield parse(text)
             except ValueError:
@@ -168,17 +183,18 @@ def lines(path: Path) -> Iterator[Outcome | bytes]:
                 yield text[:MOST_SHOWN]
 
 
-def _bounded(file: BinaryIO, left: float) -> Iterator[bytes]:
-    """Yield each line of a file; of one longer than any outcome something that is none.
+def _bounded(file: BinaryIO, left: float, longest: int) -> Iterator[bytes]:
+    """Yield each line of a file; of one that is too long something that can't be parsed.
 
     :param left: bytes that are read at most.
+    :param longest: bytes that a line has at most.
     """
     begins = True
     try:
-        while text := file.readline(LONGEST_LINE):
+        while text := file.readline(longest):
             ends = text.endswith(b"\n")
             if begins:
-                yield text if ends or len(text) < LONGEST_LINE else b"too long: " + text
+                yield text if ends or len(text) < longest else b"too long: " + text
             begins = ends
             left -= len(text)
             if left < 0:
@@ -188,8 +204,12 @@ def _bounded(file: BinaryIO, left: float) -> Iterator[bytes]:
         raise DamagedFileError("it can't be decompressed to its end") from None
 
 
-def _regular(path: Path) -> BinaryIO:
-    """Open a regular file; a FIFO would keep its reader waiting."""
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file; a FIFO would keep its reader waiting.
+
+    :raises OSError: it can't be opened.
+    :raises DamagedFileError: it isn't a regular file.
+    """
     mode = path.stat().st_mode
     if stat.S_ISREG(mode):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -227,7 +247,7 @@ def parse(line: bytes) -> Outcome:
     return replace(outcome, action=Action(outcome.action), outcome=Result(outcome.outcome))
 
 
-def instant(outcome: Outcome) -> datetime:
+def instant(outcome: Outcome | RunSummary) -> datetime:
     """Return when it happened, in UTC.
 
     :raises ValueError: its time can't be read, has no zone, or lies where nothing can be added.

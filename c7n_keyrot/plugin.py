@@ -17,6 +17,7 @@ def register() -> None:
     from c7n_keyrot.actions import DeleteAccessKey, DisableAccessKey
     from c7n_keyrot.exemptions import RotationExempt
     from c7n_keyrot.filters import ExpiringAccessKey, StaleAccessKey, UnclearAccessKey
+    from c7n_keyrot.findings import PostKeyFinding
     from c7n_keyrot.source import NAME, CredentialReportSource, OtherResource
 
     # The schema's words for source come from the registry of all resources; which class serves
@@ -28,6 +29,7 @@ def register() -> None:
         (User.filter_registry, "rotation-exempt", RotationExempt),
         (User.action_registry, "disable-access-key", DisableAccessKey),
         (User.action_registry, "delete-access-key", DeleteAccessKey),
+        (User.action_registry, "post-key-finding", PostKeyFinding),
         (sources, NAME, OtherResource),
     ]
     try:

@@ -163,6 +163,7 @@ class Why(str, enum.Enum):
     OTHER_USER = "other user"  # has got the name since the report
     TWICE = "appears twice"  # in the credential report
     USED = "used"  # unused-days or superseded rule it out
+    NOT_DUE = "not due"  # expiring, and remind-at names another day
     OTHER_FILTER = "other filter"  # of the policy
 
 
@@ -170,7 +171,10 @@ class Why(str, enum.Enum):
 class NotMatched:
     """A candidate that isn't matched, or a key whose date or status can't be read.
 
-    ``exempt_until`` is the last day (YYYY-MM-DD, UTC) of an exemption that holds, else None.
+    - ``user``, ``slot``; ``verdict``: by the credential report
+    - ``why``: why it isn't matched
+    - ``exempt_until``: last day (YYYY-MM-DD, UTC) of an exemption that holds, else None
+    - ``last_rotated``: by the credential report, ISO 8601, UTC; None if it can't be read
     """
 
     user: str
@@ -178,6 +182,7 @@ class NotMatched:
     verdict: Verdict
     why: Why
     exempt_until: str | None
+    last_rotated: str | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ class RunSummary:
     - ``active_keys``, ``verdicts``: of all users, by the report, in the slots of the filters
     - ``candidates``: keys that the filters can match by the report
     - ``matched``: candidates that are matched; without a slot filter, users
-    - ``not_matched``: every other candidate, and every key whose verdict is ``unknown``
+    - ``not_matched``: every other candidate, and every other key that is expiring or unknown
     - ``version``: of this list of fields
     """
 

@@ -17,7 +17,7 @@ from c7n.filters import Filter
 from c7n_keyrot import hooks, records, rotation
 from c7n_keyrot.credential_report import Row, Slot
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, candidates, places
-from c7n_keyrot.options import NUMBER, Option, check_mode, check_options, one_of
+from c7n_keyrot.options import HOURS, Option, check_mode, check_options, one_of
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
 from c7n_keyrot.records import KeyRecord, Why
 from c7n_keyrot.rotation import Identified, Verdict, created
@@ -29,7 +29,7 @@ SLOT_PERMISSIONS = (*REPORT_PERMISSIONS, "iam:GetUser", "iam:ListAccessKeys")
 SLOT = Option("slot", one_of(1, 2), "which access key of the credential report: 1 or 2", 2)
 REPORT_MAX_AGE = Option(
     "report-max-age",
-    NUMBER,
+    HOURS,
     "hours; with an older credential report the policy fails and matches nothing",
     24,
 )

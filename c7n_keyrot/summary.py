@@ -61,8 +61,8 @@ def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary
             candidates += wanted
             if (row.user, slot) in matched:
                 hits += wanted
-            elif wanted or verdict is Verdict.UNKNOWN:
-                left.append(_left(run, row, slot, verdict))
+            elif wanted or verdict in (Verdict.UNKNOWN, Verdict.EXPIRING):
+                left.append(_left(run, row, slot, verdict, wanted))
         for name in sorted(report.duplicates) if report else ():
             left.append(NotMatched(name, slot, Verdict.UNKNOWN, Why.TWICE, None))
     return RunSummary(
@@ -82,7 +82,7 @@ def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary
     )
 
 
-def _left(run: PolicyRun, row: Row, slot: int, verdict: Verdict) -> NotMatched:
+def _left(run: PolicyRun, row: Row, slot: int, verdict: Verdict, wanted: bool) -> NotMatched:
     name = row.user
     until = run.exempt_until.get(name)
     if name in run.unread:
@@ -93,9 +93,12 @@ def _left(run: PolicyRun, row: Row, slot: int, verdict: Verdict) -> NotMatched:
         why = Why.EXEMPT
     elif verdict is Verdict.UNKNOWN:
         why = Why.UNKNOWN
+    elif not wanted:
+        why = Why.NOT_DUE
     else:
         why = Why.GONE if name in run.gone else Why.OTHER_FILTER
-    return NotMatched(name, slot, verdict, why, until)
+    rotated = row.slots[slot - 1].last_rotated
+    return NotMatched(name, slot, verdict, why, until, rotated.isoformat() if rotated else None)
 
 
 def _options(element: Any) -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,8 @@ import pytest
 
 HERE = Path(__file__).parent
 # At the end: `c7n_keyrot` must come out of site-packages, where the installed wheel is.
-sys.path += map(str, [HERE.parent, HERE / "unit", HERE / "end_to_end", HERE / "soak"])
+FOLDERS = [HERE.parent, HERE / "unit", HERE / "end_to_end", HERE / "soak", HERE / "release"]
+sys.path += map(str, FOLDERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,14 +26,48 @@ PROGRAMS = {
 COMMANDS = {
     **PROGRAMS,
     "doctor": "check the installation, credentials, permissions, queue, templates and coverage",
+    "explain": "say what the rule makes of each key of a credential report, and why",
     "init": "write the policies, examples and deploy files into a folder",
+    "plan": "say what a dry run would do, over all accounts, and stop at a limit",
     "reactivate": "switch on again the keys that the pack disabled",
     "templates": "print the folder of the notices' templates",
 }
 
 
+EPILOG = """\
+examples:
+  c7n-keyrot init .     # writes policies/, examples/, deploy/
+  c7n-keyrot doctor     # is anything missing?
+  c7n-keyrot custodian run --dryrun -s look examples/notify-only.yml
+  c7n-keyrot org run --dryrun -c accounts.yml -s look -u examples/notify-only.yml
+  c7n-keyrot mailer --run -c mailer.yml
+
+Each command's --help has more of them. Completion with Tab, for bash and zsh:
+
+  eval "$(register-python-argcomplete c7n-keyrot)"
+"""
+
+
 class CommandError(Exception):
     """Ends a command: exit code 1, and one line with what is wrong, where, and what to do."""
+
+
+class _Help(argparse.HelpFormatter):
+    """Fills paragraphs as usual, but keeps those that consist of lines, such as examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n\n".join(
+            part if "\n" in part or part.startswith(" ") else fill(part, width, indent)
+            for part in text.rstrip().split("\n\n")
+        )
+
+
+class _Parser(argparse.ArgumentParser):
+    """The parser of all commands; each gives `epilog="examples:..."`, one example a line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"formatter_class": _Help, **settings})
 
 
 def main(argv: Sequence[str] | None = None) -> Any:
@@ -100,9 +134,10 @@ def _is_of_the_aws_configuration(error: Exception) -> bool:
 
 def _parser(command: str) -> argparse.ArgumentParser:
     """Return the parser; load this command's module only, since another's may need AWS."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="c7n-keyrot",
         description="Sets up the policies of the pack for Cloud Custodian, and looks after them.",
+        epilog=EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"c7n-keyrot {__version__}")
     parser.set_defaults(run=None)

@@ -17,6 +17,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "init",
         description="Writes the pack into DIR. A file that is there already is never overwritten.",
+        epilog="examples:\n"
+        "  c7n-keyrot init .          # policies/, examples/ and deploy/ in this folder\n"
+        "  c7n-keyrot init keyrot     # in another one, which is made if need be",
     )
     parser.add_argument(
         "dir",

@@ -12,8 +12,10 @@ from c7n_keyrot.cli import CommandError
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "templates",
-        description="Prints the folder of the notices' templates, and nothing else: "
-        'c7n-mailer --run -c mailer.yml -t "$(c7n-keyrot templates)"',
+        description="Prints the folder of the notices' templates, and nothing else.",
+        epilog="examples:\n"
+        '  c7n-mailer --run -c mailer.yml -t "$(c7n-keyrot templates)"\n'
+        '  ls "$(c7n-keyrot templates)"     # to see them, or to copy one',
     )
     parser.set_defaults(run=run)
 

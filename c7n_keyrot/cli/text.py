@@ -4,12 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import zip_longest
 
 from c7n_keyrot.iam import one_line
 
-__all__ = ["counted", "listed", "one_line", "utc"]
+__all__ = ["counted", "disarmed", "listed", "one_line", "table", "utc"]
+
+# A spreadsheet takes a cell that begins so for a formula.
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are wide
+LONGEST_CELL = 5000
+NARROWEST, WIDEST = 80, 120  # columns of a table
 
 
 def counted(number: int, noun: str) -> str:
@@ -33,3 +42,43 @@ def utc(time: datetime | float, seconds: bool = False) -> str:
         time = datetime.fromtimestamp(time, timezone.utc)
     form = "%Y-%m-%d %H:%M:%S UTC" if seconds else "%Y-%m-%d %H:%M UTC"
     return time.astimezone(timezone.utc).strftime(form)
+
+
+def disarmed(text: str) -> str:
+    """Return a cell of a CSV file: one clean line, which no spreadsheet takes for a formula.
+
+    An apostrophe in front makes it text, as OWASP's page "CSV Injection" has it.
+    """
+    line = one_line(text, LONGEST_CELL)
+    return f"'{line}" if line.startswith(FORMULA) else line
+
+
+def table(columns: Mapping[str, int]) -> Callable[..., str]:
+    """Return what lays out a row of a table that fits a terminal.
+
+    :param columns: the headers of all columns but the last, and the length of the longest cell in
+        each. The last one has the rest of the width. A cell that is longer goes on in the next
+        line.
+    :returns: makes the lines of a row out of its cells, which it cleans.
+    """
+    wide = WIDEST
+    if sys.stdout.isatty():
+        wide = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+    widths = [min(max(len(name), most), wide // 3) for name, most in columns.items()]
+    while sum(widths) + 2 * len(widths) > wide * 3 // 4:
+        widths[widths.index(max(widths))] -= 1
+    widths.append(wide - sum(widths) - 2 * len(widths))
+
+    def row(*cells: str) -> str:
+        parts = [_wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in zip_longest(*parts, fillvalue="")
+        )
+
+    return row
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    line = one_line(cell, LONGEST_CELL)
+    return [line] if len(line) <= width else textwrap.wrap(line, width)

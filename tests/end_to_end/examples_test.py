@@ -13,6 +13,7 @@ from email.policy import default
 from pathlib import Path
 from typing import Any
 
+import boto3
 import jsonschema
 import pytest
 import yaml
@@ -137,6 +138,37 @@ def test_notify_only_mails_promise_nothing(
         for promise in ("will be disabled", "being disabled", "will be deactivated"):
             assert promise not in text
         assert mail["from"] == config["from_address"]
+
+
+def test_finding_in_security_hub_fails_and_passes(
+    aws: EmbeddedAws, account: Account, run_custodian: Callable[..., PolicyRun]
+) -> None:
+    account.add_user("old", slot1=Key(10), slot2=Key(100))
+    account.add_user("exempt", slot2=Key(100), tags={"keyrot-exempt-until": "2999-01-01"})
+    account.add_user("new", slot1=Key(100), slot2=Key(10))
+    before = account.snapshot()
+    hub = boto3.client(
+        "securityhub",
+        region_name="us-east-1",
+        endpoint_url=aws.url,
+        aws_access_key_id=aws.credentials(HUB)["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=aws.credentials(HUB)["AWS_SECRET_ACCESS_KEY"],
+    )
+
+    def statuses() -> dict[str, str]:
+        return {
+            one["Resources"][1]["Id"]: one["Compliance"]["Status"]
+            for one in hub.get_findings()["Findings"]
+        }
+
+    done = run_custodian(EXAMPLES / "security-hub.yml")
+    assert done.code == 0, done.text
+    assert account.changes(before) == {}
+    assert statuses() == {account.arn("old"): "FAILED"}
+    account.set_status("old", 2, "Inactive")
+    done = run_custodian(EXAMPLES / "security-hub.yml")
+    assert done.code == 0, done.text
+    assert statuses() == {account.arn("old"): "PASSED"}
 
 
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.yml"))

@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,3 +210,41 @@ def test_completion(line: str, among: set[str], bare: Environment, tmp_path: Pat
     assert done.stdout == "", done.stderr
     found = {word.strip() for word in answer.read_text().splitlines()}
     assert among <= found, done.stderr
+
+
+def test_completion_in_bash(bare: Environment, tmp_path: Path) -> None:
+    """Typed at a prompt, with Tab: commands, options and files, of ours and of the programs'."""
+    (tmp_path / "accounts.yml").touch()
+    (tmp_path / "output").mkdir()
+    typed = {
+        "c7n-keyrot temp\t": "c7n-keyrot templates",
+        "c7n-keyrot doctor --acc\tacc\t": "c7n-keyrot doctor --accounts accounts.yml",
+        "c7n-keyrot reactivate outp\t": "c7n-keyrot reactivate output/",
+        "c7n-keyrot custodian val\tacc\t": "c7n-keyrot custodian validate accounts.yml",
+        "c7n-keyrot org rep\t-c acc\t": "c7n-keyrot org report -c accounts.yml",
+    }
+    # Control-A goes to the begin of the line.
+    lines = "".join(f"{keys}\x01echo GOT: \r" for keys in typed)
+    path = [str(bare.folder / "bin"), str(Path(sys.executable).parent), "/usr/bin", "/bin"]
+    env = {"PATH": os.pathsep.join(path), "HOME": str(tmp_path), "TERM": "dumb", "PS1": "$ "}
+    setup = 'eval "$(register-python-argcomplete c7n-keyrot)"\r'
+    keyboard, terminal = pty.openpty()
+    with subprocess.Popen(
+        ["bash", "--norc", "--noprofile", "-i"],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), terminal),
+        cwd=tmp_path,
+        env=env,
+        start_new_session=True,
+    ) as bash:
+        os.close(terminal)
+        os.write(keyboard, f"{setup}{lines}exit\r".encode())
+        screen, end = b"", time.monotonic() + 60
+        while time.monotonic() < end and select.select([keyboard], [], [], 60)[0]:
+            try:
+                screen += os.read(keyboard, 4096)
+            except OSError:  # bash has gone
+                break
+        bash.kill()
+        os.close(keyboard)
+    shown = screen.decode().splitlines()
+    assert [line[5:].strip() for line in shown if line.startswith("GOT: ")] == [*typed.values()]

@@ -22,6 +22,7 @@ SOURCES = [
     "MANIFEST.in",
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "SECURITY.md",
     "LICENSE",
     "c7n_keyrot.pth",

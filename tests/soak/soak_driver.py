@@ -350,22 +350,37 @@ class World:
         self.room = self.tear_at = None
         if random.random() < 0.4:
             return
-        for _ in range(random.randint(1, 3)):
-            kind = random.random()
-            if kind < 0.5:
-                self.fault(random.choice(READS + CHANGES + CHANGES))
-            elif kind < 0.6:
-                self.fault(random.choice(WHOLE))
-            elif kind < 0.7:
-                iam.kill_at = (random.randint(1, 3), random.random() < 0.5)
-            elif kind < 0.77:
-                self.tear_at = random.randint(1, 5)
-            elif kind < 0.84:
-                self.room = random.randint(0, 4)
-            else:
-                during = random.choice(DURING)
-                self.seen[f"{during.__name__} during a run"] += 1
-                iam.hooks[random.randint(1, 15)] = functools.partial(self.interfere, during)
+        wrong = {
+            self.call_fails: 50,
+            self.report_fails: 10,
+            self.process_is_killed: 10,
+            self.line_is_torn: 7,
+            self.disk_is_full: 7,
+            self.somebody_interferes: 16,
+        }
+        for what in random.choices(list(wrong), list(wrong.values()), k=random.randint(1, 3)):
+            what()
+
+    def call_fails(self) -> None:
+        self.fault(self.random.choice(READS + CHANGES + CHANGES))
+
+    def report_fails(self) -> None:
+        self.fault(self.random.choice(WHOLE))
+
+    def process_is_killed(self) -> None:
+        self.iam.kill_at = (self.random.randint(1, 3), self.random.random() < 0.5)
+
+    def line_is_torn(self) -> None:
+        self.tear_at = self.random.randint(1, 5)
+
+    def disk_is_full(self) -> None:
+        self.room = self.random.randint(0, 4)
+
+    def somebody_interferes(self) -> None:
+        during = self.random.choice(DURING)
+        self.seen[f"{during.__name__} during a run"] += 1
+        hook = functools.partial(self.interfere, during)
+        self.iam.hooks[self.random.randint(1, 15)] = hook
 
     def fault(self, operation: str) -> None:
         """Calls go wrong: of all subjects, of one, or of some; in one way, or in two in turn."""

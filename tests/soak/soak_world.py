@@ -244,7 +244,9 @@ class Iam:
         damage = self.next_report
         if damage == "rows" and self.users:
             victim = self.random.choice(list(rows))
-            self._damage(victim, rows, lines)
+            number = self.random.choice([1, 2])
+            damage_row = self.random.choice(DAMAGES)
+            damage_row(Victim(self, victim, number, rows, lines))
         columns = [name.replace("key_2_active", "x") for name in HEADER]
         out = io.StringIO()
         csv.writer(out).writerows([columns if damage == "column" else HEADER, *lines])
@@ -270,55 +272,6 @@ class Iam:
             key.active,
             key.created,
         )
-
-    def _damage(
-        self, victim: str, rows: dict[str, dict[int, Slot]], lines: list[list[str]]
-    ) -> None:
-        line = next(line for line in lines if line[0] == victim)
-        number = self.random.choice([1, 2])
-        column, slot = 3 + 5 * (number - 1), rows[victim][number]
-        kind = self.random.choice(
-            ["twice", "missing", "ghost", "undated", "odd", "drift", "future"]
-        )
-        if kind == "twice":
-            lines.append(list(line))
-            del rows[victim]
-        elif kind == "missing":
-            lines.remove(line)
-            del rows[victim]
-        elif kind == "ghost":
-            rows.pop("ghost", None)  # one of that name may be real, and is there two times then
-            lines.append(
-                [
-                    "ghost",
-                    f"arn:aws:iam::{ACCOUNT}:user/ghost",
-                    START.isoformat(),
-                    "true",
-                    START.isoformat(),
-                    *["N/A"] * 3,
-                    *line[3:8],
-                ]
-            )
-        elif slot.date is None:
-            return
-        elif kind == "undated":
-            texts = ["yesterday", "N/A", "2026-01-01T00:00:00", "9"]
-            if not slot.is_active and rows[victim][3 - number].date == slot.date:
-                # Nobody can tell an inactive key without a date from an empty slot.
-                texts.remove("N/A")
-            line[column + 1] = self.random.choice(texts)
-            rows[victim][number] = Slot(slot.active, line[column + 1], slot.is_active, None)
-        elif kind == "odd":
-            line[column] = self.random.choice(["Expired", "yes", "1"])
-            rows[victim][number] = Slot(line[column], slot.rotated, None, slot.date)
-        elif kind == "drift" and rows[victim][3 - number].date != slot.date:
-            date = slot.date + self.random.choice([-1, 1]) * SECOND
-            line[column + 1] = date.isoformat()
-            rows[victim][number] = Slot(slot.active, date.isoformat(), slot.is_active, date)
-        elif kind == "future":
-            date = self.now + 1000 * DAY
-            line[column + 1] = date.isoformat()
-            rows[victim][number] = Slot(slot.active, date.isoformat(), slot.is_active, date)
 
     # -- IAM's operations
 
@@ -514,6 +467,90 @@ class Iam:
         """All listings show what is."""
         for user in self.users.values():
             user.views.clear()
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A user's row of a report that is being made, and the slot in it that gets damaged.
+
+    ``rows`` is what a careful reader gets out of ``lines``.
+    """
+
+    iam: Iam
+    name: str
+    number: int
+    rows: dict[str, dict[int, Slot]]
+    lines: list[list[str]]
+
+    @property
+    def line(self) -> list[str]:
+        return next(line for line in self.lines if line[0] == self.name)
+
+    @property
+    def slot(self) -> Slot:
+        return self.rows[self.name][self.number]
+
+    @property
+    def other(self) -> Slot:
+        return self.rows[self.name][3 - self.number]
+
+    def write(self, slot: Slot) -> None:
+        """Put other words into the slot's columns for status and date."""
+        column = 3 + 5 * (self.number - 1)
+        self.line[column : column + 2] = [slot.active, slot.rotated]
+        self.rows[self.name][self.number] = slot
+
+
+def twice(victim: Victim) -> None:
+    victim.lines.append(list(victim.line))
+    del victim.rows[victim.name]
+
+
+def missing(victim: Victim) -> None:
+    victim.lines.remove(victim.line)
+    del victim.rows[victim.name]
+
+
+def ghost(victim: Victim) -> None:
+    """A line about a user that there isn't, with another one's first key."""
+    victim.rows.pop("ghost", None)  # one of that name may be real, and is there two times then
+    arn, made = f"arn:aws:iam::{ACCOUNT}:user/ghost", START.isoformat()
+    key = victim.line[3:8]
+    victim.lines.append(["ghost", arn, made, "true", made, *["N/A"] * 3, *key])
+
+
+def undated(victim: Victim) -> None:
+    slot, random = victim.slot, victim.iam.random
+    if slot.date is None:
+        return
+    texts = ["yesterday", "N/A", "2026-01-01T00:00:00", "9"]
+    if not slot.is_active and victim.other.date == slot.date:
+        # Nobody can tell an inactive key without a date from an empty slot.
+        texts.remove("N/A")
+    victim.write(replace(slot, rotated=random.choice(texts), date=None))
+
+
+def odd(victim: Victim) -> None:
+    slot, random = victim.slot, victim.iam.random
+    if slot.date is not None:
+        active = random.choice(["Expired", "yes", "1"])
+        victim.write(replace(slot, active=active, is_active=None))
+
+
+def drift(victim: Victim) -> None:
+    slot, random = victim.slot, victim.iam.random
+    if slot.date is not None and victim.other.date != slot.date:
+        date = slot.date + random.choice([-1, 1]) * SECOND
+        victim.write(replace(slot, rotated=date.isoformat(), date=date))
+
+
+def future(victim: Victim) -> None:
+    if victim.slot.date is not None:
+        date = victim.iam.now + 1000 * DAY
+        victim.write(replace(victim.slot, rotated=date.isoformat(), date=date))
+
+
+DAMAGES = (twice, missing, ghost, undated, odd, drift, future)
 
 
 # Events: each changes one thing of the account, as people do between two runs, or during one.

@@ -332,8 +332,8 @@ def test_line_breaks_inside_of_a_name_are_kept() -> None:
     [
         (
             text({}) + "ben,arn\n",
-            "credential report: line 3 has not as many fields as the header; the report is cut or "
-            "broken, run again later",
+            "credential report: line 3 has not as many fields as the header, so it is cut or "
+            "broken; run again later",
         ),
         (
             text(),

@@ -68,6 +68,17 @@ def test_member_role_may_do_what_the_policies_need_and_nothing_more(
     assert not any("NotAction" in s or "NotResource" in s for s in document["Statement"])
 
 
+@pytest.mark.parametrize("mode", ["read-only", "enforcing"])
+def test_findings_are_posted_in_either_mode(mode: str) -> None:
+    granted, usual = (
+        set(actions(member(ACCOUNT, HUB, mode, Example=example)["policy"]))
+        for example in ("security-hub", "none")
+    )
+    asked = needed(ROOT / "examples" / "security-hub.yml")
+    assert asked <= granted
+    assert granted - usual == {one for one in asked if one.startswith("securityhub:")}
+
+
 def test_read_only_is_the_default_and_lacks_what_changes() -> None:
     enforcing, read_only = (
         set(actions(member(ACCOUNT, HUB, mode)["policy"])) for mode in ("enforcing", "read-only")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from typing import Any
@@ -21,11 +22,12 @@ from c7n.resources.iam import User
 from c7n_keyrot.actions import DeleteAccessKey, DisableAccessKey
 from c7n_keyrot.exemptions import RotationExempt
 from c7n_keyrot.filters import ExpiringAccessKey, StaleAccessKey, UnclearAccessKey
+from c7n_keyrot.findings import PostKeyFinding
 from c7n_keyrot.plugin import register
 from c7n_keyrot.source import CredentialReportSource
 
 FILTERS = [StaleAccessKey, ExpiringAccessKey, UnclearAccessKey, RotationExempt]
-ACTIONS = [DisableAccessKey, DeleteAccessKey]
+ACTIONS = [DisableAccessKey, DeleteAccessKey, PostKeyFinding]
 ELEMENTS = [*FILTERS, *ACTIONS]
 
 
@@ -88,8 +90,17 @@ def test_the_documented_defaults_are_those_of_the_schema(element: Any) -> None:
     for name, option in element.schema["properties"].items():
         if option.get("default") not in (None, False):
             line = text.split(f"- ``{name}``")[1].split(" - ``")[0]
-            default = re.escape(str(option["default"]))
-            assert re.search(rf"\b{default} \(default\)|\(default {default}\)", line), name
+            assert re.search(rf"[( ]default {re.escape(str(option['default']))}\)", line), name
+
+
+@pytest.mark.parametrize("element", FILTERS, ids=lambda element: element.type)
+def test_the_documentation_of_each_option_ends_with_its_unit_and_default(element: Any) -> None:
+    for option in element.options.values():
+        values = option.schema.get("items", option.schema)
+        unit = "(days|hours), " if values.get("type") in ("number", "integer") else ""
+        default = "no default" if option.default is None else f"default {option.default}".lower()
+        line = re.sub(r"\s+", " ", option.line)
+        assert re.search(rf"\({unit}{re.escape(default)}\)$", line, re.IGNORECASE)
 
 
 @pytest.mark.parametrize(
@@ -159,22 +170,22 @@ def test_custodians_own_loader_checks_the_schema(data: dict[str, Any], good: boo
             load(text)
 
 
-@pytest.fixture(scope="module")
-def iam_operations() -> set[str]:
+@functools.cache
+def operations(service: str) -> set[str]:
     client = boto3.client(
-        "iam", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+        service, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
     )
     return set(client.meta.service_model.operation_names)
 
 
 @pytest.mark.parametrize("element", [*ELEMENTS, CredentialReportSource], ids=lambda e: e.type)
-def test_every_permission_is_a_real_action_of_iam(element: Any, iam_operations: set[str]) -> None:
+def test_every_permission_is_a_real_action(element: Any) -> None:
     permissions = getattr(element, "permissions", None) or element.get_permissions(None)
     assert permissions
     for permission in permissions:
         service, _, action = permission.partition(":")
-        assert service == "iam"
-        assert action in iam_operations
+        assert service == "iam" or element is PostKeyFinding
+        assert action in operations(service)
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)

@@ -28,6 +28,7 @@ from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.cli.doctor.installation import _python_of
 from c7n_keyrot.cli.doctor.runs import Left
 from c7n_keyrot.cli.doctor.sqs import KNOWN_URL, Queue, parse_queue, queue_of
+from c7n_keyrot.cli.files import last_error
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HUB_QUEUE = Queue("c7n-keyrot", "123456789012", "eu-west-1")
@@ -372,9 +373,9 @@ def test_last_error_is_one_of_this_run(tmp_path: Path, log: str, error: str) -> 
     """The log's times are in the zone of whatever machine wrote it."""
     (tmp_path / "custodian-run.log").write_text(log, "utf-8")
     of_run = left(start=5000, end=5003, folder=tmp_path, failed=True)
-    assert runs.last_error(of_run) == error
+    assert last_error(tmp_path, of_run.start, of_run.end) == error
     os.utime(tmp_path / "custodian-run.log", (4000, 4000))  # this run wrote no line
-    assert runs.last_error(of_run) == ""
+    assert last_error(tmp_path, of_run.start, of_run.end) == ""
 
 
 def test_coverage_without_the_files_goes_by_the_folders(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from c7n.resources import load_resources
 
-import c7n_keyrot
 from c7n_keyrot.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +58,3 @@ def test_options_are_those_that_are_declared(word: str) -> None:
 def test_every_command_is_in_the_readme() -> None:
     for name in COMMANDS:
         assert re.search(rf"c7n-keyrot {name}\b", README), name
-
-
-def test_changelog_has_this_version() -> None:
-    assert f"## {c7n_keyrot.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")

@@ -143,6 +143,20 @@ def test_it_speaks_of_the_slots_of_the_filters(
     assert (line.matched, line.candidates, line.active_keys) == (matched, candidates, active)
 
 
+@pytest.mark.parametrize(("remind_at", "matched"), [([5], 1), ([7], 0)])
+def test_a_key_whose_reminder_is_not_due_says_so(
+    iam: Iam, custodian: Custodian, remind_at: list[int], matched: int
+) -> None:
+    iam.add("ana", None, 85)
+    iam.add("bob", None, 20)
+    custodian.run([{"type": "expiring-access-key", "notice": 14, "remind-at": remind_at}])
+    (line,) = summaries(custodian)
+    assert (line.matched, line.candidates, line.verdicts["expiring"]) == (matched, matched, 1)
+    assert why(line) == ({} if matched else {"ana": "not due"})
+    made = [iam.key("ana-2")["CreateDate"].isoformat()]
+    assert [left.last_rotated for left in line.not_matched] == ([] if matched else made)
+
+
 def test_a_policy_on_exemptions_alone_counts_its_users(iam: Iam, custodian: Custodian) -> None:
     iam.add("ana", NEW, OLD, {"keyrot-exempt-until": "9999-12-31"})
     custodian.run(["rotation-exempt"], source="describe")
@@ -190,6 +204,7 @@ def test_unknown_words_are_refused(iam: Iam, custodian: Custodian, field: str) -
             "verdict": "unknown",
             "why": Why.UNKNOWN.value,
             "exempt_until": None,
+            "last_rotated": iam.key("odd-2")["CreateDate"].isoformat(),
         }
     ]
     whole["not_matched"][0][field] = "x"

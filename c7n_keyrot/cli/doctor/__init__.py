@@ -54,6 +54,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "doctor",
         description="Checks all that the pack needs, one line a check: ok, FAIL "
         "(and what to do), or not checked. It only reads. Exit code 0 if nothing fails.",
+        epilog="examples:\n"
+        "  c7n-keyrot doctor     # this account, with ./policies\n"
+        "  c7n-keyrot doctor --policies examples/notify-only.yml --mailer mailer.yml\n"
+        "  c7n-keyrot doctor --accounts accounts.yml --mailer mailer.yml --output-dir out\n"
+        "  c7n-keyrot doctor --accounts accounts.yml -t env:prod     # these accounts only",
     )
     parser.add_argument(
         "--policies",

@@ -12,6 +12,7 @@ from c7n_keyrot.cli.doctor import permissions, runs
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.cli.doctor.runs import Left
+from c7n_keyrot.cli.files import last_error
 from c7n_keyrot.cli.text import listed, utc
 
 NEVER, STOPPED, ENDED = "never began", "was stopped at once", "ended with an error"
@@ -127,7 +128,7 @@ def _why_not(
             f"{fix}; if the run was for some only, give doctor its -a, -t and -p",
         )
     if left:
-        error = runs.last_error(left)
+        error = last_error(left.folder, left.start, left.end)
         if not error:
             where = f"the line with policy:{policy}" if target.account else "its last lines"
             what = f"{ENDED} that isn't in its log: {runner}'s output has it, {where}"

@@ -15,7 +15,7 @@ from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.accounts import Account, read_yaml, split
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
-from c7n_keyrot.cli.doctor.sqs import mapping
+from c7n_keyrot.cli.files import mapping
 from c7n_keyrot.cli.text import listed, one_line
 
 DEFAULT = Path("policies")

@@ -18,7 +18,7 @@ from c7n_keyrot.cli.accounts import Account
 from c7n_keyrot.cli.doctor import runs
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
-from c7n_keyrot.cli.doctor.sqs import mapping
+from c7n_keyrot.cli.files import mapping
 from c7n_keyrot.cli.text import counted, one_line
 
 # RFC 2606 keeps these for examples, so nobody reads what is sent there.

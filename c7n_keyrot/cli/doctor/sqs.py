@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from c7n_keyrot.cli.accounts import FALLBACK_REGION
+from c7n_keyrot.cli.files import mapping
 
 # Of other URLs Custodian makes the name of a queue.
 KNOWN_URL = re.compile(r"https://(sqs\.|([a-z0-9-]+\.)?queue\.amazonaws\.com)")
@@ -31,11 +32,6 @@ class Queue:
 
     def arn(self, partition: str) -> str:
         return f"arn:{partition}:sqs:{self.region}:{self.owner}:{self.name}"
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """Return the value if it is a mapping, else an empty one."""
-    return value if isinstance(value, dict) else {}
 
 
 def uses_sqs(notice: dict[str, Any]) -> bool:

@@ -31,7 +31,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "reactivate",
         description="Switches on again the keys that disable-access-key switched off last, by the "
         "outcomes in OUTPUT_DIR. It shows them, and asks, before it does anything.",
-        epilog="The next run disables a stale key again, unless its user is exempt.",
+        epilog="The next run disables a stale key again, unless its user is exempt.\n\n"
+        "examples:\n"
+        "  c7n-keyrot reactivate out     # shows what it would do, and asks\n"
+        "  c7n-keyrot reactivate out --user ana --user finn\n"
+        "  c7n-keyrot reactivate out --key AKIAIOSFODNN7EXAMPLE     # also if it is in doubt\n"
+        "  c7n-keyrot reactivate out --accounts accounts.yml --yes",
     )
     parser.add_argument(
         "dir",

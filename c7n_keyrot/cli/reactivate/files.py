@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.files import existing, walk
 from c7n_keyrot.cli.text import counted
 from c7n_keyrot.outcomes import Outcome, Result
 
@@ -42,32 +42,16 @@ def find(folder: str) -> list[Path]:
     :raises CommandError: there is none, or a folder can't be read: what it hides may say that a key
         isn't the pack's any more.
     """
-    if "://" in folder:
-        raise CommandError(
-            f"{folder} isn't on this machine; copy it first, with aws s3 sync {folder} DIR"
-        )
-    if not Path(folder).is_dir():
-        what = "is a file; name its folder" if Path(folder).exists() else "is not there"
-        raise CommandError(f"{folder} {what}; OUTPUT_DIR is the -s of custodian run or c7n-org run")
 
-    def stop(error: OSError) -> None:
-        raise CommandError(f"can't look into {error.filename}: {error.strerror}")
+    def stop(line: str) -> None:
+        raise CommandError(line)
 
-    found, seen = [], {os.path.realpath(folder)}
-    for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True):
-        for path in (Path(parent, name) for name in (*names, *folders)):
-            if path.is_symlink() and not path.exists():
-                raise CommandError(
-                    f"can't look into {path}: it links to nothing; correct or remove it"
-                )
-            if path.name.startswith(NAMES) and path.name.endswith(ENDINGS):
-                found.append(path)
-        # Links can form a circle, and two of them can lead to one folder.
-        for name in list(folders):
-            place = os.path.realpath(Path(parent, name))
-            if place in seen:
-                folders.remove(name)
-            seen.add(place)
+    found = [
+        parent / name
+        for parent, folders, names in walk(existing(folder), stop)
+        for name in (*names, *folders)
+        if name.startswith(NAMES) and name.endswith(ENDINGS)
+    ]
     if not found:
         raise CommandError(
             f"no {outcomes.FILE} anywhere below {folder}: no policy with disable-access-key has "

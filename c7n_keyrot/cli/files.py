@@ -1,0 +1,133 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads an output folder of Custodian, or a bucket's copy of one, whoever has written it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from c7n_keyrot import outcomes
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.text import one_line
+from c7n_keyrot.outcomes import DamagedFileError
+
+# Bytes that are read of a file, and of the end of a log.
+MOST, LOG_END = 256 << 20, 256 << 10
+
+
+def existing(folder: str) -> Path:
+    """Return the folder that a user named as OUTPUT_DIR.
+
+    :raises CommandError: it isn't one.
+    """
+    if "://" in folder:
+        raise CommandError(
+            f"{folder} isn't on this machine; copy it first, with aws s3 sync {folder} DIR"
+        )
+    if not Path(folder).is_dir():
+        what = "is a file; name its folder" if Path(folder).exists() else "is not there"
+        raise CommandError(f"{folder} {what}; OUTPUT_DIR is the -s of custodian run or c7n-org run")
+    return Path(folder)
+
+
+def walk(
+    folder: Path, problem: Callable[[str], None]
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield each folder below one, itself included, with its folders and its files, sorted.
+
+    Links are followed, but no folder is entered twice.
+
+    :param problem: is called with a line about each place that can't be looked into.
+    """
+
+    def unreadable(error: OSError) -> None:
+        problem(f"can't look into {error.filename}: {error.strerror}")
+
+    seen = {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        folders.sort()
+        for path in (Path(parent, name) for name in (*names, *folders)):
+            if path.is_symlink() and not path.exists():
+                problem(f"can't look into {path}: it links to nothing; correct or remove it")
+        yield Path(parent), list(folders), sorted(names)
+        # Links can form a circle, and two of them can lead to one folder.
+        for name in list(folders):
+            place = os.path.realpath(Path(parent, name))
+            if place in seen:
+                folders.remove(name)
+            seen.add(place)
+
+
+def content(file: Path, most: int = MOST) -> bytes:
+    """Return the content of a regular file, compressed or not; of a longer one its beginning.
+
+    :raises OSError: it can't be opened or read.
+    :raises DamagedFileError: it isn't a regular file, or can't be decompressed.
+    """
+    with outcomes.open_regular(file) as plain:
+        if file.suffix != ".gz":
+            return plain.read(most)
+        try:
+            return gzip.GzipFile(fileobj=plain).read(most)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            raise DamagedFileError("it can't be decompressed to its end") from None
+
+
+def read_json(file: Path) -> Any:
+    """Return what a JSON file holds, compressed or not.
+
+    :raises DamagedFileError: it can't be read; the text says why.
+    """
+    try:
+        data = content(file, MOST + 1)
+    except OSError as error:
+        raise DamagedFileError(f"it can't be read: {error.strerror}") from None
+    if len(data) > MOST:
+        raise DamagedFileError(f"it is longer than {MOST >> 20} MB")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise DamagedFileError("it isn't JSON") from None
+
+
+def last_error(folder: Path, start: float, end: float) -> str:
+    """Return the last error in the log of a run; "" if the log has none.
+
+    Runs append to one log, with times in the zone of their machine. So its last line says which
+    lines are of this run, and the file's own time whether that line is.
+
+    :param start: when the run began, ``end`` when it ended; seconds since 1970, UTC.
+    """
+    for name in ("custodian-run.log", "custodian-run.log.gz"):
+        with suppress(OSError, DamagedFileError):
+            file = folder / name
+            if file.stat().st_mtime < start - 1:
+                continue
+            lines = content(file)[-LOG_END:].decode("utf-8", "replace").splitlines()
+            times = [_time(line) for line in lines]
+            known = [when for when in times if when is not None]
+            begun = known[-1] - (end - start) - 1 if known else 0.0
+            for line, when in zip(reversed(lines), reversed(times), strict=True):
+                if when is not None and when >= begun and " - ERROR - " in line:
+                    return one_line(line.split(" - ERROR - ", 1)[1])
+    return ""
+
+
+def _time(line: str) -> float | None:
+    try:
+        return float(time.mktime(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S")))
+    except (ValueError, OverflowError):
+        return None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """Return the value if it is a mapping, else an empty one."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,203 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`c7n-keyrot plan OUTPUT_DIR`: what a dry run would do, over all accounts, before it is done."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.plan.figures import DELETE, DISABLE, LEAVE, TELL, AccountPlan, Key, Plan, make
+from c7n_keyrot.cli.report.gather import gather
+from c7n_keyrot.cli.text import counted, one_line, table, utc
+
+MOST_ROWS = 40
+STOP = 3  # the exit code if a limit is exceeded, or an account isn't covered
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "plan",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Prints what a dry run would tell, disable, delete and leave, by account and "
+        "in all.\nIt makes no calls. Exit code 3 stops a pipeline before anything happens: too "
+        "many keys\nwould be disabled, or an account isn't covered.",
+        epilog="examples:\n"
+        "  custodian run --dryrun -s look policies/ && c7n-keyrot plan look\n"
+        "  c7n-org run --dryrun -c accounts.yml -s look -u policies/second-access-key.yml\n"
+        "  c7n-keyrot plan look --accounts accounts.yml --max-keys 50 --max-percent 5",
+    )
+    parser.add_argument(
+        "dir", metavar="OUTPUT_DIR", help="the -s of custodian run --dryrun or c7n-org run --dryrun"
+    )
+    parser.add_argument(
+        "--accounts",
+        metavar="FILE",
+        type=Path,
+        help="c7n-org's accounts.yml: each account in it must be covered",
+    )
+    parser.add_argument(
+        "--max-keys",
+        metavar="N",
+        type=_count,
+        help="exit 3 if more keys would be disabled or deleted, in all accounts together",
+    )
+    parser.add_argument(
+        "--max-percent",
+        metavar="P",
+        type=_percent,
+        help="exit 3 if a larger share of the active keys in the slot would be disabled",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help=f"name all keys, not only {MOST_ROWS} of each kind"
+    )
+    parser.set_defaults(run=run)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{one_line(text, 60)!r} isn't a number of keys")
+    return int(text[:18])
+
+
+def _percent(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{one_line(text, 60)!r} isn't a percentage, 0 to 100")
+    return number
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; return 3 if a limit is exceeded, or an account isn't covered."""
+    accounts = load(args.accounts) if args.accounts else []
+    warnings: list[str] = []
+    now = datetime.now(timezone.utc)
+    folders = list(gather([args.dir], warnings, accounts, now))
+    for line in warnings:
+        print(one_line(line, 1000), file=sys.stderr)
+    if not folders:
+        raise CommandError(
+            f"no policy of the pack has run into {args.dir}; give the -s of custodian run --dryrun "
+            "or c7n-org run --dryrun"
+        )
+    if not any(one.dry_run for one in folders):
+        raise CommandError(
+            f"{args.dir} has no dry run: run custodian or c7n-org with --dryrun and a new -s"
+        )
+    plan = make(folders, accounts)
+    limit = sys.maxsize if args.all else MOST_ROWS
+    for line in lines(plan, now, limit):
+        print(line)
+    stops = list(reasons_to_stop(plan, args.max_keys, args.max_percent))
+    sys.stdout.flush()
+    for line in stops:
+        print(f"c7n-keyrot plan: {one_line(line, 1000)}", file=sys.stderr)
+    return STOP if stops else 0
+
+
+def reasons_to_stop(plan: Plan, max_keys: int | None, max_percent: float | None) -> Iterator[str]:
+    """Yield why nothing should be done, a line each."""
+    disabled, deleted = len(plan.keys(DISABLE)), len(plan.keys(DELETE))
+    if max_keys is not None and disabled + deleted > max_keys:
+        what = f"{counted(disabled + deleted, 'key')} would be disabled or deleted"
+        yield f"{what}, more than --max-keys {max_keys}"
+    if max_percent is not None and plan.percent > max_percent:
+        yield (
+            f"{disabled} of {counted(plan.active_keys, 'active key')} would be disabled: "
+            f"{plan.percent:.1f}%, more than --max-percent {max_percent:g}"
+        )
+    missing = [account for account in plan.accounts if account.problems]
+    if missing:
+        yield f"{len(missing)} of {counted(len(plan.accounts), 'account')} not covered"
+
+
+def lines(plan: Plan, now: datetime, most: int) -> Iterator[str]:
+    """Yield what the command prints.
+
+    :param most: rows of each part.
+    """
+    yield f"Dry run that began {utc(plan.begun)}, {_ago(now - plan.begun)} ago."
+    if plan.oldest:
+        older = plan.begun - plan.oldest
+        yield (
+            f"Oldest credential report: {utc(plan.oldest)}, "
+            + (f"{_ago(older)} before it." if older > timedelta(0) else "made for it.")
+        )
+    yield ""
+    yield from _by_account(plan, most)
+    for title, fate in (("Would disable", DISABLE), ("Would delete", DELETE)):
+        yield from _named(f"{title}", plan.keys(fate), most)
+    yield from _named("Would tell, and do nothing else", plan.keys(TELL), most)
+    yield from _named("Would leave", plan.keys(LEAVE), most)
+    if plan.others:
+        names = ", ".join(one_line(name, 60) for name in plan.others)
+        yield f"\nOther actions of these policies, which aren't in this plan: {names}."
+
+
+def _ago(time: timedelta) -> str:
+    minutes = max(int(time / timedelta(minutes=1)), 0)
+    if minutes < 120:
+        return counted(minutes, "minute")
+    hours = minutes // 60
+    return counted(hours, "hour") if hours < 48 else counted(hours // 24, "day")
+
+
+def _by_account(plan: Plan, most: int) -> Iterator[str]:
+    """Yield the table of accounts: those that aren't covered first, then by their keys."""
+    fates = (DISABLE, DELETE, TELL, LEAVE)
+    longest = max(len(account.label) for account in plan.accounts)
+    row = table({"ACCOUNT": longest, **{fate.upper(): 7 for fate in fates}})
+    yield row("ACCOUNT", *map(str.upper, fates), "NOT COVERED")
+
+    def figures(account: AccountPlan) -> list[int]:
+        counts = Counter(key.fate for key in account.keys.values())
+        return [counts[DISABLE], counts[DELETE], account.told, counts[LEAVE]]
+
+    found = {account.label: figures(account) for account in plan.accounts}
+    ranked = sorted(
+        plan.accounts,
+        key=lambda one: (not one.problems, [-n for n in found[one.label]], one.label),
+    )
+    for account in ranked[:most]:
+        yield row(account.label, *map(str, found[account.label]), "; ".join(account.problems))
+    if len(ranked) > most:
+        yield f"... and {len(ranked) - most} more accounts (--all)"
+    totals = [sum(column) for column in zip(*found.values(), strict=True)]
+    yield row("in all", *map(str, totals), "")
+
+
+def _named(title: str, keys: list[tuple[AccountPlan, Key]], most: int) -> Iterator[str]:
+    """Yield a list of keys, if there are any."""
+    if not keys:
+        return
+    yield f"\n{title}: {counted(len(keys), 'key')}"
+    for text, count in Counter(key.why for _, key in keys if key.fate == LEAVE).most_common(8):
+        yield f"  {count} {one_line(text)}"
+    keys = sorted(keys, key=lambda one: (one[0].label, one[1].user, one[1].slot or 0))
+    shown = keys[:most]
+    row = table(
+        {
+            "ACCOUNT": max(len(account.label) for account, _ in shown),
+            "USER": max(len(key.user) for _, key in shown),
+            "SLOT": 4,
+            "KEY": 20,
+        }
+    )
+    yield row("ACCOUNT", "USER", "SLOT", "KEY", "")
+    for account, key in shown:
+        age = f"{key.age_days:.1f} days old" if key.age_days is not None else ""
+        notes: Iterable[str] = filter(None, (age, key.why if not key.acts else ""))
+        cells = (account.label, key.user, str(key.slot or ""), key.key_id or "")
+        yield row(*cells, "; ".join(notes))
+    if len(keys) > most:
+        yield f"... and {len(keys) - most} more keys (--all)"

@@ -1,0 +1,278 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a dry run would do to each key, over all accounts, and which accounts it didn't cover."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from c7n_keyrot.cli.accounts import Account
+from c7n_keyrot.cli.files import last_error
+from c7n_keyrot.cli.report.gather import PolicyFolder
+from c7n_keyrot.cli.text import counted, listed, utc
+from c7n_keyrot.outcomes import Action
+from c7n_keyrot.records import NotMatched, RunSummary, Why
+from c7n_keyrot.rotation import Identified
+
+# Nothing marks where a run begins. A longer break between policies separates two runs.
+BREAK = timedelta(seconds=60)
+NEVER = datetime.min.replace(tzinfo=timezone.utc)
+DISABLE, DELETE, TELL, LEAVE = "disable", "delete", "tell", "leave"
+# In words, the most telling ones first: a key is left for one reason by each policy.
+WHYS = {
+    Why.EXEMPT: "exempt",
+    Why.UNKNOWN: "its date or status can't be read",
+    Why.TWICE: "its user's name appears twice in the report",
+    Why.UNREAD: "its user's keys or tags couldn't be read",
+    Why.UNCLEAR: "it isn't certain which live key it is",
+    Why.OTHER_USER: "another user has the name since the report",
+    Why.GONE: "gone since the report",
+    Why.CHANGED: "changed since the report",
+    Why.USED: "in use, or nothing supersedes it",
+    Why.NOT_DUE: "no reminder is due today",
+    Why.OTHER_FILTER: "another filter of the policy leaves it out",
+}
+UNCERTAIN = {
+    Identified.AMBIGUOUS: "not identified: both keys are of one second",
+    Identified.GONE: "not identified: gone since the report",
+    Identified.UNMATCHED: "not identified: the live keys don't fit the report",
+    Identified.UNREAD: "not identified: its user's keys or tags couldn't be read",
+}
+
+
+@dataclass
+class Key:
+    """A slot of a user, and what all policies together would do to the key in it.
+
+    :ivar slot: None for a user who is told, but of no key.
+    :ivar acts: ``disable`` and ``delete``, as far as a policy would.
+    :ivar told: whether a notice would go out about it.
+    :ivar uncertain: why a policy that acts can't take it: which live key it is isn't known.
+    :ivar left: why policies leave it, by their rank; the first counts.
+    """
+
+    user: str
+    slot: int | None
+    key_id: str | None = None
+    age_days: float | None = None
+    acts: set[str] = field(default_factory=set)
+    told: bool = False
+    uncertain: str = ""
+    left: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def fate(self) -> str:
+        """What would happen to it: the gravest of all."""
+        if self.acts:
+            return DELETE if DELETE in self.acts else DISABLE
+        return TELL if self.told and not self.uncertain else LEAVE
+
+    @property
+    def why(self) -> str:
+        return self.uncertain or (self.left[min(self.left)] if self.left else "")
+
+
+@dataclass
+class AccountPlan:
+    """What the dry run would do in an account.
+
+    :ivar label: its name and id.
+    :ivar problems: why it isn't covered, each in words; none if it is.
+    """
+
+    label: str
+    keys: dict[tuple[str, int | None], Key] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    summaries: list[RunSummary] = field(default_factory=list)
+
+    def key(self, user: str, slot: int | None) -> Key:
+        return self.keys.setdefault((user, slot), Key(user, slot))
+
+    def of(self, fate: str) -> list[Key]:
+        return [key for key in self.keys.values() if key.fate == fate]
+
+    @property
+    def told(self) -> int:
+        return sum(key.told for key in self.keys.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the dry run would do in all accounts.
+
+    :ivar begun: when the dry run began.
+    :ivar oldest: when AWS made the oldest credential report that it used; None if it used none.
+    :ivar others: other actions than ours and ``notify``, which no key's name is known for.
+    """
+
+    accounts: list[AccountPlan]
+    begun: datetime
+    oldest: datetime | None
+    others: list[str]
+
+    def keys(self, fate: str) -> list[tuple[AccountPlan, Key]]:
+        return [(account, key) for account in self.accounts for key in account.of(fate)]
+
+    @property
+    def active_keys(self) -> int:
+        """Active keys in the slots in which keys would be disabled, of all covered accounts."""
+        slots = frozenset(key.slot for _, key in self.keys(DISABLE) if key.slot)
+        return sum(_active(account.summaries, slots) for account in self.accounts)
+
+    @property
+    def percent(self) -> float:
+        """The share of the active keys that would be disabled."""
+        disabled = len(self.keys(DISABLE))
+        active = max(self.active_keys, disabled)
+        return 100 * disabled / active if active else 0.0
+
+
+def _active(summaries: Iterable[RunSummary], slots: Collection[int]) -> int:
+    """Return the active keys of an account in these slots; too few rather than too many."""
+    by_slots = {
+        frozenset(one["slot"] for one in summary.filters if "slot" in one): summary.active_keys
+        for summary in summaries
+    }
+    alone = sum(by_slots.get(frozenset((slot,)), 0) for slot in slots)
+    return by_slots.get(frozenset(slots), 0) or alone
+
+
+def last_run(folders: Iterable[PolicyFolder]) -> datetime:
+    """Return when the last run began that left these folders."""
+    times = sorted((one.start, one.end or one.start) for one in folders if one.start)
+    begun = busy = NEVER
+    for start, end in times:
+        if start - busy > BREAK:
+            begun = start
+        busy = max(busy, end)
+    return begun
+
+
+def latest(folders: Iterable[PolicyFolder]) -> list[PolicyFolder]:
+    """Return the last run of each policy in each account and region."""
+    found: dict[tuple[str, str, str], PolicyFolder] = {}
+    for one in sorted(folders, key=lambda one: one.start or NEVER):
+        found[one.account_id or one.account, one.region, one.name] = one
+    return list(found.values())
+
+
+def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
+    """Return the plan that is in these folders.
+
+    :param folders: what ``gather()`` found; at least one of a dry run.
+    :param known: of accounts.yml; () if there is none, then those that left a folder count.
+    """
+    found = latest(folders)
+    begun = last_run(found)
+    accounts = {one.id or one.name: AccountPlan(str(one).removeprefix("account ")) for one in known}
+    ran: dict[str, set[str]] = {place: set() for place in accounts}
+    reports: list[str] = []
+    others: dict[str, None] = {}
+    # An account whose policies all failed left nothing that says its id.
+    ids = {one.account: one.account_id for one in found if one.account_id}
+    for one in found:
+        place = one.account_id or ids.get(one.account, one.account)
+        account = accounts.setdefault(place, AccountPlan(_label(one)))
+        ran.setdefault(place, set()).add(one.name)
+        problem = _problem(one, begun)
+        if problem:
+            account.problems.append(f"{one.name} {problem}")
+            continue
+        others |= dict.fromkeys(_add(account, one))
+        if one.summary:
+            account.summaries.append(one.summary)
+            if one.summary.report_generated:
+                reports.append(one.summary.report_generated)
+    everywhere = {
+        one.name for one in found if one.start and one.start >= begun and not _conditional(one)
+    }
+    for place, account in accounts.items():
+        if not ran[place]:
+            account.problems.append("no policy of ours has run there")
+        elif missing := sorted(everywhere - ran[place]):
+            account.problems.append(f"{listed(missing)} never ran there")
+    oldest = min(map(datetime.fromisoformat, reports), default=None)
+    return Plan(list(accounts.values()), begun, oldest, list(others))
+
+
+def _label(one: PolicyFolder) -> str:
+    name, number = one.account, one.account_id
+    return f"{name} ({number})" if name and number else name or number or "account not known"
+
+
+def _conditional(one: PolicyFolder) -> bool:
+    return bool(one.policy.get("conditions"))
+
+
+def _problem(one: PolicyFolder, begun: datetime) -> str:
+    """Return why a policy's folder doesn't say what it would do; "" if it does."""
+    if not one.run or one.start is None:
+        return "didn't finish: its role can't be taken, a call is denied, or it was stopped"
+    if one.start < begun:
+        return f"ran at {utc(one.start)}, but not in the last run, which began {utc(begun)}"
+    if not one.dry_run:
+        return f"ran at {utc(one.start)}, and not as a dry run"
+    if one.failed:
+        error = last_error(one.path, one.start.timestamp(), (one.end or one.start).timestamp())
+        return f"failed: {error or 'its log has no error; look at what custodian printed'}"
+    if one.summary is None:
+        return "left no summary of this run that can be read"
+    selected = one.metrics.get("ResourceCount", 0)
+    if len(one.users) != selected:
+        return f"selected {counted(int(selected), 'user')}, of whom {len(one.users)} can be read"
+    if any(name == "remove-keys" and not options.get("matched") for name, options in _actions(one)):
+        return "has remove-keys without matched: true, which takes keys that nothing here names"
+    return ""
+
+
+def _actions(one: PolicyFolder) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the name and the options of each action of the policy."""
+    found = one.policy.get("actions")
+    for action in found if isinstance(found, list) else ():
+        if isinstance(action, dict):
+            yield str(action.get("type")), action
+        else:
+            yield str(action), {}
+
+
+def _add(account: AccountPlan, one: PolicyFolder) -> Iterator[str]:
+    """Add what a policy would do to an account's keys; yield the actions that aren't in it."""
+    acts: dict[str, str] = {}  # the status of the keys that are taken
+    tells = False
+    for name, options in _actions(one):
+        if name == Action.DISABLE.value:
+            acts[DISABLE] = "Active"
+        elif name == Action.DELETE.value:
+            acts[DELETE] = "Inactive"
+        elif name == "remove-keys":
+            acts[DISABLE if options.get("disable") else DELETE] = ""
+        elif name == "notify":
+            tells = True
+        else:
+            yield name
+    for user in one.users:
+        for record in user.records:
+            key = account.key(user.name, record.slot)
+            key.key_id = key.key_id or record.access_key_id
+            key.age_days = record.age_days if key.age_days is None else key.age_days
+            key.told |= tells
+            status = user.matched.get(record.access_key_id or "")
+            if record.filter != "stale-access-key" or not acts:
+                continue
+            if status is not None:
+                key.acts |= {act for act, wanted in acts.items() if wanted in ("", status)}
+            elif record.access_key_id is None:
+                key.uncertain = UNCERTAIN.get(record.identified, WHYS[Why.UNCLEAR])
+        if not user.records:
+            account.key(user.name, None).told |= tells
+    for left in one.summary.not_matched if one.summary else ():
+        key = account.key(left.user, left.slot)
+        key.left.setdefault(list(WHYS).index(left.why), _why(left))
+
+
+def _why(left: NotMatched) -> str:
+    until = f" until {left.exempt_until}" if left.exempt_until else ""
+    return f"{left.verdict.value}; {WHYS[left.why]}{until}"

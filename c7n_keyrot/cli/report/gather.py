@@ -1,0 +1,346 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads output folders: what each policy of ours found and did there. The one reader of them.
+
+It reads Custodian's ``metadata.json`` and ``resources.json``, and our three data contracts.
+Anybody may have written them: each field is checked, and what can't be read is a warning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from c7n_keyrot import outcomes
+from c7n_keyrot.cli.accounts import Account
+from c7n_keyrot.cli.files import existing, mapping, read_json, walk
+from c7n_keyrot.cli.report.contracts import (
+    User,
+    instant_of,
+    is_clean,
+    metrics_of,
+    read_summary,
+    read_user,
+)
+from c7n_keyrot.cli.text import counted
+from c7n_keyrot.outcomes import Action, DamagedFileError, Outcome, Result
+from c7n_keyrot.records import KeyRecord, RunSummary
+
+# A policy with one of these is one of ours.
+OUR_FILTERS = frozenset(
+    ("stale-access-key", "expiring-access-key", "unclear-access-key", "rotation-exempt")
+)
+OUR_ACTIONS = frozenset((Action.DISABLE.value, Action.DELETE.value))
+METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log"
+# Bytes. The line of a summary has some 100 for each key that isn't matched.
+LONGEST_SUMMARY = 32 << 20
+# A bucket's copy has a folder for each hour of the runs below the policy's.
+HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d", re.ASCII)
+# Clocks differ; what is further in the future isn't true.
+AHEAD = timedelta(days=1)
+
+Line = TypeVar("Line", bound=RunSummary | Outcome)
+
+
+@dataclass(frozen=True)
+class PolicyFolder:
+    """What is left in the output folder of one policy. All times are UTC.
+
+    :ivar path: the folder.
+    :ivar account_id: 12 digits, or "" if nothing in the folder says it.
+    :ivar account: the account's folder in a tree of c7n-org, which is its name; else "".
+    :ivar region: as in the metadata, else the folder's in a tree of c7n-org.
+    :ivar name: the policy's.
+    :ivar policy: the policy as it ran last, out of the metadata; {} without it.
+    :ivar run: Custodian's execution id of the last run with metadata; "" without it.
+    :ivar dry_run: whether that run was one.
+    :ivar start: when that run began, ``end`` when it ended; None without metadata.
+    :ivar metrics: of that run, by name.
+    :ivar users: whom that run selected.
+    :ivar summaries: of all runs into the folder, in their order.
+    :ivar outcomes: of all runs into the folder, and of ``c7n-keyrot reactivate``; an intent without
+        an outcome is among them as ``intended``.
+    """
+
+    path: Path
+    account_id: str
+    account: str
+    region: str
+    name: str
+    policy: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    run: str = ""
+    dry_run: bool = False
+    start: datetime | None = None
+    end: datetime | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
+    users: tuple[User, ...] = field(default=(), repr=False)
+    summaries: tuple[RunSummary, ...] = field(default=(), repr=False)
+    outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
+
+    @property
+    def records(self) -> Iterator[tuple[User, KeyRecord]]:
+        """Each record of the last run, with its user."""
+        return ((user, record) for user in self.users for record in user.records)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last run ended with an error, or left no metadata."""
+        return not self.run or bool(self.metrics.get("PolicyException"))
+
+    @cached_property
+    def summary(self) -> RunSummary | None:
+        """The summary of the last run with metadata; None if it left none."""
+        return next((one for one in reversed(self.summaries) if one.run == self.run), None)
+
+
+def gather(
+    folders: Sequence[str],
+    warnings: list[str],
+    accounts: Iterable[Account] = (),
+    now: datetime | None = None,
+) -> Iterator[PolicyFolder]:
+    """Yield the folder of each policy of ours in output folders, in the order of their paths.
+
+    A folder without metadata doesn't say which filters the policy has. It comes last, and only if
+    its name is that of a policy of ours, or if no folder has metadata.
+
+    :param folders: each the ``-s`` of custodian run or c7n-org run, a folder in one, or a copy of
+        a bucket.
+    :param warnings: gets a line for all that can't be read, or that contradicts itself.
+    :param accounts: of accounts.yml; they say which id a folder of c7n-org is for.
+    :param now: the instant (UTC) after which nothing can have happened.
+    :raises CommandError: one of the folders isn't there.
+    """
+    reader = _Reader(warnings, accounts, now or datetime.now(timezone.utc))
+    seen, names, unnamed = set(), set(), []
+    for root in map(existing, folders):
+        for path, _, files in walk(root, warnings.append):
+            real = path.resolve()
+            if real in seen or not any(map(_is_left_by_a_policy, files)):
+                continue
+            seen.add(real)
+            found = reader.folder(root, path, files)
+            if found.policy:
+                if is_ours(found.policy) or found.summaries:
+                    names.add(found.name)
+                    yield found
+            elif found.summaries or found.outcomes:
+                yield found
+            else:
+                unnamed.append(found)
+    yield from (one for one in unnamed if one.name in names or not names)
+
+
+def is_ours(policy: Mapping[str, Any]) -> bool:
+    """Tell whether a policy has a filter or an action of ours."""
+    found = policy.get("filters"), policy.get("actions")
+    left: list[Any] = [one for some in found if isinstance(some, list) for one in some]
+    while left:
+        element = left.pop()
+        if isinstance(element, dict):
+            for block in ("and", "or", "not"):
+                if isinstance(element.get(block), list):
+                    left += element[block]
+            element = element.get("type")
+        if isinstance(element, str) and element in OUR_FILTERS | OUR_ACTIONS:
+            return True
+    return False
+
+
+def _is_left_by_a_policy(name: str) -> bool:
+    name = name.removesuffix(".gz")
+    return name in (METADATA, LOG) or (name.startswith("keyrot-") and name.endswith(".jsonl"))
+
+
+class _Reader:
+    """Reads one folder after the other.
+
+    :param warnings: gets a line for all that isn't read.
+    """
+
+    def __init__(self, warnings: list[str], accounts: Iterable[Account], now: datetime) -> None:
+        self.warnings, self.latest = warnings, now + AHEAD
+        self.ids = {one.name: one.id for one in accounts if outcomes.ACCOUNT_ID.fullmatch(one.id)}
+
+    def folder(self, root: Path, path: Path, files: Sequence[str]) -> PolicyFolder:
+        """Return what a folder holds.
+
+        :param root: OUTPUT_DIR, below which the folder lies.
+        :param files: the names of its files.
+        """
+        data = self._metadata(path, files)
+        execution, config = mapping(data.get("execution")), mapping(data.get("config"))
+        policy, run = mapping(data.get("policy")), execution.get("id", "")
+        account, region, name = _place(path.relative_to(root))
+        summaries = self._lines(path, files, "keyrot-summary", read_summary, LONGEST_SUMMARY)
+        summaries.sort(key=outcomes.instant)  # a bucket's copy has a file for each run
+        done = _ended(
+            self._lines(path, files, "keyrot-outcomes", outcomes.parse),
+            self._lines(path, files, "keyrot-intents", outcomes.parse),
+        )
+        lines = [one.account_id for one in reversed(summaries)]
+        lines += [one.account_id for one in reversed(done)]
+        account_id = config.get("account_id") or next(iter(lines), "") or self.ids.get(account, "")
+        for problem in self._contradictions(account_id, account, lines):
+            self.warnings.append(f"{path}: {problem}")
+        return PolicyFolder(
+            path=path,
+            account_id=account_id,
+            account=account,
+            region=config.get("region") or region,
+            name=policy.get("name") or name or root.name,
+            policy=policy,
+            run=run,
+            dry_run=config.get("dryrun") is True,
+            start=instant_of(execution.get("start")),
+            end=instant_of(execution.get("end_time")),
+            metrics=metrics_of(data.get("metrics")),
+            users=self._users(path, files, run, account_id) if is_ours(policy) else (),
+            summaries=tuple(summaries),
+            outcomes=tuple(done),
+        )
+
+    def _contradictions(self, account_id: str, account: str, lines: Sequence[str]) -> Iterator[str]:
+        others = sorted({one for one in lines if one != account_id})
+        if others:
+            yield f"it is of account {account_id}, but has lines of {', '.join(others)}"
+        wanted = self.ids.get(account, account_id)
+        if wanted != account_id:
+            yield f"{account} is account {wanted} by accounts.yml, but it is of {account_id}"
+
+    def _metadata(self, path: Path, files: Sequence[str]) -> dict[str, Any]:
+        """Return the metadata, checked as far as it is used; {} if it isn't usable."""
+        for name in (METADATA, f"{METADATA}.gz"):
+            if name in files:
+                try:
+                    data = mapping(read_json(path / name))
+                    self._check(data)
+                except DamagedFileError as error:
+                    self.warnings.append(f"{path / name}: {error}; it isn't used")
+                    continue
+                return data
+        return {}
+
+    def _check(self, data: Mapping[str, Any]) -> None:
+        execution, config = mapping(data.get("execution")), mapping(data.get("config"))
+        start, end = instant_of(execution.get("start")), instant_of(execution.get("end_time"))
+        texts = (
+            execution.get("id"),
+            config.get("region") or "",
+            mapping(data.get("policy")).get("name"),
+        )
+        if not all(isinstance(text, str) and is_clean(text) for text in texts):
+            raise DamagedFileError("it isn't Custodian's metadata of a run")
+        if start is None or end is None or end < start:
+            raise DamagedFileError("it doesn't say when the run was")
+        if end > self.latest:
+            raise DamagedFileError("it is of a run in the future")
+        account_id = config.get("account_id")
+        if account_id and not (
+            isinstance(account_id, str) and outcomes.ACCOUNT_ID.fullmatch(account_id)
+        ):
+            raise DamagedFileError("its account_id isn't an account's")
+
+    def _lines(
+        self,
+        path: Path,
+        files: Sequence[str],
+        start: str,
+        parse: Callable[[bytes], Line],
+        longest: int = outcomes.LONGEST_LINE,
+    ) -> list[Line]:
+        """Return the lines of all files of a kind: one, or in a bucket's copy one for each run."""
+        found: list[Line] = []
+        for name in files:
+            if not name.startswith(start) or not name.endswith((".jsonl", ".jsonl.gz")):
+                continue
+            file, damaged, early = path / name, 0, 0
+            try:
+                for line in outcomes.parsed(file, parse, longest):
+                    if isinstance(line, bytes):
+                        damaged += 1
+                    elif outcomes.instant(line) > self.latest:
+                        early += 1
+                    else:
+                        found.append(line)
+            except DamagedFileError as error:
+                self.warnings.append(f"{file}: {error}")
+            except OSError as error:
+                self.warnings.append(f"{file}: it can't be read: {error.strerror}")
+            if damaged:
+                self.warnings.append(f"{file}: {counted(damaged, 'line')} can't be read")
+            if early:
+                self.warnings.append(f"{file}: {counted(early, 'line')} of the future, not used")
+        return found
+
+    def _users(
+        self, path: Path, files: Sequence[str], run: str, account_id: str
+    ) -> tuple[User, ...]:
+        """Return the users whom the run selected.
+
+        A run that ends with an error may leave the file of the run before it.
+        """
+        file = next((path / name for name in (RESOURCES, f"{RESOURCES}.gz") if name in files), None)
+        if file is None:
+            return ()
+        try:
+            data = read_json(file)
+            if not isinstance(data, list):
+                raise DamagedFileError("it isn't a list of users")
+        except DamagedFileError as error:
+            self.warnings.append(f"{file}: {error}")
+            return ()
+        users, damaged, others = [], 0, 0
+        for value in data:
+            try:
+                user = read_user(value)
+            except ValueError:
+                damaged += 1
+                continue
+            if any(record.run != run for record in user.records):
+                others += 1
+            elif user.arn.split(":")[4:5] != [account_id]:
+                damaged += 1
+            else:
+                users.append(user)
+        if damaged:
+            what = f"{counted(damaged, 'user')} can't be read, or are not of account {account_id}"
+            self.warnings.append(f"{file}: {what}")
+        if others:
+            what = f"{counted(others, 'user')} of another run than {METADATA}'s, not used"
+            self.warnings.append(f"{file}: {what}")
+        return tuple(users)
+
+
+def _place(path: Path) -> tuple[str, str, str]:
+    """Return a folder's account and region in a tree of c7n-org, and its policy; "" for none.
+
+    :param path: relative to OUTPUT_DIR.
+    """
+    parts = path.parts
+    if HOUR.fullmatch("/".join(parts[-4:])):
+        parts = parts[:-4]
+    account, region, name = ("", "", "", *parts)[-3:]
+    return account, region, name
+
+
+def _ended(done: Sequence[Outcome], intents: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes, and the intents that have none, in the order of their times.
+
+    An outcome that couldn't be written to its own file is in the file of intents.
+    """
+
+    def operation(line: Outcome) -> tuple[str | None, ...]:
+        return line.run, line.action, line.account_id, line.access_key_id
+
+    both = [*done, *intents]
+    ended = {operation(line) for line in both if line.outcome != Result.INTENDED}
+    lines = [
+        line for line in both if line.outcome != Result.INTENDED or operation(line) not in ended
+    ]
+    return sorted(lines, key=outcomes.instant)

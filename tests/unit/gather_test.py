@@ -1,0 +1,296 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The one reader of output folders: what it finds, and what it does with what it can't read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from output_tree import NOW, PACK, A, B, Run, accounts_yml, key_id
+
+from c7n_keyrot import outcomes
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.report.gather import OUR_ACTIONS, OUR_FILTERS, PolicyFolder, gather, is_ours
+
+STALE = PACK["stale"]["name"]
+LATER = timedelta(hours=1)
+
+
+def read(*folders: Path, accounts: Path | None = None) -> tuple[list[PolicyFolder], list[str]]:
+    warnings: list[str] = []
+    known = load(accounts) if accounts else ()
+    found = list(gather([str(folder) for folder in folders], warnings, known, NOW + LATER))
+    return found, warnings
+
+
+def test_our_words_are_those_that_are_registered() -> None:
+    from c7n.resources.iam import User
+
+    for registry, ours in (
+        (User.filter_registry, OUR_FILTERS),
+        (User.action_registry, OUR_ACTIONS),
+    ):
+        items = registry.items()
+        assert {name for name, one in items if one.__module__.startswith("c7n_keyrot.")} == ours
+
+
+def test_a_tree_of_c7n_org_is_read_whole(tmp_path: Path) -> None:
+    stale = Run(dry_run=True).match("ana", 100, {"ownercontact": "ana@corp.test"}).leave("bob")
+    stale.outcome("eve", "reactivated", "reactivate").write(tmp_path, "payments")
+    Run(kind="expiring", account_id=B).match("sam", 80).write(tmp_path, "web")
+    (expiring, found), warnings = read(tmp_path)[0][::-1], read(tmp_path)[1]
+    assert warnings == []
+    assert (found.account_id, found.account, found.region) == (A, "payments", "us-east-1")
+    assert (found.name, found.run, found.dry_run, found.failed) == (STALE, stale.id, True, False)
+    assert (found.start, found.end) == (NOW - timedelta(seconds=1), NOW + timedelta(seconds=1))
+    assert found.policy == PACK["stale"]
+    assert found.metrics == {"ResourceCount": 1}
+    ((user, record),) = found.records
+    assert (user.name, user.owner) == ("ana", "ana@corp.test")
+    assert user.matched == {key_id(A, "ana"): "Active"}
+    assert record == stale.record("ana", 100)
+    assert found.summaries == (stale.summary,)
+    assert found.summary == stale.summary
+    assert found.outcomes == tuple(stale.done)
+    assert (expiring.account_id, expiring.account, expiring.users[0].owner) == (B, "web", None)
+
+
+@pytest.mark.parametrize("depth", ["", STALE])
+def test_a_run_of_custodian_has_no_name_of_an_account(tmp_path: Path, depth: str) -> None:
+    Run().write(tmp_path)
+    ((found,), warnings) = read(tmp_path / depth)
+    assert (found.account_id, found.account, found.region) == (A, "", "us-east-1")
+    assert (found.name, warnings) == (STALE, [])
+
+
+def test_all_runs_are_the_history_and_the_last_one_is_the_present(tmp_path: Path) -> None:
+    first = Run(time=NOW - LATER).match("ana", 100).outcome("ana")
+    second = Run().match("bob", 91)
+    for run in (first, second):
+        run.write(tmp_path)
+    ((found,), _) = read(tmp_path)
+    assert [user.name for user in found.users] == ["bob"]
+    assert found.summaries == (first.summary, second.summary)
+    assert found.outcomes == tuple(first.done)
+
+
+def test_a_copy_of_a_bucket_has_a_folder_for_each_hour(tmp_path: Path) -> None:
+    for hour in (8, 9):
+        run = Run(time=NOW.replace(hour=hour)).match("ana", 100).outcome("ana")
+        folder = run.write(tmp_path / "web" / "us-east-1")
+        target = folder / f"2026/07/19/{hour:02}"
+        target.mkdir(parents=True)
+        for file in [file for file in folder.iterdir() if file.is_file()]:
+            name = file.name.replace(".jsonl", f"-{run.id}.jsonl")
+            (target / f"{name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+            file.unlink()
+    found, warnings = read(tmp_path)
+    assert [(one.account, one.name, len(one.users)) for one in found] == [("web", STALE, 1)] * 2
+    assert [len(one.summaries) + len(one.outcomes) for one in found] == [2, 2]
+    assert warnings == []
+
+
+def test_a_folder_that_is_given_twice_is_read_once(tmp_path: Path) -> None:
+    Run().write(tmp_path)
+    (tmp_path / "again").symlink_to(tmp_path / STALE)
+    assert len(read(tmp_path, tmp_path / STALE, tmp_path)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "ours"),
+    [
+        *((policy, True) for policy in PACK.values()),
+        ({"filters": ["stale-access-key"]}, True),
+        ({"filters": [{"and": [{"or": [{"not": [{"type": "rotation-exempt"}]}]}]}]}, True),
+        ({"actions": ["disable-access-key"]}, True),
+        ({"filters": ["credential", {"type": "access-key"}], "actions": ["notify"]}, False),
+        ({"filters": {"type": "stale-access-key"}, "actions": 1}, False),
+        ({"filters": [[], None, {"or": {}}, {"type": []}]}, False),
+        ({}, False),
+    ],
+)
+def test_which_policies_are_ours(policy: dict[str, Any], ours: bool) -> None:
+    assert is_ours(policy) is ours
+
+
+def test_policies_of_other_packs_do_not_count(tmp_path: Path) -> None:
+    other = {"name": "unused-users", "resource": "aws.iam-user", "filters": ["credential"]}
+    folder = Run(policy=other).match("ana", 100).write(tmp_path, "web")
+    for file in folder.glob("keyrot-*"):
+        file.unlink()
+    Run().write(tmp_path, "web")
+    # Neither said which filters it has; one bears the name of a policy of ours.
+    for name in (STALE, "something-else"):
+        (tmp_path / "shop/us-east-1" / name).mkdir(parents=True)
+        (tmp_path / "shop/us-east-1" / name / "custodian-run.log").touch()
+    found, warnings = read(tmp_path)
+    assert [(one.account, one.name, one.failed) for one in found] == [
+        ("web", STALE, False),
+        ("shop", STALE, True),
+    ]
+    assert warnings == []
+
+
+def test_folders_of_failed_policies_alone(tmp_path: Path) -> None:
+    (tmp_path / "shop/us-east-1/x").mkdir(parents=True)
+    (tmp_path / "shop/us-east-1/x/custodian-run.log").touch()
+    ((found,), _) = read(tmp_path, accounts=accounts_yml(tmp_path, {"shop": B}))
+    assert (found.account, found.account_id, found.name, found.failed) == ("shop", B, "x", True)
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_a_run_that_failed(tmp_path: Path, failed: bool) -> None:
+    Run(failed=failed).write(tmp_path)
+    assert read(tmp_path)[0][0].failed is failed
+
+
+def test_an_intent_without_an_outcome_stays(tmp_path: Path) -> None:
+    run = Run()
+    for name in ("ana", "bob", "eve"):
+        run.outcome(name, "intended", intent=True)
+    run.outcome("ana")
+    run.outcome("eve", "failed", intent=True)  # its own file couldn't be written
+    run.write(tmp_path)
+    ((found,), _) = read(tmp_path)
+    assert sorted((line.user, line.outcome) for line in found.outcomes) == [
+        ("ana", "disabled"),
+        ("bob", "intended"),
+        ("eve", "failed"),
+    ]
+
+
+def spoiled(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        path = folder / name
+        data = json.loads(path.read_text("utf-8"))
+        path.write_text(json.dumps(change(data)), "utf-8")
+
+    return spoil
+
+
+def put(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(content) and None
+
+
+def fifo(name: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return make
+
+
+def config(**more: Any) -> Callable[[Any], Any]:
+    return lambda data: {**data, "config": {**data["config"], **more}}
+
+
+def execution(**more: Any) -> Callable[[Any], Any]:
+    return lambda data: {**data, "execution": {**data["execution"], **more}}
+
+
+def user(**more: Any) -> Callable[[Any], Any]:
+    return lambda data: [{**data[0], **more}]
+
+
+def record(**more: Any) -> Callable[[Any], Any]:
+    return lambda data: [{**data[0], "c7n:keyrot": [{**data[0]["c7n:keyrot"][0], **more}]}]
+
+
+META, RESOURCES, SUMMARY = "metadata.json", "resources.json", "keyrot-summary.jsonl"
+FUTURE = (NOW + timedelta(days=2)).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (put(META, b"{"), f"{META}: it isn't JSON; it isn't used"),
+        (put(META, b"[" * 100_000), f"{META}: it isn't JSON"),
+        (put(META, b"[]"), f"{META}: it isn't Custodian's metadata"),
+        (fifo(META), f"{META}: it is a FIFO"),
+        (spoiled(META, execution(start="now")), "it doesn't say when the run was"),
+        (spoiled(META, execution(start=True)), "it doesn't say when the run was"),
+        (spoiled(META, execution(start=float("nan"))), "it doesn't say when the run was"),
+        (spoiled(META, execution(end_time=1)), "it doesn't say when the run was"),
+        (spoiled(META, execution(end_time=FUTURE)), "it is of a run in the future"),
+        (spoiled(META, execution(id=["x"])), "it isn't Custodian's metadata"),
+        (spoiled(META, config(account_id="../x")), "its account_id isn't an account's"),
+        (spoiled(META, config(region=5)), "it isn't Custodian's metadata"),
+        (spoiled(META, lambda data: {**data, "policy": {"name": "\ud800"}}), "isn't Custodian's"),
+        (put(RESOURCES, b"{}"), f"{RESOURCES}: it isn't a list of users"),
+        (put(RESOURCES, b'[{"UserName": "a'), f"{RESOURCES}: it isn't JSON"),
+        (fifo(RESOURCES), f"{RESOURCES}: it is a FIFO"),
+        (spoiled(RESOURCES, user(UserName=None)), "1 user can't be read"),
+        (spoiled(RESOURCES, user(UserName="a\ud800")), "1 user can't be read"),
+        (spoiled(RESOURCES, user(Tags={"a": 1})), "1 user can't be read"),
+        (spoiled(RESOURCES, user(Tags=[{"Key": 1}])), "1 user can't be read"),
+        (spoiled(RESOURCES, user(Arn=f"arn:aws:iam::{B}:user/x")), f"not of account {A}"),
+        (spoiled(RESOURCES, lambda data: [None]), "1 user can't be read"),
+        (spoiled(RESOURCES, record(slot=3)), "1 user can't be read"),
+        (spoiled(RESOURCES, record(verdict="bad")), "1 user can't be read"),
+        (spoiled(RESOURCES, record(deadline="soon")), "1 user can't be read"),
+        (spoiled(RESOURCES, record(last_rotated="0001-01-01T00:00:00+10:00")), "1 user can't"),
+        (spoiled(RESOURCES, record(access_key_id="=1")), "1 user can't be read"),
+        (spoiled(RESOURCES, record(run="another")), f"1 user of another run than {META}'s"),
+        (put(SUMMARY, b"{}\n[]\n"), f"{SUMMARY}: 2 lines can't be read"),
+        (put(f"{SUMMARY}.gz", b"x"), f"{SUMMARY}.gz: it can't be decompressed"),
+        (fifo(SUMMARY), f"{SUMMARY}: it is a FIFO"),
+        (spoiled(SUMMARY, lambda line: {**line, "users": -1}), "1 line can't be read"),
+        (spoiled(SUMMARY, lambda line: {**line, "account_id": "x"}), "1 line can't be read"),
+        (spoiled(SUMMARY, lambda line: {**line, "time": "2026-01-01"}), "1 line can't be read"),
+        (spoiled(SUMMARY, lambda line: {**line, "policy": "\udfff"}), "1 line can't be read"),
+        (
+            spoiled(SUMMARY, lambda line: {**line, "filters": [{"filter": "x", "days": "1"}]}),
+            "1 line can't be read",
+        ),
+        (
+            spoiled(SUMMARY, lambda line: {**line, "time": "2099-01-01T00:00:00+00:00"}),
+            "1 line of the future, not used",
+        ),
+        (
+            spoiled(SUMMARY, lambda line: {**line, "account_id": B}),
+            f"it is of account {A}, but has lines of {B}",
+        ),
+        (fifo(outcomes.FILE), f"{outcomes.FILE}: it is a FIFO"),
+        (put(outcomes.FILE, b"\x00\n"), "1 line can't be read"),
+        (
+            spoiled(outcomes.FILE, lambda line: {**line, "time": "2099-01-01T00:00:00+00:00"}),
+            "1 line of the future, not used",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_a_warning(
+    tmp_path: Path, spoil: Callable[[Path], None], words: str
+) -> None:
+    spoil(Run().match("ana", 100).leave("bob").outcome("ana").write(tmp_path))
+    found, warnings = read(tmp_path)
+    assert len(found) == 1
+    # Without metadata nobody knows of which run its users are.
+    (text,) = [text for text in warnings if "of another run" not in text or "another" in words]
+    assert words in text
+    assert text.startswith(str(tmp_path / STALE))
+
+
+def test_folders_that_contradict_accounts_yml(tmp_path: Path) -> None:
+    Run(account_id=B).write(tmp_path, "payments")
+    ((found,), (text,)) = read(tmp_path, accounts=accounts_yml(tmp_path, {"payments": A, "web": B}))
+    assert (found.account_id, found.account) == (B, "payments")
+    assert f"payments is account {A} by accounts.yml, but it is of {B}" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("s3://bucket/x", "aws s3 sync"), ("missing", "is not there"), ("file", "name its folder")],
+)
+def test_what_is_no_folder(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "file").touch()
+    folder = name if "://" in name else str(tmp_path / name)
+    with pytest.raises(CommandError, match=words):
+        list(gather([folder], []))

@@ -1,0 +1,444 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`c7n-keyrot plan`: what a dry run would do, and when it stops a pipeline."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from output_tree import PACK, A, B, C, Run, accounts_yml, key_id
+
+from c7n_keyrot import cli
+from c7n_keyrot.records import Why
+from c7n_keyrot.rotation import Identified, Verdict
+
+NOW = datetime.now(timezone.utc).replace(microsecond=0)
+NAMES = {"payments": A, "web": B, "sandbox": C}
+STALE, EXPIRING, UNCLEAR = (PACK[kind]["name"] for kind in ("stale", "expiring", "unclear"))
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def words(self) -> str:
+        """The output without its line breaks and columns."""
+        return " ".join(self.out.split())
+
+    def row(self, start: str) -> list[str]:
+        """The cells of the first row that starts so; the cells after that start."""
+        (line, *_) = [line for line in self.out.splitlines() if line.startswith(start)]
+        return line.removeprefix(start).split()
+
+    def part(self, title: str) -> list[str]:
+        """The lines of a part, without its title and headers."""
+        text = self.out.split(f"\n{title}: ")[1].split("\n\n")[0] if title in self.out else ""
+        rows = text.splitlines()[1:]
+        return [line for line in rows if not line.startswith(("ACCOUNT", "  "))]
+
+
+Plan = Callable[..., Said]
+
+
+@pytest.fixture
+def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Plan:
+    """plan(*flags): the command on tmp_path/out."""
+
+    def run(*flags: str | Path, folder: Path | None = None) -> Said:
+        code = cli.main(["plan", str(folder or tmp_path / "out"), *map(str, flags)])
+        done = capsys.readouterr()
+        return Said(code, done.out, done.err)
+
+    return run
+
+
+def dry(account_id: str = A, kind: str = "stale", **more: Any) -> Run:
+    return Run(
+        account_id=account_id, kind=kind, **{"time": NOW - 3 * HOUR, "dry_run": True, **more}
+    )
+
+
+def unidentified(run: Run, name: str, how: Identified = Identified.AMBIGUOUS) -> Run:
+    run.match(name, 150, access_key_id=None, status=None, identified=how)
+    run.users[-1]["c7n:matched-keys"] = []
+    return run
+
+
+def whole(out: Path, names: Mapping[str, str] = NAMES, **more: Any) -> None:
+    """A dry run of the pack in each account that covers it all; one key in each to disable."""
+    for name, account_id in names.items():
+        dry(account_id, **more).match("ana", 100).write(out, name)
+        dry(account_id, "expiring", **more).match("sam", 80).write(out, name)
+        dry(account_id, "unclear", **more).write(out, name)
+
+
+def test_what_would_happen_in_each_account_and_in_all(tmp_path: Path, plan: Plan) -> None:
+    out = tmp_path / "out"
+    whole(out)
+    run = dry().match("ana", 100).match("bob", 200.5).leave("eve")
+    run.leave("zoe", Verdict.UNKNOWN, Why.UNKNOWN)
+    unidentified(run, "tom").write(out, "payments")
+    said = plan("--accounts", accounts_yml(tmp_path, NAMES))
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"Dry run that began {NOW - 3 * HOUR:%Y-%m-%d %H:%M} UTC"[:40])
+    assert "3 hours ago." in said.words
+    # Disabled, deleted, told (also of those that are disabled) and left.
+    assert said.row(f"payments ({A})") == ["2", "0", "4", "3"]
+    assert said.row(f"web ({B})") == said.row(f"sandbox ({C})") == ["1", "0", "2", "0"]
+    assert said.row("in all") == ["4", "0", "8", "3"]
+    disabled = said.part("Would disable")
+    assert [line.split()[2:5] for line in disabled] == [
+        ["ana", "2", key_id(A, "ana")],
+        ["bob", "2", key_id(A, "bob")],
+        ["ana", "2", key_id(C, "ana")],
+        ["ana", "2", key_id(B, "ana")],
+    ]
+    assert disabled[1].endswith("200.5 days old")
+    assert [line.split()[2] for line in said.part("Would tell, and do nothing else")] == ["sam"] * 3
+    left = {line.split()[2]: line for line in said.part("Would leave")}
+    until = f"{NOW - 3 * HOUR + timedelta(days=10):%Y-%m-%d}"
+    assert left["eve"].endswith(f"stale; exempt until {until}")
+    assert left["zoe"].endswith("unknown; its date or status can't be read")
+    assert left["tom"].endswith("150.0 days old; not identified: both keys are of one second")
+
+
+def test_a_key_of_several_policies_and_regions_counts_once(tmp_path: Path, plan: Plan) -> None:
+    for region in ("us-east-1", "us-west-2"):
+        for name in ("one", "two"):
+            policy = {**PACK["stale"], "name": name}
+            dry(policy=policy, region=region).match("ana", 100).write(tmp_path / "out", "payments")
+    said = plan("--max-keys", "1")
+    assert said.row("in all") == ["1", "0", "1", "0"]
+    assert said.code == 0
+
+
+def actions(*some: Any) -> dict[str, Any]:
+    return {**PACK["stale"], "actions": list(some)}
+
+
+@pytest.mark.parametrize(
+    ("done", "status", "row"),
+    [
+        (["notify"], "Active", ["0", "0", "1", "0"]),
+        ([{"type": "notify"}], "Active", ["0", "0", "1", "0"]),
+        (["disable-access-key"], "Active", ["1", "0", "0", "0"]),
+        ([{"type": "disable-access-key"}, "notify"], "Active", ["1", "0", "1", "0"]),
+        (["delete-access-key"], "Inactive", ["0", "1", "0", "0"]),
+        # Neither action takes a key of the other's status.
+        (["disable-access-key"], "Inactive", ["0", "0", "0", "1"]),
+        (["delete-access-key"], "Active", ["0", "0", "0", "1"]),
+        (
+            [{"type": "remove-keys", "matched": True, "disable": True}],
+            "Active",
+            ["1", "0", "0", "0"],
+        ),
+        ([{"type": "remove-keys", "matched": True}], "Inactive", ["0", "1", "0", "0"]),
+        ([], "Active", ["0", "0", "0", "1"]),
+    ],
+)
+def test_what_a_policy_does_is_what_its_actions_are(
+    tmp_path: Path, plan: Plan, done: list[Any], status: str, row: list[str]
+) -> None:
+    dry(policy=actions(*done)).match("ana", 200, status=status).write(tmp_path / "out")
+    said = plan()
+    assert (said.code, said.row("in all")) == (0, row)
+
+
+def test_other_actions_are_named(tmp_path: Path, plan: Plan) -> None:
+    policy = actions("disable-access-key", {"type": "mark-for-op", "tag": "x"})
+    dry(policy=policy).match("ana", 200).write(tmp_path / "out")
+    assert "aren't in this plan: mark-for-op." in plan().words
+
+
+def test_remove_keys_by_age_cannot_be_planned(tmp_path: Path, plan: Plan) -> None:
+    dry(policy=actions({"type": "remove-keys", "age": 90})).match("ana", 200).write(
+        tmp_path / "out"
+    )
+    said = plan()
+    assert said.code == 3
+    assert "has remove-keys without matched: true" in said.words
+
+
+def test_a_key_that_one_policy_leaves_and_another_takes_is_not_left(
+    tmp_path: Path, plan: Plan
+) -> None:
+    dry().match("ana", 100).write(tmp_path / "out")
+    dry(kind="unclear").leave("ana", Verdict.STALE, Why.OTHER_FILTER).write(tmp_path / "out")
+    assert plan().row("in all") == ["1", "0", "1", "0"]
+
+
+def test_the_most_telling_reason_counts(tmp_path: Path, plan: Plan) -> None:
+    for kind, why in (("unclear", Why.OTHER_FILTER), ("stale", Why.EXEMPT), ("expiring", Why.USED)):
+        dry(kind=kind).leave("ana", Verdict.STALE, why).write(tmp_path / "out")
+    (line,) = plan().part("Would leave")
+    assert "stale; exempt until" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "stop"),
+    [
+        ([], ""),
+        (["--max-keys", "3"], ""),
+        (["--max-keys", "2"], "3 keys would be disabled or deleted, more than --max-keys 2"),
+        (["--max-keys", "0"], "3 keys would be disabled or deleted, more than --max-keys 0"),
+        (["--max-percent", "10"], ""),
+        (
+            ["--max-percent", "9.9"],
+            "3 of 30 active keys would be disabled: 10.0%, more than --max-percent 9.9",
+        ),
+    ],
+)
+def test_the_limit_is_of_all_accounts_together(
+    tmp_path: Path, plan: Plan, flags: list[str], stop: str
+) -> None:
+    whole(tmp_path / "out")
+    said = plan("--accounts", accounts_yml(tmp_path, NAMES), *flags)
+    assert said.code == (3 if stop else 0)
+    assert said.err == (stop and f"c7n-keyrot plan: {stop}\n")
+    assert said.row("in all")[0] == "3"
+
+
+@pytest.mark.parametrize(
+    ("slots", "active"),
+    [([(1, 40), (2, 10)], 50), ([(2, 10), (2, 10)], 10)],
+)
+def test_the_share_is_of_the_slots_that_lose_keys(
+    tmp_path: Path, plan: Plan, slots: list[tuple[int, int]], active: int
+) -> None:
+    for number, (slot, keys) in enumerate(slots):
+        run = dry(
+            policy={**PACK["stale"], "name": f"p{number}"},
+            options={"slot": slot},
+            counts={"fresh": keys},
+        )
+        run.match(f"u{number}", 100, slot=slot).write(tmp_path / "out")
+    assert f"2 of {active} active keys" in plan("--max-percent", "0").err
+
+
+def test_nothing_to_disable_is_no_percent(tmp_path: Path, plan: Plan) -> None:
+    dry(kind="expiring", counts={}).write(tmp_path / "out")
+    assert plan("--max-percent", "0", "--max-keys", "0").code == 0
+
+
+# -- coverage
+
+
+def spoil(folder: Path, **changes: Any) -> None:
+    """Change fields of the metadata, such as ``config={...}``."""
+    path = folder / "metadata.json"
+    data = json.loads(path.read_text("utf-8"))
+    for name, value in changes.items():
+        data[name].update(value)
+    path.write_text(json.dumps(data), "utf-8")
+
+
+def _gone(out: Path) -> None:
+    for file in sorted(out.glob("web/*/*/*")):
+        file.unlink()
+
+
+def _stopped(out: Path) -> None:
+    for file in out.glob(f"web/*/{STALE}/*"):
+        if file.name != "custodian-run.log":
+            file.unlink()
+
+
+def _failed(out: Path) -> None:
+    folder = out / "web" / "us-east-1" / STALE
+    (folder / "metadata.json").unlink()
+    (folder / "keyrot-summary.jsonl").unlink()
+    dry(B, failed=True).match("ana", 100).write(out, "web")
+    time = f"{NOW.astimezone():%Y-%m-%d %H:%M:%S},000"
+    (folder / "custodian-run.log").write_text(
+        f"{time} - custodian.output - ERROR - iam:ListAccessKeys is denied\n"
+    )
+
+
+def _never(out: Path) -> None:
+    for file in out.glob(f"web/*/{UNCLEAR}/*"):
+        file.unlink()
+
+
+def _old(out: Path) -> None:
+    spoil(
+        out / "web" / "us-east-1" / STALE,
+        execution={
+            "start": (NOW - 30 * HOUR).timestamp(),
+            "end_time": (NOW - 29 * HOUR).timestamp(),
+        },
+    )
+
+
+def _real(out: Path) -> None:
+    spoil(out / "web" / "us-east-1" / STALE, config={"dryrun": False})
+
+
+def _half(out: Path) -> None:
+    path = out / "web" / "us-east-1" / STALE / "resources.json"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _fewer(out: Path) -> None:
+    (out / "web" / "us-east-1" / STALE / "resources.json").write_text("[]", "utf-8")
+
+
+def _no_summary(out: Path) -> None:
+    path = out / "web" / "us-east-1" / STALE / "keyrot-summary.jsonl"
+    path.write_bytes(path.read_bytes()[:50])
+
+
+@pytest.mark.parametrize(
+    ("break_it", "why"),
+    [
+        (_gone, "no policy of ours has run there"),
+        (_stopped, f"{STALE} didn't finish"),
+        (_failed, f"{STALE} failed: iam:ListAccessKeys is denied"),
+        (_never, f"{UNCLEAR} never ran there"),
+        (_old, "but not in the last run, which began"),
+        (_real, "and not as a dry run"),
+        (_half, f"{STALE} selected 1 user, of whom 0 can be read"),
+        (_fewer, f"{STALE} selected 1 user, of whom 0 can be read"),
+        (_no_summary, f"{STALE} left no summary of this run that can be read"),
+    ],
+)
+def test_an_account_that_is_not_covered_stops(
+    tmp_path: Path, plan: Plan, break_it: Callable[[Path], None], why: str
+) -> None:
+    out = tmp_path / "out"
+    whole(out)
+    break_it(out)
+    said = plan("--accounts", accounts_yml(tmp_path, NAMES))
+    assert said.code == 3
+    assert said.err.splitlines()[-1] == "c7n-keyrot plan: 1 of 3 accounts not covered"
+    assert why.replace("-", "") in said.words.replace("- ", "").replace("-", "")
+    # It comes first.
+    assert said.out.split("NOT COVERED\n")[1].startswith(f"web ({B})")
+    assert said.row("in all")[0] == ("3" if break_it is _never else "2")
+
+
+def test_a_policy_with_conditions_needs_not_run_everywhere(tmp_path: Path, plan: Plan) -> None:
+    out = tmp_path / "out"
+    whole(out)
+    policy = {**PACK["stale"], "name": "dev", "conditions": [{"account": "x"}]}
+    dry(policy=policy).match("ana", 60).write(out, "payments")
+    assert plan("--accounts", accounts_yml(tmp_path, NAMES)).code == 0
+
+
+def test_without_accounts_yml_those_with_a_folder_count(tmp_path: Path, plan: Plan) -> None:
+    out = tmp_path / "out"
+    whole(out)
+    assert plan().code == 0
+    _stopped(out)
+    said = plan()
+    assert said.code == 3
+    assert said.err.endswith("1 of 3 accounts not covered\n")
+
+
+def test_an_account_beyond_accounts_yml_counts_too(tmp_path: Path, plan: Plan) -> None:
+    whole(tmp_path / "out")
+    said = plan("--accounts", accounts_yml(tmp_path, {"payments": A}), "--max-keys", "2")
+    assert said.code == 3
+    assert said.row("in all")[0] == "3"
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda out: None, "is not there; OUTPUT_DIR is the -s"),
+        (lambda out: out.write_text("x"), "is a file; name its folder"),
+        (lambda out: out.mkdir(), "no policy of the pack has run into"),
+        (lambda out: whole(out, dry_run=False), "has no dry run"),
+    ],
+)
+def test_a_folder_without_a_dry_run_is_one_line_on_stderr(
+    tmp_path: Path, plan: Plan, write: Callable[[Path], Any], words: str
+) -> None:
+    write(tmp_path / "out")
+    said = plan()
+    assert (said.code, said.out) == (1, "")
+    (line,) = said.err.splitlines()
+    assert line.startswith("c7n-keyrot plan: ")
+    assert words in line
+
+
+def test_a_folder_of_another_tool(tmp_path: Path, plan: Plan) -> None:
+    (tmp_path / "out" / "x").mkdir(parents=True)
+    (tmp_path / "out" / "x" / "metadata.json").write_text('{"name": "helm"}')
+    (tmp_path / "out" / "x" / "resources.json").write_text("[1, 2]")
+    said = plan()
+    assert said.code in (1, 3)
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read(tmp_path: Path, plan: Plan) -> None:
+    whole(tmp_path / "out")
+    (tmp_path / "out" / "web").chmod(0)
+    assert plan("--accounts", accounts_yml(tmp_path, NAMES)).code == 3
+
+
+def test_a_copy_of_a_bucket(tmp_path: Path, plan: Plan) -> None:
+    out = tmp_path / "out"
+    run = dry().match("ana", 100).leave("eve")
+    folder = run.write(out, "payments")
+    target = folder / "2026" / "07" / "19" / "09"
+    target.mkdir(parents=True)
+    for file in [file for file in folder.iterdir() if file.is_file()]:
+        name = file.name.replace(".jsonl", f"-{run.id}.jsonl")
+        (target / f"{name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    said = plan("--accounts", accounts_yml(tmp_path, {"payments": A}))
+    assert (said.code, said.row("in all")) == (0, ["1", "0", "1", "1"])
+
+
+# -- the screen
+
+
+def test_what_does_not_fit_on_a_screen_is_counted(tmp_path: Path, plan: Plan) -> None:
+    run = dry()
+    for number in range(50):
+        run.match(f"user{number:02}", 100)
+    run.write(tmp_path / "out")
+    said = plan()
+    assert len(said.part("Would disable")) == 41
+    assert "... and 10 more keys (--all)" in said.out
+    everything = plan("--all").part("Would disable")
+    assert [line.split()[1] for line in everything] == [f"user{n:02}" for n in range(50)]
+
+
+def test_hostile_names_are_cleaned(tmp_path: Path, plan: Plan) -> None:
+    name = "\x1b[31m\n\u202e=evil" + "x" * 300
+    policy = {**PACK["stale"], "actions": ["disable-access-key", "\x1b[0m\n"]}
+    dry(policy=policy).match(name, 100).leave(name + "2").write(tmp_path / "out", "\x1b[2J")
+    said = plan()
+    assert said.code == 0
+    assert all(c.isprintable() or c == "\n" for c in said.out + said.err)
+    assert all(len(line) <= 120 for line in said.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(["--max-keys", text] for text in ("-1", "1.5", "many", "")),
+        *(["--max-percent", text] for text in ("-1", "101", "nan", "some")),
+    ],
+)
+def test_wrong_arguments(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["plan", "out", *flags])
+    assert caught.value.code == 2
+    assert flags[0] in capsys.readouterr().err

@@ -1,0 +1,200 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The workflows on GitHub say what this repository says, and may do no more than they need."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import pythons
+import yaml
+
+ROOT = Path(__file__).parents[2]
+GITHUB = ROOT / ".github"
+FILES = sorted((GITHUB / "workflows").glob("*.yml"))
+TEXTS = {path.name: path.read_text("utf-8") for path in FILES}
+WORKFLOWS = {name: yaml.safe_load(text) for name, text in TEXTS.items()}
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+READ = {"contents": "read"}
+# The one job that may do more than read.
+PUBLISH = ("release.yml", "publish")
+
+
+class Job(NamedTuple):
+    file: str
+    name: str
+    data: dict[str, Any]
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        return self.data.get("steps", [])
+
+
+JOBS = [
+    Job(file, name, data)
+    for file, workflow in WORKFLOWS.items()
+    for name, data in workflow["jobs"].items()
+]
+each_workflow = pytest.mark.parametrize("name", WORKFLOWS)
+each_job = pytest.mark.parametrize("job", JOBS, ids=lambda job: f"{job.file}-{job.name}")
+
+
+def setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def triggers(workflow: dict[Any, Any]) -> dict[str, Any]:
+    return workflow[True]  # YAML 1.1 reads the word `on` as true
+
+
+def used(text: str) -> Iterator[str]:
+    """What follows `uses:` on each line, with its comment."""
+    yield from re.findall(r"^\s*(?:- )?uses: (.+)$", text, re.MULTILINE)
+
+
+@each_workflow
+def test_each_action_is_named_by_its_commit_with_the_version_beside_it(name: str) -> None:
+    for action in used(TEXTS[name]):
+        if action.startswith("./"):
+            assert (ROOT / action.split()[0]).is_file()
+        else:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)
+
+
+def test_an_action_has_one_version_in_all_workflows() -> None:
+    versions: dict[str, set[str]] = {}
+    for text in TEXTS.values():
+        for action in used(text):
+            versions.setdefault(action.split("@")[0], set()).add(action)
+    assert {action: len(found) for action, found in versions.items() if len(found) > 1} == {}
+
+
+@each_workflow
+def test_a_workflow_has_no_permission_and_runs_once_for_a_ref(name: str) -> None:
+    assert WORKFLOWS[name]["permissions"] == {}
+    assert WORKFLOWS[name]["concurrency"]["group"]
+    assert "pull_request_target" not in triggers(WORKFLOWS[name])
+
+
+@each_job
+def test_a_job_may_only_read_except_for_the_one_that_publishes(job: Job) -> None:
+    if (job.file, job.name) == PUBLISH:
+        assert job.data["permissions"] == {"attestations": "write", "id-token": "write"}
+    else:
+        assert job.data["permissions"] == READ
+
+
+def test_the_job_that_publishes_runs_no_code_of_this_repository() -> None:
+    (job,) = (job for job in JOBS if (job.file, job.name) == PUBLISH)
+    assert not [step for step in job.steps if "run" in step]
+    assert not [step for step in job.steps if step["uses"].startswith(("actions/checkout", "./"))]
+    assert job.data["environment"]["name"] == "pypi"
+    assert "test" in job.data["needs"]
+
+
+@each_job
+def test_a_job_ends_in_time(job: Job) -> None:
+    assert "uses" in job.data or 0 < job.data["timeout-minutes"] <= 60
+
+
+@each_job
+def test_a_checkout_leaves_no_credentials_behind(job: Job) -> None:
+    for step in job.steps:
+        if step.get("uses", "").startswith("actions/checkout"):
+            assert step["with"]["persist-credentials"] is False
+
+
+@each_job
+def test_no_expression_becomes_part_of_a_command(job: Job) -> None:
+    """Text from outside, such as the name of a branch, would be run."""
+    assert not [step["run"] for step in job.steps if "${{" in step.get("run", "")]
+
+
+@each_job
+def test_make_has_what_is_made(job: Job) -> None:
+    targets = set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))
+    variables = set(re.findall(r"^(\w+) \?=", MAKEFILE, re.MULTILINE))
+    assert job.data.get("env", {}).keys() <= variables
+    for step in job.steps:
+        command = step.get("run")
+        if command is None:
+            continue
+        program, *words = command.split()
+        assert program == "make"
+        words = [word for word in words if word not in ("-o", "dist/built")]
+        assert {word.split("=")[0] for word in words if "=" in word} <= variables
+        assert {word for word in words if "=" not in word} <= targets
+
+
+def matrix() -> dict[str, Any]:
+    return WORKFLOWS["ci.yml"]["jobs"]["test"]["strategy"]["matrix"]
+
+
+def test_each_promised_python_is_tested() -> None:
+    assert matrix()["python"] == pythons.promised()
+
+
+def test_the_tools_run_on_the_newest_promised_python() -> None:
+    found = [
+        step["with"]["python-version"]
+        for job in JOBS
+        for step in job.steps
+        if step.get("uses", "").startswith("actions/setup-python")
+    ]
+    assert set(found) == {pythons.promised()[-1], "${{ matrix.python }}"}
+
+
+def test_the_oldest_c7n_is_tested() -> None:
+    (oldest,) = (one for one in matrix()["include"] if one["c7n"] == "oldest")
+    required = setup()["options"]["install_requires"].split()
+    assert oldest["with"].replace("==", ">=") in required
+    assert oldest["python"] in pythons.promised()
+    assert [path for path in oldest["tests"].split() if not (ROOT / path).exists()] == []
+
+
+def test_what_is_tested_is_what_was_built_and_is_published() -> None:
+    jobs = {(job.file, job.name): job for job in JOBS}
+    sent = [
+        (job.name, step["with"]["name"])
+        for job in JOBS
+        for step in job.steps
+        if step.get("uses", "").startswith("actions/upload-artifact")
+    ]
+    assert sent == [("build", "dist")]
+    for key in (("ci.yml", "test"), ("ci.yml", "audit"), PUBLISH):
+        names = [
+            step["with"]["name"]
+            for step in jobs[key].steps
+            if step.get("uses", "").startswith("actions/download-artifact")
+        ]
+        assert names == ["dist"]
+    for key in (("ci.yml", "test"), ("ci.yml", "audit")):
+        assert jobs[key].data["needs"] == "build"
+        (command,) = (step["run"] for step in jobs[key].steps if "run" in step)
+        assert command.startswith("make -o dist/built ")
+    assert jobs["release.yml", "test"].data["uses"] == "./.github/workflows/ci.yml"
+
+
+def test_it_runs_weekly_too_since_c7n_and_boto3_move() -> None:
+    (schedule,) = triggers(WORKFLOWS["ci.yml"])["schedule"]
+    minute, hour, day, month, weekday = schedule["cron"].split()
+    assert (day, month) == ("*", "*")
+    assert weekday.isdigit()
+    assert minute.isdigit()
+    assert hour.isdigit()
+
+
+def test_a_release_is_a_tag() -> None:
+    assert triggers(WORKFLOWS["release.yml"]) == {"push": {"tags": ["v*"]}}
+
+
+def test_newer_versions_of_the_actions_are_proposed() -> None:
+    (update,) = yaml.safe_load((GITHUB / "dependabot.yml").read_text("utf-8"))["updates"]
+    assert update["package-ecosystem"] == "github-actions"
