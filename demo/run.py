@@ -170,7 +170,7 @@ def organization() -> None:
             check(not aws.messages(world.QUEUE), "notices were left in the queue")
             check(sorted(mails.seen) == sorted(expected_mails(homes)), "other mails than expected")
             say(f"{notices} notices became {len(mails.seen)} mails. A notice is one policy's in")
-            say("one account; c7n-mailer sends a mail to each owner in it, about their own users only")
+            say("one account; c7n-mailer sends each owner in it a mail, about their own users only")
             doctor = shell.run(
                 "Is everything set up, and what did the last run cover?",
                 "c7n-keyrot doctor --accounts accounts.yml --mailer mailer.yml --output-dir out",
