@@ -6,6 +6,7 @@
 """
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ sys.path += map(str, FOLDERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # They sleep for long: at the end nothing would be left to do beside them.
-    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+    # They sleep for most of their time: at the end nothing would be left to do beside them, and
+    # all of them at once would leave the machine idle.
+    waits = [item for item in items if item.get_closest_marker("waits")]
+    others = iter([item for item in items if not item.get_closest_marker("waits")])
+    mixed = [one for item in waits for one in (item, *islice(others, 3))]
+    items[:] = [*mixed, *others]
 
 
 # One worker runs all of these, for the sake of a costly fixture.
