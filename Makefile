@@ -34,6 +34,7 @@ help:
 	@echo 'make unit    the unit tests in TESTS, of the code as it is here, within seconds'
 	@echo 'make lint    ruff, mypy, and zizmor for the workflows'
 	@echo 'make format  ruff, writing'
+	@echo 'make pictures  the pictures in README, out of the demo (needs Chromium)'
 	@echo 'make wheel   the wheel, in dist/'
 	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
 	@echo 'make soak    the model-based test, 100,000 cases'
@@ -71,6 +72,11 @@ matrix-3.%: dist/built
 .PHONY: demo
 demo: $(if $(wildcard $(VENV)/tools),$(VENV)/installed,$(VENV)/demo)
 	@$(BIN)/python demo/run.py
+
+.PHONY: pictures
+pictures: $(VENV)/installed
+	@echo '== Running the demo and taking its pictures, into docs/pictures/'
+	$(BIN)/python demo/pictures.py
 
 .PHONY: lint
 lint: $(VENV)/tools

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from email import message_from_bytes
 from email.utils import parseaddr
 from typing import Any
+from urllib.parse import unquote
 
 from embedded_aws.calls import Call
 from embedded_aws.constants import ORGANIZATION_ID
@@ -102,6 +103,26 @@ def queue_of(call: Call) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
+# What an S3 call is named in policies, by its method; of a bucket and of an object.
+S3_ACTIONS = {
+    ("GET", False): "s3:ListBucket",
+    ("HEAD", False): "s3:ListBucket",
+    ("GET", True): "s3:GetObject",
+    ("HEAD", True): "s3:GetObject",
+    ("PUT", True): "s3:PutObject",
+    ("POST", True): "s3:PutObject",  # of an upload in parts
+    ("DELETE", True): "s3:DeleteObject",
+}
+
+
+def wanted_by(call: Call) -> str:
+    """Return the action that policies must allow: iam:GetUser."""
+    if not call.action.startswith("s3."):
+        return call.action.replace(".", ":", 1)
+    method, path = call.action[3:].split(" ", 1)
+    return S3_ACTIONS.get((method, "/" in path.strip("/")), f"s3:{method}")
+
+
 def _sender(call: Call) -> str:
     """Return the address that a mail is from; "" for a call that sends none."""
     if "Source" in call.params:
@@ -121,7 +142,7 @@ class Permissions:
         """Return AWS's sentence if the call isn't allowed."""
         queue = queue_of(call)
         resource = self._resource(call, queue)
-        wanted = call.action.replace(".", ":", 1)
+        wanted = wanted_by(call)
         sentence = f"User: {self._principal(call)} is not authorized to perform: {wanted}"
         facts = self._facts(call)
         found = self.partition.sqs(queue[0]).queues.get(queue[1]) if queue else None
@@ -155,8 +176,12 @@ class Permissions:
     def _resource(self, call: Call, queue: tuple[str, str] | None) -> str:
         if queue:
             return self.partition.queue_arn(*queue)
-        if "RoleArn" in call.params:
-            return str(call.params["RoleArn"])
+        if call.action.startswith("s3."):
+            path = unquote(call.action.split(" ", 1)[1]).strip("/")
+            return f"arn:{self.partition.name}:s3:::{path}"
+        for name in ("RoleArn", "TopicArn"):
+            if name in call.params:
+                return str(call.params[name])
         if call.action.startswith("iam.") and call.user is not None:
             user = self.partition.iam(call.account).users.get(call.user)
             return user.arn if user else self._arn(call, f"user/{call.user}")
@@ -193,6 +218,8 @@ class Permissions:
         }
         if sender := _sender(call):
             facts["ses:FromAddress"] = sender
+        if call.action.startswith("s3.") and "prefix" in call.params:
+            facts["s3:prefix"] = call.params["prefix"]
         if "ExternalId" in call.params:
             facts["sts:ExternalId"] = call.params["ExternalId"]
         tag = re.compile(r"Tags\.member\.\d+\.Key|TagKeys\.member\.\d+")

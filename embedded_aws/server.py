@@ -283,7 +283,10 @@ class EmbeddedAws(FaultInjection):
             params = json.loads(body or b"{}")
             action = target.split(".")[-1]
         else:
-            params = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+            text = body.decode("utf-8", "replace")
+            if service == "s3":  # its body is an object
+                text = environ.get("QUERY_STRING", "")
+            params = dict(parse_qsl(text, keep_blank_values=True))
             action = params.get("Action", f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
         ours = re.fullmatch(r"AKIA0000(\d{12})", principal)
         account = ours[1] if ours else get_account_id_from(principal)

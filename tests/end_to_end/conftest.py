@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import package_index
 import pytest
 from environments import Environment, link_libraries
 from harness import Finished, PolicyRun, as_file, c7n_org, custodian, run
@@ -22,6 +23,14 @@ def aws() -> Iterator[EmbeddedAws]:
     with EmbeddedAws() as embedded:
         yield embedded
     assert embedded.errors == []
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from browsers import launched  # here, since tests without it need no Chromium
+
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -108,7 +117,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         with (base / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not done.exists():
-                made.mkdir()
+                made.mkdir(exist_ok=True)  # one that was skipped half-way
                 make(made)
                 done.touch()
         return made
@@ -145,3 +154,9 @@ def bare(libraries: Path, made_once: Callable[..., Path]) -> Environment:
     environment = Environment(made_once("bare", install) / "venv")
     assert not list(environment.site.glob("c7n_keyrot.*"))
     return environment
+
+
+@pytest.fixture(scope="session")
+def aws_cli(made_once: Callable[..., Path]) -> Path:
+    """The folder of the real `aws`."""
+    return made_once("aws", package_index.install_aws_cli) / "program"

@@ -10,11 +10,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 from cloudformation import hub, member
 from harness import Finished, PolicyRun, c7n_org, every_day, keyrot, run, with_own_addresses
 
+from c7n_keyrot import cli
 from demo import world
 from embedded_aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
 
@@ -39,6 +41,8 @@ class Story:
         self.changed: dict[str, dict[str, set[str]]] = {}  # {run: {account: users}}
         self.notices: dict[str, list[dict[str, Any]]] = {}
         self.doctor: Finished
+        self.plan: Finished
+        self.explained: Finished
         self.unmarkable: dict[str, str] = {}
 
     def deploy(self, mode: str, example: str = "none") -> None:
@@ -71,6 +75,21 @@ class Story:
                 metadata["execution"][when] -= 3600
             file.write_text(json.dumps(metadata), "utf-8")
 
+    def explain(self, name: str) -> Finished:
+        """Fetch an account's report as README says, and explain it without any credentials."""
+        env = self.aws.env(MEMBERS[name], home=self.folder)
+        iam = boto3.client(
+            "iam",
+            endpoint_url=env["AWS_ENDPOINT_URL"],
+            region_name="us-east-1",
+            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        )
+        file = self.folder / "report.csv"
+        file.write_bytes(iam.get_credential_report()["Content"])
+        args = keyrot("explain", file, "--slot", "2", "--format", "json", "--compare")
+        return run(args, {"HOME": str(self.folder)}, self.folder)
+
     @property
     def env(self) -> dict[str, str]:
         return self.aws.env(HUB, home=self.folder, role="runner")
@@ -102,6 +121,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         told.deploy("enforcing")
         pack = told.folder / "every-day.yml"
         pack.write_text(every_day(PACK), "utf-8")
+        told.run("dry", pack, "--dryrun")
+        told.plan = run(keyrot("plan", "dry", "--accounts", ACCOUNTS), told.env, told.folder)
+        told.explained = told.explain("payments")
         told.run("pack", pack)
         # Into the same folder, and with one account whose role can't be taken any more.
         accounts = yaml.safe_load(ACCOUNTS.read_text("utf-8"))
@@ -214,6 +236,62 @@ def test_the_roll_out_needs_a_role_that_may_mark(story: Story) -> None:
     assert story.changed["roll-out"]["sandbox"] == {"marked"}
     sandbox = story.aws.account(MEMBERS["sandbox"])
     assert (list(sandbox.tags("marked")), list(sandbox.tags("unmarked"))) == ([], [MARK])
+
+
+def test_explain_says_of_an_accounts_report_what_the_filters_say(story: Story) -> None:
+    assert story.explained.code == 0, story.explained.text
+    data = json.loads(story.explained.text)
+    assert data["report"]["account_id"] == MEMBERS["payments"]
+    assert {key["user"]: key["verdict"] for key in data["keys"]} == {
+        "old": "stale",
+        "soon": "expiring",
+        "middle": "fresh",
+        "fresh": "fresh",
+        "twins": "stale",
+        "inactive": "inactive",
+        "exempt": "stale",
+    }
+    old = next(key for key in data["keys"] if key["user"] == "old")
+    (record,) = story.runs["dry"].resources(STALE, "payments")[0]["c7n:keyrot"]
+    assert [old[name] for name in ("last_rotated", "deadline", "days_left")] == [
+        record[name] for name in ("last_rotated", "deadline", "days_left")
+    ]
+    # 100 days are not enough for CloudSploit.
+    assert {name for name, word in old["peers"].items() if word != "fail"} == {"cloudsploit"}
+
+
+def test_plan_says_what_the_run_will_do(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
+    assert story.runs["dry"].code == 0, story.runs["dry"].text
+    assert not any(story.changed["dry"].values())
+    assert story.plan.code == 0, story.plan.text
+    (row,) = story.plan.lines("in all")
+    # Disabled, deleted, told, left (exempt).
+    assert row.split()[2:] == ["3", "0", "9", "3"]
+    for account_id in MEMBERS.values():
+        assert story.plan.lines(account_id, "old", story.aws.account(account_id).key_id("old", 2))
+        assert story.plan.lines(account_id, "exempt", "exempt until 2999-12-31")
+    plan = ["plan", str(story.runs["dry"].out), "--accounts", str(ACCOUNTS)]
+    assert cli.main([*plan, "--max-keys", "2"]) == 3
+    assert "3 keys would be disabled or deleted, more than" in capsys.readouterr().err
+    # The whole organization's active second keys: six in each account.
+    assert cli.main([*plan, "--max-percent", "16"]) == 3
+    assert "3 of 18 active keys would be disabled: 16.7%" in capsys.readouterr().err
+    assert cli.main([*plan, "--max-percent", "17", "--max-keys", "3"]) == 0
+
+
+def test_plan_refuses_what_is_no_dry_run_or_does_not_cover_an_account(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", str(story.runs["pack"].out)]) == 1
+    assert "has no dry run" in capsys.readouterr().err
+    accounts = yaml.safe_load(ACCOUNTS.read_text("utf-8"))
+    accounts["accounts"].append({"name": "new", "account_id": "444444444444", "role": "r"})
+    file = story.folder / "one-more.yml"
+    file.write_text(yaml.safe_dump(accounts), "utf-8")
+    assert cli.main(["plan", str(story.runs["dry"].out), "--accounts", str(file)]) == 3
+    done = capsys.readouterr()
+    assert done.err.endswith("1 of 4 accounts not covered\n")
+    assert "new (444444444444)" in done.out
 
 
 def test_doctor_names_the_account_that_the_last_run_did_not_cover(story: Story) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 
 import c7n_keyrot
 from c7n_keyrot import cli
-from c7n_keyrot.cli import explain, peers
+from c7n_keyrot.cli import explain
+from c7n_keyrot.cli.explain import peers, verdicts
 
 NOW = datetime(2026, 11, 26, 10, 0, 0, tzinfo=timezone.utc)
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -211,6 +213,18 @@ def test_each_user_and_each_slot_that_is_asked_for(
     assert found == [(name, number) for name in ("bob", "ana") for number in numbers]
 
 
+@pytest.mark.parametrize("made", ["2026-11-26T04:10:00+00:00", "2026-11-26T04:10:00Z", None])
+def test_the_answer_of_the_aws_cli_is_read_too(said: Explain, made: str | None) -> None:
+    csv_ = report(ROOT, user("ana", ago(200)))
+    answer = {"Content": b64encode(csv_.encode()).decode(), "ReportFormat": "text/csv"}
+    content = json.dumps(answer | ({"GeneratedTime": made} if made else {}), indent=4)
+    data = json.loads(said(content, "--format", "json"))
+    jsonschema.validate(data, SCHEMA)
+    assert data["report"]["generated"] == (made and "2026-11-26T04:10:00+00:00")
+    assert [key["verdict"] for key in data["keys"]] == ["absent", "stale"]
+    assert ("made 2026-11-26 04:10 UTC" in said(content)) is (made is not None)
+
+
 def test_a_name_that_appears_twice_is_unknown(said: Explain) -> None:
     content = report(user("ana", ago(1)), user("bob", ago(200)), user("ana", ago(200)))
     found = keys(said, content, "--slot", "2")
@@ -235,6 +249,10 @@ def test_files_of_windows_are_read_too(said: Explain, end: str) -> None:
     ("content", "words"),
     [
         (b"", "the column 'user' is missing"),
+        (b'{"Content": "dXNlc"}', "the column 'user' is missing"),
+        (b'{"Content": 1}', "the column 'user' is missing"),
+        (b"[" * 100_000, "the column 'user' is missing"),
+        (b"{" * 100_000, "the column 'user' is missing"),
         (b"<html></html>", "the column 'user' is missing"),
         (report(user("ana"), columns=COLUMNS[:-1]), "'access_key_2_last_rotated' is missing"),
         (report(user("ana")) + "bob,arn\n", "line 3 has not as many fields as the header"),
@@ -261,6 +279,15 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert capsys.readouterr().err == f"c7n-keyrot explain: {path} can't be read: {words}" + (
             " or directory\n" if words.startswith("No") else "\n"
         )
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
+def test_a_file_without_an_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verdicts, "MOST", 1 << 20)
+    assert cli.main(["explain", "/dev/zero"]) == 1
+    assert "is longer than 1 MB" in capsys.readouterr().err
 
 
 def test_a_report_on_stdin(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from c7n_keyrot.cli.peers import FAIL, NOT_JUDGED, PASS, PEERS, ask
+from c7n_keyrot.cli.explain.peers import FAIL, NOT_JUDGED, PASS, PEERS, ask
 from c7n_keyrot.credential_report import ROOT, Row, Slot
 from c7n_keyrot.rotation import Verdict, verdict
 

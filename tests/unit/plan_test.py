@@ -330,6 +330,25 @@ def test_an_account_that_is_not_covered_stops(
     assert said.row("in all")[0] == ("3" if break_it is _never else "2")
 
 
+def test_what_cannot_be_read_stops_even_without_accounts_yml(tmp_path: Path, plan: Plan) -> None:
+    whole(tmp_path / "out")
+    (tmp_path / "out" / "lost").symlink_to(tmp_path / "nowhere")
+    said = plan()
+    assert said.code == 3
+    assert "it links to nothing" in said.err
+    assert said.err.endswith("1 warning (see above): what can't be read may hide keys\n")
+
+
+def test_a_limit_of_the_policy_stops_too(tmp_path: Path, plan: Plan) -> None:
+    folder = dry(failed=True).match("ana", 100).write(tmp_path / "out")
+    path = folder / "metadata.json"
+    data = json.loads(path.read_text("utf-8"))
+    data["metrics"].append({"MetricName": "ResourceLimitExceeded", "Value": 30})
+    path.write_text(json.dumps(data), "utf-8")
+    said = plan()
+    assert (said.code, "was stopped by max-resources" in said.words) == (3, True)
+
+
 def test_a_policy_with_conditions_needs_not_run_everywhere(tmp_path: Path, plan: Plan) -> None:
     out = tmp_path / "out"
     whole(out)

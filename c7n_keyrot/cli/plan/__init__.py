@@ -99,6 +99,9 @@ def run(args: argparse.Namespace) -> int:
     for line in lines(plan, now, limit):
         print(line)
     stops = list(reasons_to_stop(plan, args.max_keys, args.max_percent))
+    if warnings:
+        many = counted(len(warnings), "warning")
+        stops.insert(0, f"{many} (see above): what can't be read may hide keys")
     sys.stdout.flush()
     for line in stops:
         print(f"c7n-keyrot plan: {one_line(line, 1000)}", file=sys.stderr)

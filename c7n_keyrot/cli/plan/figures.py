@@ -6,19 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from c7n_keyrot.cli.accounts import Account
-from c7n_keyrot.cli.files import last_error
+from c7n_keyrot.cli.files import last_error, last_run
 from c7n_keyrot.cli.report.gather import PolicyFolder
 from c7n_keyrot.cli.text import counted, listed, utc
 from c7n_keyrot.outcomes import Action
 from c7n_keyrot.records import NotMatched, RunSummary, Why
 from c7n_keyrot.rotation import Identified
 
-# Nothing marks where a run begins. A longer break between policies separates two runs.
-BREAK = timedelta(seconds=60)
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
 DISABLE, DELETE, TELL, LEAVE = "disable", "delete", "tell", "leave"
 # In words, the most telling ones first: a key is left for one reason by each policy.
@@ -140,17 +138,6 @@ def _active(summaries: Iterable[RunSummary], slots: Collection[int]) -> int:
     return by_slots.get(frozenset(slots), 0) or alone
 
 
-def last_run(folders: Iterable[PolicyFolder]) -> datetime:
-    """Return when the last run began that left these folders."""
-    times = sorted((one.start, one.end or one.start) for one in folders if one.start)
-    begun = busy = NEVER
-    for start, end in times:
-        if start - busy > BREAK:
-            begun = start
-        busy = max(busy, end)
-    return begun
-
-
 def latest(folders: Iterable[PolicyFolder]) -> list[PolicyFolder]:
     """Return the last run of each policy in each account and region."""
     found: dict[tuple[str, str, str], PolicyFolder] = {}
@@ -166,7 +153,9 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
     :param known: of accounts.yml; () if there is none, then those that left a folder count.
     """
     found = latest(folders)
-    begun = last_run(found)
+    times = [(one.start, one.end) for one in found if one.start and one.end]
+    seconds = last_run((start.timestamp(), end.timestamp()) for start, end in times)
+    begun = datetime.fromtimestamp(seconds, timezone.utc)
     accounts = {one.id or one.name: AccountPlan(str(one).removeprefix("account ")) for one in known}
     ran: dict[str, set[str]] = {place: set() for place in accounts}
     reports: list[str] = []
@@ -215,6 +204,8 @@ def _problem(one: PolicyFolder, begun: datetime) -> str:
         return f"ran at {utc(one.start)}, but not in the last run, which began {utc(begun)}"
     if not one.dry_run:
         return f"ran at {utc(one.start)}, and not as a dry run"
+    if "ResourceLimitExceeded" in one.metrics:
+        return "was stopped by max-resources"
     if one.failed:
         error = last_error(one.path, one.start.timestamp(), (one.end or one.start).timestamp())
         return f"failed: {error or 'its log has no error; look at what custodian printed'}"

@@ -61,7 +61,8 @@ class PolicyFolder:
     :ivar dry_run: whether that run was one.
     :ivar start: when that run began, ``end`` when it ended; None without metadata.
     :ivar metrics: of that run, by name.
-    :ivar users: whom that run selected.
+    :ivar users: whom ``users_run`` selected: that run, or an earlier one if that run ended before
+        it could say whom.
     :ivar summaries: of all runs into the folder, in their order.
     :ivar outcomes: of all runs into the folder, and of ``c7n-keyrot reactivate``; an intent without
         an outcome is among them as ``intended``.
@@ -79,18 +80,22 @@ class PolicyFolder:
     end: datetime | None = None
     metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
     users: tuple[User, ...] = field(default=(), repr=False)
+    users_run: str = ""
     summaries: tuple[RunSummary, ...] = field(default=(), repr=False)
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
 
     @property
     def records(self) -> Iterator[tuple[User, KeyRecord]]:
-        """Each record of the last run, with its user."""
+        """Each record of ``users_run``, with its user."""
         return ((user, record) for user in self.users for record in user.records)
 
     @property
     def failed(self) -> bool:
-        """Whether the last run ended with an error, or left no metadata."""
-        return not self.run or bool(self.metrics.get("PolicyException"))
+        """Whether the last run ended with an error, or before it could leave its metadata."""
+        if self.end is None or self.metrics.get("PolicyException"):
+            return True
+        mine = [one for one in self.summaries if one.account_id == self.account_id]
+        return bool(mine) and mine[-1].run != self.run and outcomes.instant(mine[-1]) > self.end
 
     @cached_property
     def summary(self) -> RunSummary | None:
@@ -188,6 +193,8 @@ class _Reader:
         account_id = config.get("account_id") or next(iter(lines), "") or self.ids.get(account, "")
         for problem in self._contradictions(account_id, account, lines):
             self.warnings.append(f"{path}: {problem}")
+        runs = {run, *(one.run for one in summaries)}
+        users = self._users(path, files, runs, account_id) if is_ours(policy) else ()
         return PolicyFolder(
             path=path,
             account_id=account_id,
@@ -200,7 +207,8 @@ class _Reader:
             start=instant_of(execution.get("start")),
             end=instant_of(execution.get("end_time")),
             metrics=metrics_of(data.get("metrics")),
-            users=self._users(path, files, run, account_id) if is_ours(policy) else (),
+            users=users,
+            users_run=next((r.run for user in users for r in user.records), run),
             summaries=tuple(summaries),
             outcomes=tuple(done),
         )
@@ -279,12 +287,9 @@ class _Reader:
         return found
 
     def _users(
-        self, path: Path, files: Sequence[str], run: str, account_id: str
+        self, path: Path, files: Sequence[str], runs: set[str], account_id: str
     ) -> tuple[User, ...]:
-        """Return the users whom the run selected.
-
-        A run that ends with an error may leave the file of the run before it.
-        """
+        """Return the users whom the last of the runs selected that could say so."""
         file = next((path / name for name in (RESOURCES, f"{RESOURCES}.gz") if name in files), None)
         if file is None:
             return ()
@@ -302,7 +307,7 @@ class _Reader:
             except ValueError:
                 damaged += 1
                 continue
-            if any(record.run != run for record in user.records):
+            if not runs.issuperset(record.run for record in user.records):
                 others += 1
             elif user.arn.split(":")[4:5] != [account_id]:
                 damaged += 1
@@ -312,7 +317,7 @@ class _Reader:
             what = f"{counted(damaged, 'user')} can't be read, or are not of account {account_id}"
             self.warnings.append(f"{file}: {what}")
         if others:
-            what = f"{counted(others, 'user')} of another run than {METADATA}'s, not used"
+            what = f"{counted(others, 'user')} of a run that left nothing else, not used"
             self.warnings.append(f"{file}: {what}")
         return tuple(users)
 
