@@ -450,15 +450,19 @@ def test_many_accounts_are_few_lines_and_the_one_that_differs_is_named(
     assert len(failed(ill)) == 1
 
 
-@pytest.mark.parametrize("fault", ["none", "expired", "stall"])
+NO_KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+# {fault: how it is made, variables of the process}
+CREDENTIALS: dict[str, tuple[Callable[[EmbeddedAws], object], dict[str, str]]] = {
+    "none": (lambda aws: None, NO_KEYS),
+    "expired": (lambda aws: aws.fail("sts.*", "ExpiredToken"), {}),
+    "stall": (lambda aws: aws.fail("*", "stall"), {}),
+}
+
+
+@pytest.mark.parametrize("fault", CREDENTIALS)
 def test_credentials(doctor: Doctor, aws: EmbeddedAws, fault: str) -> None:
-    env = {}
-    if fault == "none":
-        env = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-    elif fault == "expired":
-        aws.fail("sts.*", "ExpiredToken")
-    else:
-        aws.fail("*", "stall")
+    make, env = CREDENTIALS[fault]
+    make(aws)
     done = doctor("--policies", "policies", **env)  # in two minutes, or it is an error
     assert done.code == 1
     (line,) = failed(done)
