@@ -113,7 +113,6 @@ class Hub:
         env = {**self.env(), "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.credentials}
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             del env[name]
-        env["PATH"] = f"{os.environ.get('SHIM', '')}{os.pathsep}{env['PATH']}"
         folder = self.folder / f"build-{len(self.builds)}"
         self.builds.append(build(self.project, folder, env, skip=INSTALLS.search))
         return self.builds[-1]
@@ -251,10 +250,13 @@ def test_the_page(hub: Hub) -> None:
     check_that_each_failure_is_told_and_the_rest_is_done(hub)
     check_a_run_without_a_failure(hub)
 
-    summary, page = section("Look at the last run")
+    summary, page, fetch, trend = section("Look at the last run")
     assert "c7n-keyrot, act: keys disabled: 1, steps failed: 0." in hub.run(summary)
     hub.run(page)
     assert (hub.folder / "report.html").read_bytes() == hub.outputs(hub.builds[-1])["report.html"]
+    hub.run(fetch)
+    hub.run(trend)
+    assert MEMBERS["web"] in (hub.folder / "trend.html").read_text("utf-8")
     disable, stop = section("Stop it")
     hub.run(disable)
     assert hub.resource("DailyRun").properties["State"] == "DISABLED"
@@ -289,7 +291,8 @@ def check_that_nothing_is_done_if_the_plan_is_not_kept(hub: Hub) -> None:
     assert re.search(
         r"FAIL +coverage of account web .* can't be taken", outputs["doctor.txt"].decode()
     )
-    assert {"report.html", "report.json", "failed.txt"} <= set(outputs)
+    assert {"report.html", "failed.txt"} <= set(outputs)
+    assert covered(outputs) == {"payments": True, "web": False}
     assert any(name.startswith("look/payments/") for name in outputs)
     assert not any(name.startswith("run/") for name in outputs)
     (subject, text), *more = hub.messages
@@ -320,12 +323,19 @@ def check_that_each_failure_is_told_and_the_rest_is_done(hub: Hub) -> None:
     assert f"denied {MEMBERS['web']} old {keys['web']}\n" in text
 
 
+def covered(outputs: dict[str, bytes]) -> dict[str, bool]:
+    """By the report: {name of the account: covered}."""
+    accounts = json.loads(outputs["report.json"])["accounts"]
+    return {account["name"]: account["covered"] for account in accounts}
+
+
 def check_a_run_without_a_failure(hub: Hub) -> None:
     member(hub, "web")
     hub.smtp.start()
     done = hub.build()
     assert done.green, done.text
     assert set(hub.status().values()) == {"Inactive"}
+    assert covered(hub.outputs(done)) == dict.fromkeys(MEMBERS, True)
     sent = [(to, mail["Subject"].split(":")[0]) for (to,), mail in hub.smtp.mails]
     assert sorted(sent) == [
         ("payments@corp.test", "Your AWS access key will be disabled soon"),
