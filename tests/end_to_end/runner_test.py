@@ -242,6 +242,8 @@ def test_the_page(hub: Hub) -> None:
     history = codebuild_backends[HUB][REGION].build_history[PROJECT]
     assert len(history) == 1
     assert {v["Value"] for v in hub.project["Environment"]["EnvironmentVariables"]} >= {"look", 50}
+    told = yaml.safe_load((hub.folder / "config/examples/notify-only.yml").read_text("utf-8"))
+    assert {"type": "time-window", "weekdays": ["Mon"]} in told["policies"][-1]["filters"]
     tell, act = section("From looking to acting")
     hub.run(tell)
     hub.run(act.replace("Mode=act", "Mode=act MaxKeys=0 MaxPercent=100"))

@@ -91,7 +91,7 @@ def test_read_only_is_the_default_and_lacks_what_changes() -> None:
     assert "Default: read-only" in template
 
 
-@pytest.mark.parametrize("name", ["both-slots", "days-per-account", "exemptions"])
+@pytest.mark.parametrize("name", ["both-slots", "change-window", "days-per-account", "exemptions"])
 def test_the_other_examples_need_no_more_than_the_pack(name: str) -> None:
     assert needed(ROOT / "examples" / f"{name}.yml") <= needed(PACK)
 

@@ -35,6 +35,7 @@ def rows() -> Iterator[tuple[str, ...]]:
         "expiring-access-key",
         "unclear-access-key",
         "rotation-exempt",
+        "time-window",
         "disable-access-key",
         "delete-access-key",
     ],
