@@ -32,6 +32,7 @@ from install_table_test import NETWORK, OFFLINE, cache
 from mailer_test import Smtp
 from moto.cloudformation.models import cloudformation_backends
 from moto.codebuild.models import codebuild_backends
+from moto.events.models import events_backends
 from moto.sns.models import sns_backends
 from moto.sqs.models import SQSBackend
 from walkthrough_test import commands_in, fill_in, set_addresses
@@ -83,16 +84,16 @@ class Hub:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.smtp.port = free.getsockname()[1]
 
-    def env(self, role: str | None = None) -> dict[str, str]:
-        env = self.aws.env(HUB, home=self.folder, role=role)
+    def env(self, account_id: str = HUB) -> dict[str, str]:
+        env = self.aws.env(account_id, home=self.folder)
         return {**env, "PATH": f"{self.cli}{os.pathsep}{env['PATH']}", "AWS_PAGER": ""}
 
-    def run(self, command: str, **filled: str) -> str:
+    def run(self, command: str, account_id: str = HUB, **filled: str) -> str:
         """Run a command of the page; a variable that it sets is there for those after it."""
         for dots, text in filled.items():
             command = command.replace(dots, text)
         script = f"{command}\ncode=$?\nprintf '\\n%s' \"$BUCKET\"\nexit $code\n"
-        env = {**self.env(), **self.variables}
+        env = {**self.env(account_id), **self.variables}
         done = run(["/bin/bash", "-c", script], env, self.folder, timeout=120)
         text, _, bucket = done.text.rpartition("\n")
         assert done.code == 0, f"$ {command}\n{text}"
@@ -277,6 +278,13 @@ def test_the_page(hub: Hub) -> None:
         if key not in known
     }
     assert b"".join(added.values()).count(b'"reactivated"') == len(MEMBERS)
+    in_hub, in_member = section("Told by AWS itself")
+    hub.run(in_hub, **{"o-...": ORGANIZATION_ID})
+    stacks = cloudformation_backends[HUB][REGION].stacks.values()
+    (bus,) = [o["OutputValue"] for s in stacks for o in s.outputs if o["OutputKey"] == "BusArn"]
+    hub.run(in_member, MEMBERS["web"], **{"arn:...": bus})
+    (rule,) = events_backends[MEMBERS["web"]][REGION].event_buses["default"].rules.values()
+    assert [target["Arn"] for target in rule.targets] == [bus]
 
 
 def check_that_nothing_is_done_if_the_plan_is_not_kept(hub: Hub) -> None:
