@@ -13,7 +13,6 @@ import json
 import os
 import re
 import socket
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -28,7 +27,6 @@ import yaml
 from cloudformation import runner
 from codebuild import Build, build
 from harness import BIN, Finished, keyrot, run
-from install_table_test import NETWORK, OFFLINE, cache
 from mailer_test import Smtp
 from moto.cloudformation.models import cloudformation_backends
 from moto.codebuild.models import codebuild_backends
@@ -53,31 +51,11 @@ def section(title: str) -> list[str]:
     return commands_in(PAGE.split(f"## {title}\n")[1].split("\n## ")[0], 4)
 
 
-@pytest.fixture(scope="module")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the real AWS CLI, in an environment of its own: it pins another botocore."""
-    folder = tmp_path_factory.mktemp("aws")
-    env = {
-        **{name: value for name, value in os.environ.items() if NETWORK.match(name)},
-        "PATH": os.defpath,
-        "HOME": str(folder),
-        "UV_CACHE_DIR": cache("uv", "cache", "dir"),
-        "UV_PYTHON": sys.executable,
-        "UV_TOOL_DIR": str(folder / "tools"),
-        "UV_TOOL_BIN_DIR": str(folder / "bin"),
-    }
-    done = run([BIN / "uv", "tool", "install", "awscli"], env, folder, timeout=300)
-    if done.code and OFFLINE.search(done.text):
-        pytest.skip("no package index can be reached: the AWS CLI isn't there")
-    assert done.code == 0, done.text
-    return folder / "bin"
-
-
 class Hub:
     """The hub's engineer, in a folder, and what CodeBuild does when a build is started."""
 
-    def __init__(self, aws: EmbeddedAws, folder: Path, cli: Path) -> None:
-        self.aws, self.folder, self.cli = aws, folder, cli
+    def __init__(self, aws: EmbeddedAws, folder: Path, aws_cli: Path) -> None:
+        self.aws, self.folder, self.aws_cli = aws, folder, aws_cli
         self.variables: dict[str, str] = {}
         self.builds: list[Build] = []
         self.smtp = Smtp()  # not started: at first nobody listens there
@@ -86,7 +64,7 @@ class Hub:
 
     def env(self, account_id: str = HUB) -> dict[str, str]:
         env = self.aws.env(account_id, home=self.folder)
-        return {**env, "PATH": f"{self.cli}{os.pathsep}{env['PATH']}", "AWS_PAGER": ""}
+        return {**env, "PATH": f"{self.aws_cli}{os.pathsep}{env['PATH']}", "AWS_PAGER": ""}
 
     def run(self, command: str, account_id: str = HUB, **filled: str) -> str:
         """Run a command of the page; a variable that it sets is there for those after it."""
@@ -164,14 +142,14 @@ class Credentials(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory, cli: Path, libraries: Path) -> Iterator[Hub]:
+def hub(tmp_path_factory: pytest.TempPathFactory, aws_cli: Path, libraries: Path) -> Iterator[Hub]:
     receive = SQSBackend.receive_message
 
     def at_once(backend: Any, queue: str, count: int, wait: int, *rest: Any) -> Any:
         return receive(backend, queue, count, 0, *rest)  # an empty queue costs c7n-mailer 10 s
 
     with EmbeddedAws() as aws, mock.patch.object(SQSBackend, "receive_message", at_once):
-        made = Hub(aws, tmp_path_factory.mktemp("hub"), cli)
+        made = Hub(aws, tmp_path_factory.mktemp("hub"), aws_cli)
         server = ThreadingHTTPServer(("127.0.0.1", 0), type("Of", (Credentials,), {"aws": aws}))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         made.credentials = f"http://127.0.0.1:{server.server_port}/"

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The README's tables say what the schemas and the package say."""
+"""The tables of README and docs say what the schemas and the package say."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from c7n_keyrot.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+POLICIES = (ROOT / "docs" / "policies.md").read_text("utf-8")
 
 
 def rows() -> Iterator[tuple[str, ...]]:
     """(word, option, default, meaning) of each row of the options' table."""
-    table = README.split("<!-- options:")[1].split("\n\n")[0]
+    table = POLICIES.split("<!-- options:")[1].split("\n\n")[0]
     word = ""
     for line in table.splitlines():
         cells = [cell.strip().replace("`", "") for cell in line.split("|")[1:-1]]
@@ -58,4 +59,4 @@ def test_options_are_those_that_are_declared(word: str) -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     for name in COMMANDS:
-        assert re.search(rf"c7n-keyrot {name}\b", README), name
+        assert re.search(rf"`(c7n-keyrot )?{name}\b", README), name
