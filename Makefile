@@ -12,11 +12,9 @@ PYTHON ?= python3
 WORKERS ?= 4
 TESTS ?= tests
 
-# The environment, and what is installed there besides the wheel: extras of setup.cfg, and packages
-# such as WITH=c7n==0.9.29.
+# The environment, and what is installed there besides the wheel.
 VENV ?= .venv
 EXTRAS ?= test,dev
-WITH ?=
 PROMISED := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)$$/\1/p' setup.cfg)
 
 BIN := $(VENV)/bin
@@ -165,9 +163,9 @@ dist/built: $(PACKAGED) | $(VENV)/made
 
 # What the tests need, and with it the wheel itself. Only again when the metadata changed. Most
 # of these files are never imported: those that are get compiled then.
-$(VENV)/tools: setup.cfg pyproject.toml | dist/built
+$(VENV)/tools: setup.cfg pyproject.toml | $(VENV)/made dist/built
 	@echo '== Installing the wheel with everything the tests need (a minute or two)'
-	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[$(EXTRAS)]" $(WITH)
+	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[$(EXTRAS)]"
 	@touch $@
 
 # The wheel, never the folder here: only an installed wheel has the startup file.

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from botocore.model import OperationNotFoundError
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.base_backend import BackendDict
 from moto.iam.models import get_account_id_from
 from moto.moto_server.werkzeug_app import (
@@ -212,6 +213,16 @@ class EmbeddedAws(FaultInjection):
         with self.lock:
             queue = self.partition.sqs(account_id).queues[name]
             return [_decode(message.body) for message in queue._messages]
+
+    def metrics(self, policy: str, account_id: str = HUB) -> dict[str, float]:
+        """Return what CloudWatch has of a policy of Custodian: the newest value by name."""
+        with self.lock:
+            backend = cloudwatch_backends[account_id][self.partition.region]
+            return {
+                datum.name: datum.value
+                for datum in backend.metric_data
+                if any((d.name, d.value) == ("Policy", policy) for d in datum.dimensions)
+            }
 
     # Buckets
 

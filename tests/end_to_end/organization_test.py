@@ -7,10 +7,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import boto3
+import jsonschema
 import pytest
 import yaml
 from cloudformation import hub, member
@@ -41,6 +43,7 @@ class Story:
         self.changed: dict[str, dict[str, set[str]]] = {}  # {run: {account: users}}
         self.notices: dict[str, list[dict[str, Any]]] = {}
         self.doctor: Finished
+        self.report: Finished
         self.plan: Finished
         self.explained: Finished
         self.unmarkable: dict[str, str] = {}
@@ -135,6 +138,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         policies = with_own_addresses(PACK, told.folder)
         flags = ["--policies", policies, "--accounts", mistaken, "--output-dir", "pack"]
         told.doctor = run(keyrot("doctor", *flags), told.env, told.folder)
+        told.report = run(
+            keyrot("report", "pack", "--accounts", mistaken, "--format", "json"),
+            {"PATH": told.env["PATH"], "HOME": str(told.folder)},
+            told.folder,
+        )
         told.run("days", EXAMPLES / "days-per-account.yml")
         mark = "Resource does not meet policy: disable-access-key@"
         sandbox = aws.account(MEMBERS["sandbox"])
@@ -175,6 +183,32 @@ def test_the_pack_disables_the_right_key_in_each_account_and_nothing_else(story:
         assert (outcome["account_id"], outcome["access_key_id"]) == (account_id, key_id)
         assert outcome["outcome"] == "disabled"
         assert story.aws.account(account_id).status("old", 1) == "Active"
+
+
+def test_the_report_of_all_accounts_needs_no_credentials(story: Story) -> None:
+    """After two runs into one folder; in the second one the role of web couldn't be taken."""
+    done = story.report
+    assert done.code == 0, done.text
+    text, _, warnings = done.text.rpartition("}\n")
+    found = json.loads(text + "}")
+    schema = files("c7n_keyrot") / "schemas" / "report.schema.json"
+    jsonschema.validate(found, json.loads(schema.read_text("utf-8")))
+    assert {row["name"]: row["account_id"] for row in found["accounts"]} == MEMBERS
+    assert all(row["covered"] and row["users"] == 7 for row in found["accounts"])
+    assert "1 warning, the first: the newest run, which began" in warnings
+    assert "in 1 account: account web (222222222222)" in warnings
+    for name in MEMBERS:
+        states = {k["user"]: k["state"] for k in found["keys"] if k["account"] == name}
+        assert states == {
+            "old": "fixed",
+            "soon": "expiring",
+            "twins": "unclear",
+            "exempt": "exempt",
+        }
+    old = [key for key in found["keys"] if key["user"] == "old"]
+    assert [key["outcome"] for key in old] == ["disabled"] * 3
+    assert found["totals"]["exempt"] == 3
+    assert found["rule"]["id"] == "D9.AWS.IAM.07"
 
 
 def test_the_notices_of_all_accounts_are_in_the_hubs_queue(story: Story) -> None:

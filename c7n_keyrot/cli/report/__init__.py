@@ -21,12 +21,11 @@ from c7n_keyrot.cli.text import counted, listed, one_line
 PAGE = "keyrot-report.html"
 EXAMPLES = """\
 examples:
-  c7n-keyrot report out                                  one run of custodian or c7n-org
-  c7n-keyrot report out --accounts accounts.yml          and which accounts it didn't cover
-  c7n-keyrot report june july --format json | jq .totals several runs: the trend
-  c7n-keyrot report out --format oscal -o results.json   for a GRC tool
+  c7n-keyrot report out --accounts accounts.yml -o report.html
+  c7n-keyrot report june july --format json | jq .runs  # several runs: the trend
+  aws s3 sync s3://BUCKET/keyrot copy && c7n-keyrot report copy --format csv -o keys.csv
 
-Ages are those at each run, not now. Nothing is fetched; no credentials are needed.
+Ages are those at each run, not now. Nothing is fetched, and no credentials are needed.
 """
 
 
@@ -78,12 +77,13 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(
             f"no policy of the pack has run into {listed(args.dirs)}; name the -s of a run"
         )
-    text = formats.FORMATS[args.format](report)
+    written = formats.FORMATS[args.format](report)
+    parts = (written,) if isinstance(written, str) else written
     target = args.output or (PAGE if args.format == "html" else "-")
     if target == "-":
-        sys.stdout.write(text)
+        sys.stdout.writelines(parts)
     else:
-        write_whole(Path(target), text)
+        write_whole(Path(target), parts)
         print(_about(report, target), file=sys.stderr)
     if report["warnings"]:
         many = counted(len(report["warnings"]), "warning")

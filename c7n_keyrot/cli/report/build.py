@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
@@ -15,8 +15,8 @@ from c7n_keyrot.cli.files import mapping
 from c7n_keyrot.cli.report import figures
 from c7n_keyrot.cli.report.figures import PRESENT
 from c7n_keyrot.cli.report.gather import PolicyFolder
-from c7n_keyrot.cli.report.ledger import OUTCOME_OF, AccountLedger, Ledger
-from c7n_keyrot.cli.text import listed, one_line, utc
+from c7n_keyrot.cli.report.ledger import OUTCOME_OF, AccountLedger, End, Ledger
+from c7n_keyrot.cli.text import counted, listed, one_line, utc
 from c7n_keyrot.outcomes import ACCOUNT_ID, Result
 
 SCHEMA = "urn:c7n-keyrot:schema:report:1"
@@ -68,8 +68,8 @@ def build(
         account = ledger.accounts.get(key) or AccountLedger(None)
         found = [_key(entry, name) for entry in account.findings()]
         found.sort(key=lambda one: (one["user"], one["slot"] or 0, one["access_key_id"] or ""))
-        counted = figures.chosen(lines.get(key, ()), days)
-        row = _account(key, name, account, counted, found, as_of)
+        chosen = figures.chosen(lines.get(key, ()), days)
+        row = _account(key, name, account, chosen, found, as_of)
         if row["stale"] and row["stale"] > sum(one["verdict"] == "stale" for one in found):
             told.append(
                 f"{_who(key, name)}: {row['stale']} stale keys by the credential report, of which "
@@ -77,6 +77,8 @@ def build(
             )
         rows.append(row)
         keys += found
+        account.forget()
+    told += _left_out(ledger, names)
     return {
         "$schema": SCHEMA,
         "version": VERSION,
@@ -158,6 +160,27 @@ def _names(accounts: Sequence[Account], ledger: Ledger, told: list[str]) -> dict
     return dict(sorted(cleaned.items(), key=lambda pair: (pair[1] or pair[0], pair[0])))
 
 
+def _left_out(ledger: Ledger, names: Mapping[str, str | None]) -> Iterator[str]:
+    """Say which accounts weren't in the newest run as a whole.
+
+    A role that can't be taken leaves no trace where an earlier run has left its files.
+    """
+    ended = {key: one.ended for key, one in ledger.accounts.items()}
+    times = [time for some in ended.values() for time in some]
+    begun = files.last_run((start.timestamp(), end.timestamp()) for start, end in times)
+    late = [
+        _who(key, names[key])
+        for key, some in ended.items()
+        if any(start.timestamp() < begun for start, _ in some)
+    ]
+    if late:
+        yield (
+            f"the newest run, which began {utc(begun)}, left out a policy or more in "
+            f"{counted(len(late), 'account')}: {listed(sorted(late))}; it was for some only, or a "
+            "role couldn't be taken, or a call was denied"
+        )
+
+
 def _who(key: str, name: str | None) -> str:
     return f"account {name} ({key})" if name and not key.startswith("name:") else f"account {key}"
 
@@ -214,13 +237,15 @@ def _why_not(
     return None
 
 
-def _failure(folder: PolicyFolder) -> str:
-    name = one_line(folder.name, 200)
-    if folder.start is None or folder.end is None:
-        return f"{name} left no metadata: it was stopped at once, or didn't finish"
-    if "ResourceLimitExceeded" in folder.metrics:
+def _failure(last: End) -> str:
+    name = one_line(last.name, 200)
+    if last.start is None or last.end is None:
+        return f"{name} left no metadata: it was stopped at once, or still runs"
+    if not last.metrics.get("PolicyException"):
+        return f"{name} was stopped before its end, or still runs"
+    if "ResourceLimitExceeded" in last.metrics:
         return f"{name} was stopped by max-resources"
-    error = files.last_error(folder.path, folder.start.timestamp(), folder.end.timestamp())
+    error = files.last_error(last.path, last.start.timestamp(), last.end.timestamp())
     return f"{name} ended with an error" + (f" ({error})" if error else "")
 
 

@@ -19,6 +19,8 @@ from c7n_keyrot.rotation import Verdict
 # What is older than this, beside the newest of its kind, isn't of the present: a run a day, and a
 # credential report that may be a day old when it starts.
 PRESENT = timedelta(days=2)
+# Between the policies of one run AWS may make another credential report, once in 4 hours.
+ONE_RUN = timedelta(hours=6)
 # Verdicts on active keys. Those of a line are these, and keys that are inactive or absent.
 JUDGED = (
     Verdict.FRESH.value,
@@ -83,13 +85,20 @@ def present(lines: Sequence[Line]) -> list[Line]:
 def chosen(lines: Iterable[Line], days: float) -> list[Line]:
     """Return the lines to count by: one for each slot.
 
-    The line of the newest credential report counts; of several, one that knows which keys are
-    expiring; of several, the last one.
+    The line of the newest credential report counts. But one that knows which keys are expiring
+    counts more, if its report is of the same run.
 
     :param days: a line with this limit is preferred to one with another.
     """
+    lines = list(lines)
+    newest = max((line.report for line in lines), default=None)
+
+    def rank(line: Line) -> tuple[Any, ...]:
+        same_run = newest is not None and newest - line.report < ONE_RUN
+        return line.days == days, same_run, line.notice, line.report, line.time
+
     best: dict[frozenset[int], Line] = {}
-    for line in sorted(lines, key=lambda one: (one.days == days, one.report, one.notice, one.time)):
+    for line in sorted(lines, key=rank):
         best[line.slots] = line
     found: list[Line] = []
     for slots in sorted(best, key=lambda slots: (-len(slots), sorted(slots))):

@@ -1,34 +1,29 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the report in each format; each function returns the whole file."""
+"""Writes the report in each format.
+
+Each function returns the whole file, or its parts one after the other: it may be long.
+"""
 
 from __future__ import annotations
 
 import csv
 import importlib
 import io
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.report import ocsf, oscal
 from c7n_keyrot.cli.report.ledger import FIELDS
-from c7n_keyrot.cli.text import disarmed
+from c7n_keyrot.cli.text import disarmed, json_parts
 
 Report = dict[str, Any]
 
 
-def as_json(report: Report) -> str:
+def as_json(report: Report) -> Iterator[str]:
     """Return the report itself; each entry of a list is a line, for ``grep``."""
-    fields = (f"{json.dumps(name)}: {_lines(value)}" for name, value in report.items())
-    return "{\n" + ",\n".join(fields) + "\n}\n"
-
-
-def _lines(value: Any) -> str:
-    if isinstance(value, list) and value:
-        return "[\n" + ",\n".join(map(json.dumps, value)) + "\n]"
-    return json.dumps(value)
+    return json_parts({k: iter(v) if isinstance(v, list) else v for k, v in report.items()})
 
 
 def as_csv(report: Report) -> str:
@@ -61,7 +56,7 @@ def as_html(report: Report) -> str:
     return text
 
 
-FORMATS: dict[str, Callable[[Report], str]] = {
+FORMATS: dict[str, Callable[[Report], str | Iterator[str]]] = {
     "html": as_html,
     "json": as_json,
     "csv": as_csv,

@@ -28,14 +28,14 @@ from c7n_keyrot.cli.report.contracts import (
     read_user,
 )
 from c7n_keyrot.cli.text import counted
-from c7n_keyrot.outcomes import Action, DamagedFileError, Outcome, Result
+from c7n_keyrot.outcomes import DamagedFileError, Outcome, Result
 from c7n_keyrot.records import KeyRecord, RunSummary
 
 # A policy with one of these is one of ours.
 OUR_FILTERS = frozenset(
     ("stale-access-key", "expiring-access-key", "unclear-access-key", "rotation-exempt")
 )
-OUR_ACTIONS = frozenset((Action.DISABLE.value, Action.DELETE.value))
+OUR_ACTIONS = frozenset(("disable-access-key", "delete-access-key", "post-key-finding"))
 METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log"
 # Bytes. The line of a summary has some 100 for each key that isn't matched.
 LONGEST_SUMMARY = 32 << 20
@@ -121,10 +121,11 @@ def gather(
     :param now: the instant (UTC) after which nothing can have happened.
     :raises CommandError: one of the folders isn't there.
     """
-    reader = _Reader(warnings, accounts, now or datetime.now(timezone.utc))
     seen, names, unnamed = set(), set(), []
     for root in map(existing, folders):
-        for path, _, files in walk(root, warnings.append):
+        warn = _Warnings(warnings, root)
+        reader = _Reader(warn, accounts, now or datetime.now(timezone.utc))
+        for path, _, files in walk(root, warn.add):
             real = path.resolve()
             if real in seen or not any(map(_is_left_by_a_policy, files)):
                 continue
@@ -136,7 +137,7 @@ def gather(
                     yield found
             elif found.summaries or found.outcomes:
                 yield found
-            else:
+            elif any(name.startswith(LOG) for name in files):
                 unnamed.append(found)
     yield from (one for one in unnamed if one.name in names or not names)
 
@@ -162,13 +163,23 @@ def _is_left_by_a_policy(name: str) -> bool:
     return name in (METADATA, LOG) or (name.startswith("keyrot-") and name.endswith(".jsonl"))
 
 
+class _Warnings:
+    """Adds lines to a list, with places that start at OUTPUT_DIR: a report is passed on."""
+
+    def __init__(self, lines: list[str], root: Path) -> None:
+        self.lines, self.above = lines, f"{root.parent}/" if root.is_absolute() else ""
+
+    def add(self, text: str) -> None:
+        self.lines.append(text.replace(self.above, "") if self.above else text)
+
+
 class _Reader:
     """Reads one folder after the other.
 
     :param warnings: gets a line for all that isn't read.
     """
 
-    def __init__(self, warnings: list[str], accounts: Iterable[Account], now: datetime) -> None:
+    def __init__(self, warnings: _Warnings, accounts: Iterable[Account], now: datetime) -> None:
         self.warnings, self.latest = warnings, now + AHEAD
         self.ids = {one.name: one.id for one in accounts if outcomes.ACCOUNT_ID.fullmatch(one.id)}
 
@@ -192,7 +203,7 @@ class _Reader:
         lines += [one.account_id for one in reversed(done)]
         account_id = config.get("account_id") or next(iter(lines), "") or self.ids.get(account, "")
         for problem in self._contradictions(account_id, account, lines):
-            self.warnings.append(f"{path}: {problem}")
+            self.warnings.add(f"{path}: {problem}")
         runs = {run, *(one.run for one in summaries)}
         users = self._users(path, files, runs, account_id) if is_ours(policy) else ()
         return PolicyFolder(
@@ -229,7 +240,7 @@ class _Reader:
                     data = mapping(read_json(path / name))
                     self._check(data)
                 except DamagedFileError as error:
-                    self.warnings.append(f"{path / name}: {error}; it isn't used")
+                    self.warnings.add(f"{path / name}: {error}; it isn't used")
                     continue
                 return data
         return {}
@@ -277,13 +288,13 @@ class _Reader:
                     else:
                         found.append(line)
             except DamagedFileError as error:
-                self.warnings.append(f"{file}: {error}")
+                self.warnings.add(f"{file}: {error}")
             except OSError as error:
-                self.warnings.append(f"{file}: it can't be read: {error.strerror}")
+                self.warnings.add(f"{file}: it can't be read: {error.strerror}")
             if damaged:
-                self.warnings.append(f"{file}: {counted(damaged, 'line')} can't be read")
+                self.warnings.add(f"{file}: {counted(damaged, 'line')} can't be read")
             if early:
-                self.warnings.append(f"{file}: {counted(early, 'line')} of the future, not used")
+                self.warnings.add(f"{file}: {counted(early, 'line')} of the future, not used")
         return found
 
     def _users(
@@ -298,7 +309,7 @@ class _Reader:
             if not isinstance(data, list):
                 raise DamagedFileError("it isn't a list of users")
         except DamagedFileError as error:
-            self.warnings.append(f"{file}: {error}")
+            self.warnings.add(f"{file}: {error}")
             return ()
         users, damaged, others = [], 0, 0
         for value in data:
@@ -315,10 +326,10 @@ class _Reader:
                 users.append(user)
         if damaged:
             what = f"{counted(damaged, 'user')} can't be read, or are not of account {account_id}"
-            self.warnings.append(f"{file}: {what}")
+            self.warnings.add(f"{file}: {what}")
         if others:
             what = f"{counted(others, 'user')} of a run that left nothing else, not used"
-            self.warnings.append(f"{file}: {what}")
+            self.warnings.add(f"{file}: {what}")
         return tuple(users)
 
 

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 from c7n_keyrot import outcomes, rotation
@@ -16,7 +17,7 @@ from c7n_keyrot.cli.report.gather import PolicyFolder
 from c7n_keyrot.cli.text import one_line
 from c7n_keyrot.outcomes import Outcome, Result
 from c7n_keyrot.records import KeyRecord, NotMatched, RunSummary, Why
-from c7n_keyrot.rotation import Verdict
+from c7n_keyrot.rotation import ExemptionState, Verdict
 
 # After these a key isn't active any more.
 FIXED = (Result.DISABLED, Result.DELETED, Result.GONE)
@@ -26,6 +27,8 @@ LASTING = (Result.DISABLED, Result.DELETED, Result.REACTIVATED, Result.UNKNOWN, 
 NOT_ANY_MORE = (Why.CHANGED, Why.GONE, Why.OTHER_USER)
 # A credential report may be so old when a run acts by it, with room for clocks that differ.
 REPORT_AGE = timedelta(days=2)
+
+EXEMPTIONS = {state.value: state.value for state in ExemptionState}
 
 Entry = dict[str, Any]
 Place = tuple[str, int | None]
@@ -45,6 +48,19 @@ class Latest:
         return [*self.records, *(_of_left(self.summary, one) for one in self.summary.not_matched)]
 
 
+@dataclass(frozen=True)
+class End:
+    """How the last run into a policy's folder ended; see ``PolicyFolder``."""
+
+    path: Path
+    name: str
+    start: datetime | None
+    end: datetime | None
+    dry_run: bool
+    metrics: Mapping[str, float]
+    failed: bool
+
+
 @dataclass
 class AccountLedger:
     """All that the folders say of one account.
@@ -62,7 +78,7 @@ class AccountLedger:
     names: list[str] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     latest: dict[str, Latest] = field(default_factory=dict)
-    ends: dict[str, PolicyFolder] = field(default_factory=dict)
+    ends: dict[str, End] = field(default_factory=dict)
     done: dict[str, Outcome] = field(default_factory=dict)
     placed: dict[Place, Outcome] = field(default_factory=dict)
     facts: dict[str, Entry] = field(default_factory=dict)
@@ -108,7 +124,15 @@ class AccountLedger:
         """Add how the last run into a folder ended."""
         known = self.ends.get(folder.name)
         if not known or not known.start or (folder.start and folder.start > known.start):
-            self.ends[folder.name] = folder
+            self.ends[folder.name] = End(
+                folder.path,
+                folder.name,
+                folder.start,
+                folder.end,
+                folder.dry_run,
+                folder.metrics,
+                folder.failed,
+            )
         if folder.account and folder.account not in self.names:
             self.names.append(folder.account)
 
@@ -122,20 +146,37 @@ class AccountLedger:
         return max(times, default=None)
 
     @property
-    def last_end(self) -> PolicyFolder | None:
-        """What the last run that ended left."""
+    def last_end(self) -> End | None:
+        """The last run that ended."""
         ended = [one for one in self.ends.values() if one.end]
         return max(ended, key=lambda one: one.end or 0, default=None)
 
     @property
-    def failed(self) -> list[PolicyFolder]:
-        """What policies left whose last run failed, without those that aren't run any more."""
+    def ended(self) -> list[tuple[datetime, datetime]]:
+        """When each policy began and ended last, without those that aren't run any more."""
+        newest = self.newest
+        return [
+            (one.start, one.end)
+            for one in self.ends.values()
+            if one.start and one.end and newest and newest - one.end < PRESENT
+        ]
+
+    @property
+    def failed(self) -> list[End]:
+        """The last runs of policies that failed, without those that aren't run any more."""
         newest = self.newest
         return [
             one
             for one in self.ends.values()
             if one.failed and not (one.end and newest and newest - one.end > PRESENT)
         ]
+
+    def forget(self) -> None:
+        """Forget the keys, once they have been read: an organization has many."""
+        self.latest = {name: replace(one, records=[]) for name, one in self.latest.items()}
+        self.facts.clear()
+        self.done.clear()
+        self.placed.clear()
 
     def findings(self) -> Iterator[Entry]:
         """Yield each key that isn't fresh, and each to which something was done."""
@@ -176,12 +217,17 @@ class AccountLedger:
         if line:
             entry |= {
                 "outcome": line.outcome.value,
-                "outcome_time": line.time,
+                "outcome_time": _utc(line.time),
                 "action": line.action.value,
                 "reason": one_line(line.reason) or None,
             }
         entry["state"] = "fixed" if seen else _state(entry, line)
         return entry
+
+
+def _utc(time: str | None) -> str | None:
+    """Return an instant in UTC, whatever zone a file has it in."""
+    return datetime.fromisoformat(time).astimezone(timezone.utc).isoformat() if time else None
 
 
 def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
@@ -194,21 +240,22 @@ def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
         identified=record.identified.value,
         age_days=record.age_days,
         days=record.days,
-        last_rotated=record.last_rotated,
-        deadline=record.deadline,
+        last_rotated=_utc(record.last_rotated),
+        deadline=_utc(record.deadline),
         days_left=record.days_left,
         owner=user.owner and one_line(user.owner),
         description=record.description and one_line(record.description),
-        last_used_date=record.last_used_date,
+        last_used_date=_utc(record.last_used_date),
         last_used_service=record.last_used_service and one_line(record.last_used_service, 100),
         last_used_region=record.last_used_region and one_line(record.last_used_region, 100),
-        exemption=record.exemption and record.exemption.get("state"),
+        exemption=EXEMPTIONS.get((record.exemption or {}).get("state", "")),
     )
 
 
 def _of_left(summary: RunSummary, left: NotMatched) -> Entry:
     time = outcomes.instant(summary)
-    days = next(one["days"] for one in summary.filters if one.get("slot") == left.slot)
+    limits = (one.get("days") for one in summary.filters if one.get("slot") == left.slot)
+    days = next(filter(None, limits), None)
     rotated = datetime.fromisoformat(left.last_rotated) if left.last_rotated else None
     return _entry(
         summary,
@@ -217,9 +264,9 @@ def _of_left(summary: RunSummary, left: NotMatched) -> Entry:
         verdict=left.verdict.value,
         age_days=round((time - rotated) / rotation.DAY, 1) if rotated else None,
         days=days,
-        last_rotated=left.last_rotated,
-        deadline=rotation.deadline(rotated, days).isoformat() if rotated else None,
-        days_left=rotation.days_left(rotated, time, days) if rotated else None,
+        last_rotated=_utc(left.last_rotated),
+        deadline=rotation.deadline(rotated, days).isoformat() if rotated and days else None,
+        days_left=rotation.days_left(rotated, time, days) if rotated and days else None,
         why=left.why.value,
         exempt_until=left.exempt_until,
         exemption="valid" if left.why is Why.EXEMPT else None,
@@ -235,7 +282,7 @@ def _of_outcome(line: Outcome) -> Entry:
         "access_key_id": line.access_key_id,
         "policy": one_line(line.policy, 200),
         "run": one_line(line.run, 100),
-        "as_of": line.time,
+        "as_of": outcomes.instant(line).isoformat(timespec="seconds"),
     }
 
 

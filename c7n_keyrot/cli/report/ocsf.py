@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -30,10 +30,10 @@ SEVERITIES = {"informational": 1, "low": 2, "medium": 3, "high": 4, "critical": 
 AWS_ACCOUNT = 10
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(report: Mapping[str, Any]) -> Iterator[str]:
     """Return the findings as lines of JSON."""
     rule = report["rule"]
-    return "".join(json.dumps(finding(rule, key)) + "\n" for key in report["keys"])
+    return (json.dumps(finding(rule, key)) + "\n" for key in report["keys"])
 
 
 def finding(rule: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import uuid
@@ -13,6 +14,7 @@ from typing import Any
 
 from c7n_keyrot import __version__
 from c7n_keyrot.cli.report.ocsf import message
+from c7n_keyrot.cli.text import json_parts
 
 OSCAL_VERSION = "1.1.3"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:c7n-keyrot:oscal")
@@ -35,10 +37,13 @@ AGAINST = ("open", "unclear", "exempt")
 Object = dict[str, Any]
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(report: Mapping[str, Any]) -> Iterator[str]:
     """Return the document; all of its UUIDs follow from what the runs left."""
-    said = {name: value for name, value in report.items() if name != "generated"}
-    document = _id(json.dumps(said, sort_keys=True))
+    digest = hashlib.sha256()
+    for name, value in report.items():
+        for one in value if isinstance(value, list) else [value]:
+            digest.update(json.dumps([name, name == "generated" or one]).encode())
+    document = _id(digest.hexdigest())
     plan = _id(document, "plan")
     as_of = report["as_of"] or report["generated"]
     results = {
@@ -51,7 +56,7 @@ def render(report: Mapping[str, Any]) -> str:
             "props": [_property("generator", f"c7n-keyrot {__version__}")],
         },
         "import-ap": {"href": f"#{plan}"},
-        "results": [_result(report, as_of)],
+        "results": [_result(report, as_of, document)],
         "back-matter": {
             "resources": [
                 {
@@ -63,17 +68,17 @@ def render(report: Mapping[str, Any]) -> str:
             ]
         },
     }
-    return json.dumps({"assessment-results": results}, indent=1) + "\n"
+    return json_parts({"assessment-results": results})
 
 
-def _result(report: Mapping[str, Any], as_of: str) -> Object:
+def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
     by_account: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for key in report["keys"]:
         by_account[key["account_id"]].append(key)
     totals = report["totals"]
     days = [run["date"] for run in report["runs"]]
     result = {
-        "uuid": _id("result", as_of, str(report["accounts"])),
+        "uuid": _id(document, "result"),
         "title": f"Access key rotation: {_rule(report)}",
         "description": f"{totals['covered']} of {totals['accounts']} accounts are covered; "
         f"{totals['compliant_percent']}% of {totals['active_keys']} active access keys are "
@@ -83,10 +88,10 @@ def _result(report: Mapping[str, Any], as_of: str) -> Object:
         "props": [_property(name, totals[name]) for name in totals],
         "local-definitions": {"components": [_component(row) for row in report["accounts"]]},
         "reviewed-controls": {"control-selections": [_selection(report["rule"])]},
-        "observations": [_observation(key) for key in report["keys"]],
-        "findings": [
+        "observations": map(_observation, report["keys"]),
+        "findings": (
             _finding(report, row, by_account[row["account_id"]]) for row in report["accounts"]
-        ],
+        ),
     }
     if not report["keys"]:  # a list in OSCAL isn't empty
         del result["observations"]
