@@ -46,6 +46,10 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
     def ref(key: str) -> Any:
         if key == "AWS::NoValue":
             return NOTHING
+        if key.startswith("!"):  # a literal ${...} for IAM
+            return f"${{{key[1:]}}}"
+        if key.endswith(".Arn"):
+            return arn(key[:-4])
         return values.get(key, f"<{key}>")
 
     def arn(logical: str) -> str:
@@ -53,6 +57,8 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
         properties = fill(resource["Properties"])
         if resource["Type"] == "AWS::SQS::Queue":
             return f"arn:{partition}:sqs:{REGION}:{account_id}:{properties['QueueName']}"
+        if resource["Type"] == "AWS::S3::Bucket":
+            return f"arn:{partition}:s3:::{properties['BucketName']}"
         return f"arn:{partition}:iam::{account_id}:role/{properties['RoleName']}"
 
     def fill(value: Any) -> Any:
@@ -80,18 +86,29 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
         "Or": lambda args: any(map(fill, args)),
         "Condition": condition,
     }
-    return {key: fill(r["Properties"]) for key, r in template["Resources"].items()}
+    return {
+        key: fill(r["Properties"])
+        for key, r in template["Resources"].items()
+        if "Condition" not in r or condition(r["Condition"])
+    }
 
 
-def member(account_id: str, hub: str, mode: str = "enforcing", **parameters: str) -> dict[str, Any]:
-    """The role of deploy/member-role.yml: {"policy": document, "trust": document}."""
-    role = stack(
+def member(
+    account_id: str, hub: str, mode: str = "enforcing", role: str = "Role", **parameters: str
+) -> dict[str, Any]:
+    """A role of deploy/member-role.yml: {"policy": document, "trust": document}."""
+    resources = stack(
         "member-role.yml",
         account_id,
         HubAccountId=hub,
         Mode=mode,
         **{"ExternalId": "c7n-keyrot-2f6c1d", **parameters},
-    )["Role"]
+    )
+    return documents(resources[role])
+
+
+def documents(role: dict[str, Any]) -> dict[str, Any]:
+    """The one policy of a role, and its trust."""
     assert len(role["Policies"]) == 1
     return {
         "policy": role["Policies"][0]["PolicyDocument"],
