@@ -12,11 +12,9 @@ PYTHON ?= python3
 WORKERS ?= 4
 TESTS ?= tests
 
-# The environment, and what is installed there besides the wheel: extras of setup.cfg, and packages
-# such as WITH=c7n==0.9.29.
+# The environment, and what is installed there besides the wheel.
 VENV ?= .venv
 EXTRAS ?= test,dev
-WITH ?=
 PROMISED := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)$$/\1/p' setup.cfg)
 
 BIN := $(VENV)/bin
@@ -34,6 +32,7 @@ help:
 	@echo 'make unit    the unit tests in TESTS, of the code as it is here, within seconds'
 	@echo 'make lint    ruff, mypy, and zizmor for the workflows'
 	@echo 'make format  ruff, writing'
+	@echo 'make pictures  the pictures in README, out of the demo (needs Chromium)'
 	@echo 'make wheel   the wheel, in dist/'
 	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
 	@echo 'make soak    the model-based test, 100,000 cases'
@@ -70,6 +69,11 @@ matrix-3.%: dist/built
 .PHONY: demo
 demo: $(VENV)/installed
 	@$(BIN)/python demo/run.py
+
+.PHONY: pictures
+pictures: $(VENV)/installed
+	@echo '== Running the demo and taking its pictures, into docs/pictures/'
+	$(BIN)/python demo/pictures.py
 
 .PHONY: lint
 lint: $(VENV)/tools
@@ -159,9 +163,9 @@ dist/built: $(PACKAGED) | $(VENV)/made
 
 # What the tests need, and with it the wheel itself. Only again when the metadata changed. Most
 # of these files are never imported: those that are get compiled then.
-$(VENV)/tools: setup.cfg pyproject.toml | dist/built
+$(VENV)/tools: setup.cfg pyproject.toml | $(VENV)/made dist/built
 	@echo '== Installing the wheel with everything the tests need (a minute or two)'
-	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[$(EXTRAS)]" $(WITH)
+	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[$(EXTRAS)]"
 	@touch $@
 
 # The wheel, never the folder here: only an installed wheel has the startup file.

@@ -54,6 +54,7 @@ SEAMS = (
     Seam("c7n.cache:factory", "a handle of our own for the credential report", ("config",)),
     Seam("c7n.cache:NullCache", "in place of a cache that can't be used", ("config",)),
     Seam("c7n.utils:local_session", "the session that an IAM client is kept on", ("factory",)),
+    Seam("c7n.output:Metrics.put_metric", "the run's counts", ("key", "value", "unit")),
     Seam("c7n.output:BlobOutput.upload", "replaced on the output: a failed upload is told"),
     Seam("c7n.output:BlobOutput.upload_file", "intents go to the bucket", ("path", "key")),
     Seam(

@@ -53,7 +53,7 @@ class Option:
     @property
     def line(self) -> str:
         """The option's line in a docstring, which ``custodian schema`` prints."""
-        default = {None: "no default", False: "default false"}.get(
+        default = {None: "optional", False: "default false"}.get(
             self.default, f"default {self.default}"
         )
         value = f"{self.kind.unit}, {default}" if self.kind.unit else default

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from c7n_keyrot import outcomes, output_folder
+from c7n_keyrot import iam, outcomes, output_folder
 from c7n_keyrot.credential_report import Row
 from c7n_keyrot.matched_keys import RECORDS, asserted
 from c7n_keyrot.policy_run import PolicyRun
@@ -27,16 +27,41 @@ MOST_NAMED = 20
 def write(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
     """Add the run's line to ``keyrot-summary.jsonl`` in the policy's output folder.
 
+    A policy with ``stale-access-key`` also puts what it says of the account into the metrics.
+
     :param selected: what the filters have selected, with our records.
     """
     context = run.manager.ctx
     if context.output is None:
         return  # a policy that isn't run, such as in a test of its filters
+    summary = summary_of(run, selected)
+    if any(one["filter"] == "stale-access-key" for one in summary.filters):
+        stale = summary.verdicts.get(Verdict.STALE.value, 0)
+        figures = {"Users": summary.users, "KeysActive": summary.active_keys, "KeysStale": stale}
+        _put_metrics(run, figures)
     try:
         path = output_folder.path_of(context, outcomes.SUMMARY_FILE)
-        outcomes.append(path, summary_of(run, selected))
+        outcomes.append(path, summary)
     except OSError as error:
         run.fail(f"{outcomes.SUMMARY_FILE} can't be written ({error.strerror or error})")
+
+
+def _put_metrics(run: PolicyRun, values: Mapping[str, int | None]) -> None:
+    """Put counts into Custodian's metrics: metadata.json, and what ``--metrics`` names."""
+    metrics = run.manager.ctx.metrics
+    if metrics is None:
+        return  # a policy that isn't run, such as in a test of its filters
+    try:
+        for name, value in values.items():
+            if value is not None:
+                metrics.put_metric(name, value, "Count", Scope="Policy")
+    except Exception as error:  # of a service that Custodian sends them to; it tries again itself
+        run.log(f"metrics can't be sent ({iam.one_line(error)})", logging.WARNING)
+
+
+def _metric(outcome: str) -> str:
+    """Return the metric of an outcome, such as ``KeysDisabled``."""
+    return "Keys" + outcome.title().replace(" ", "")
 
 
 def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary:
@@ -128,6 +153,8 @@ def end(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
         always = [action.outcome for action in acting] + ["skipped", "denied", "failed"]
         names = dict.fromkeys([*always, *sorted(run.outcomes)])
         text += ": " + ", ".join(f"{run.outcomes[name]} {name}" for name in names)
+        counted = dict.fromkeys([*names, outcomes.Result.UNKNOWN.value])
+        _put_metrics(run, {_metric(name): run.outcomes[name] for name in counted})
     run.log(text, logging.WARNING, summary_log)
     if run.failures:
         raise run.error()

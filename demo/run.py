@@ -9,6 +9,7 @@ It writes only the folder demo-output in the current folder, anew each time.
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -32,6 +33,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from aiosmtpd.controller import Controller
 
 from demo import world
+from demo.pictures import picture
 from embedded_aws import HUB, REGION, Account, EmbeddedAws, Key
 
 REPOSITORY = str(Path(__file__).parents[1])
@@ -42,6 +44,7 @@ MONDAYS, EVERY_DAY = "&weekdays [Mon]", "&weekdays [Mon, Tue, Wed, Thu, Fri, Sat
 TIMEOUT = 120  # seconds; no command here takes a quarter of it
 EXPIRING = "iam-user-second-access-key-expiring"
 STALE = "iam-user-second-access-key-stale"
+REPORT = "report.html"
 UNCLEAR = "iam-user-second-access-key-unclear"
 # Who gets the notices about users without an owner, and about keys in doubt. Nobody reads the
 # address that the pack is shipped with, and doctor reports it.
@@ -174,6 +177,11 @@ def organization() -> None:
                 "c7n-keyrot doctor --accounts accounts.yml --mailer mailer.yml --output-dir out",
             )
             show_checks(doctor)
+            shell.run(
+                "One page for an auditor, of what the run left in its folder",
+                f"c7n-keyrot report out --accounts accounts.yml -o {REPORT}",
+            )
+            show_report(shell.folder / REPORT)
         check(not aws.errors, aws.errors)
 
 
@@ -190,6 +198,7 @@ def what_you_saw(seconds: float) -> None:
 - Keys in doubt are reported and left alone. It is safe to run it again.
 - No startup file is needed: c7n-keyrot custodian, org and mailer are the same, with the pack.
 - The same pack covers many accounts; each owner gets mails about their own users only.
+- One page shows it all, for people who don't read logs.
 - Resources, outcomes, logs and mails are in {OUTPUT}/. It took {seconds:.0f} seconds.
 
 What to do next, with credentials for an account of yours (this changes nothing and sends nothing):
@@ -458,6 +467,16 @@ def show_accounts(aws: EmbeddedAws, homes: dict[str, list[world.Person]], out: P
     head = ("ACCOUNT", "USERS", "EXPIRING", "STALE", "DISABLED", "IN DOUBT")
     print("\n" + textwrap.indent(table(head, rows), "      ") + "\n")
     say(f"{len(aws.messages(world.QUEUE))} notices wait in the hub's queue")
+
+
+def show_report(page: Path) -> None:
+    """Name the report's page, say its answer, and make a picture where there is a browser."""
+    answer = re.search(r"<h1[^>]*>(.+?)</h1>", page.read_text("utf-8"))
+    check(answer, "the report has no answer")
+    say(f"it opens on: {html.unescape(answer[1])}")
+    say(f"{page}")
+    if picture(page, page.with_suffix(".png"), 1280, 1500):
+        say(f"{page.with_suffix('.png')}")
 
 
 # Text

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from email import message_from_bytes
 from email.utils import parseaddr
 from typing import Any
+from urllib.parse import unquote
 
 from embedded_aws.calls import Call
 from embedded_aws.constants import ORGANIZATION_ID
@@ -114,6 +115,26 @@ def bucket_of(call: Call) -> str:
     return path.partition("/")[0]
 
 
+# What an S3 call is named in policies, by its method; of a bucket and of an object.
+S3_ACTIONS = {
+    ("GET", False): "s3:ListBucket",
+    ("HEAD", False): "s3:ListBucket",
+    ("GET", True): "s3:GetObject",
+    ("HEAD", True): "s3:GetObject",
+    ("PUT", True): "s3:PutObject",
+    ("POST", True): "s3:PutObject",  # of an upload in parts
+    ("DELETE", True): "s3:DeleteObject",
+}
+
+
+def wanted_by(call: Call) -> str:
+    """Return the action that policies must allow: iam:GetUser."""
+    if not call.action.startswith("s3."):
+        return call.action.replace(".", ":", 1)
+    method, path = call.action[3:].split(" ", 1)
+    return S3_ACTIONS.get((method, "/" in path.strip("/")), f"s3:{method}")
+
+
 def _sender(call: Call) -> str:
     """Return the address that a mail is from; "" for a call that sends none."""
     if "Source" in call.params:
@@ -135,7 +156,7 @@ class Permissions:
         """Return AWS's sentence if the call isn't allowed."""
         queue = queue_of(call)
         resource = self._resource(call, queue)
-        wanted = self._wanted(call)
+        wanted = wanted_by(call)
         sentence = f"User: {self._principal(call)} is not authorized to perform: {wanted}"
         facts = self._facts(call)
         owner, of_resource = self._resource_policy(call, queue)
@@ -169,13 +190,6 @@ class Permissions:
             f" {wanted} action"
         )
 
-    def _wanted(self, call: Call) -> str:
-        """Return the IAM action that the call needs, such as iam:GetUser."""
-        service, _, name = call.action.partition(".")
-        if service == "s3":  # of objects; no role of the pack does more in a bucket
-            name = f"{name.partition(' ')[0].capitalize()}Object"
-        return f"{service}:{name}"
-
     def _resource_policy(
         self, call: Call, queue: tuple[str, str] | None
     ) -> tuple[str | None, list[Any]]:
@@ -189,10 +203,9 @@ class Permissions:
     def _resource(self, call: Call, queue: tuple[str, str] | None) -> str:
         if queue:
             return self.partition.queue_arn(*queue)
-        if "RoleArn" in call.params:
-            return str(call.params["RoleArn"])
         if call.action.startswith("s3."):
-            return f"arn:{self.partition.name}:s3:::{call.action.partition(' /')[2]}"
+            path = unquote(call.action.split(" ", 1)[1]).strip("/")
+            return f"arn:{self.partition.name}:s3:::{path}"
         if call.action.startswith("events."):
             rule = call.params.get("Rule") or call.params.get("Name")
             return self._arn(call, f"rule/{rule}", "events", self.partition.region)
@@ -200,6 +213,9 @@ class Permissions:
             name = str(call.params.get("Resource") or call.params.get("FunctionName"))
             name = name.rpartition(":")[2]
             return self._arn(call, f"function:{name}", "lambda", self.partition.region)
+        for name in ("RoleArn", "TopicArn"):
+            if name in call.params:
+                return str(call.params[name])
         if call.action.startswith("iam.") and call.user is not None:
             user = self.partition.iam(call.account).users.get(call.user)
             return user.arn if user else self._arn(call, f"user/{call.user}")
@@ -236,6 +252,8 @@ class Permissions:
         }
         if sender := _sender(call):
             facts["ses:FromAddress"] = sender
+        if call.action.startswith("s3.") and "prefix" in call.params:
+            facts["s3:prefix"] = call.params["prefix"]
         if "ExternalId" in call.params:
             facts["sts:ExternalId"] = call.params["ExternalId"]
         tag = re.compile(r"Tags\.member\.\d+\.Key|TagKeys\.member\.\d+")

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from botocore.model import OperationNotFoundError
+from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.base_backend import BackendDict
 from moto.iam.models import get_account_id_from
 from moto.moto_server.werkzeug_app import (
@@ -214,6 +215,16 @@ class EmbeddedAws(FaultInjection):
             queue = self.partition.sqs(account_id).queues[name]
             return [_decode(message.body) for message in queue._messages]
 
+    def metrics(self, policy: str, account_id: str = HUB) -> dict[str, float]:
+        """Return what CloudWatch has of a policy of Custodian: the newest value by name."""
+        with self.lock:
+            backend = cloudwatch_backends[account_id][self.partition.region]
+            return {
+                datum.name: datum.value
+                for datum in backend.metric_data
+                if any((d.name, d.value) == ("Policy", policy) for d in datum.dimensions)
+            }
+
     # Buckets
 
     def create_bucket(
@@ -298,7 +309,10 @@ class EmbeddedAws(FaultInjection):
         elif service == "lambda":
             action, params = operation(environ["REQUEST_METHOD"], environ["PATH_INFO"], body)
         else:
-            params = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+            text = body.decode("utf-8", "replace")
+            if service == "s3":  # its body is an object
+                text = environ.get("QUERY_STRING", "")
+            params = dict(parse_qsl(text, keep_blank_values=True))
             action = params.get("Action", f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
         ours = re.fullmatch(r"AKIA0000(\d{12})", principal)
         account = ours[1] if ours else get_account_id_from(principal)

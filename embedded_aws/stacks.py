@@ -11,13 +11,14 @@ from typing import Any
 
 import moto.cloudformation.models
 import moto.cloudformation.responses
-from moto.cloudformation.models import StackSet, cloudformation_backends
+from moto.cloudformation.models import ChangeSet, StackSet, cloudformation_backends
 from moto.cloudformation.parsing import ResourceMap
 from moto.core.common_models import CloudFormationModel
 from moto.iam.models import Role, iam_backends
 from moto.sqs.models import Queue, sqs_backends
 from moto.utilities.utils import get_partition
 
+from embedded_aws import kept  # noqa: F401  (so that moto finds its classes)
 from embedded_aws.partitions import PARTITIONS
 
 
@@ -190,6 +191,18 @@ def update_stack_set(stack_set: StackSet, *args: Any, **kwargs: Any) -> Any:
     return operation
 
 
+_apply_change_set = ChangeSet.apply
+
+
+def apply_change_set(change_set: ChangeSet) -> None:
+    """As moto's, but the stack has outputs and its new parameters afterwards."""
+    _apply_change_set(change_set)
+    stack = change_set.stack
+    stack.template, stack.parameters = change_set.template, change_set.parameters
+    stack._parse_template()
+    stack.output_map = stack._create_output_map()
+
+
 # What moto_patches puts in the place of moto's own: (owner, name, value).
 STACK_PATCHES = (
     (Role, "create_from_cloudformation_json", classmethod(create_role)),
@@ -198,6 +211,7 @@ STACK_PATCHES = (
     (ResourceMap, "build_resource_diff", build_resource_diff),
     (Queue, "physical_resource_id", property(queue_url)),
     (StackSet, "update", update_stack_set),
+    (ChangeSet, "apply", apply_change_set),
     (moto.cloudformation.models, "yaml_tag_constructor", yaml_tag),
     (moto.cloudformation.responses, "yaml_tag_constructor", yaml_tag),
 )

@@ -30,6 +30,7 @@ COMMANDS = {
     "init": "write the policies, examples and deploy files into a folder",
     "plan": "say what a dry run would do, over all accounts, and stop at a limit",
     "reactivate": "switch on again the keys that the pack disabled",
+    "report": "report what runs found and did: a page, JSON, CSV, OCSF or OSCAL",
     "templates": "print the folder of the notices' templates",
 }
 

@@ -9,7 +9,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ from c7n_keyrot.outcomes import DamagedFileError
 
 # Bytes that are read of a file, and of the end of a log.
 MOST, LOG_END = 256 << 20, 256 << 10
+# Seconds. Nothing marks where a run begins, so a longer break between policies separates two runs.
+# Within a run there are short breaks: a slow role, a worker that starts. Two runs that are closer
+# count as one: what either covered is a minute old.
+BREAK = 60.0
 
 
 def existing(folder: str) -> Path:
@@ -98,6 +102,19 @@ def read_json(file: Path) -> Any:
         raise DamagedFileError("it isn't JSON") from None
 
 
+def last_run(times: Iterable[tuple[float, float]]) -> float:
+    """Return when the last run began: of c7n-org or custodian, with all its policies.
+
+    :param times: when each policy began and ended; seconds since 1970, UTC.
+    """
+    begun = busy = 0.0
+    for start, end in sorted(times):
+        if start > busy + BREAK:
+            begun = start
+        busy = max(busy, end)
+    return begun
+
+
 def last_error(folder: Path, start: float, end: float) -> str:
     """Return the last error in the log of a run; "" if the log has none.
 
@@ -126,6 +143,24 @@ def _time(line: str) -> float | None:
         return float(time.mktime(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S")))
     except (ValueError, OverflowError):
         return None
+
+
+def write_whole(file: Path, parts: Iterable[str]) -> None:
+    """Write a file, whole or not at all: a reader sees the old one or the new one.
+
+    :param parts: what the file has, one after the other.
+    :raises CommandError: it can't be written.
+    """
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        try:
+            with part.open("x", encoding="utf-8") as stream:
+                stream.writelines(parts)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise CommandError(f"can't write {file}: {error.strerror}") from None
 
 
 def mapping(value: Any) -> dict[str, Any]:

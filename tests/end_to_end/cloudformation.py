@@ -13,6 +13,22 @@ import yaml
 DEPLOY = Path(__file__).parents[2] / "deploy"
 REGION = "us-east-1"
 NOTHING = object()
+# Of a type: service, the property that names the resource, and how its ARN ends.
+ARNS = {
+    "AWS::CloudWatch::Alarm": ("cloudwatch", "AlarmName", "alarm:{}"),
+    "AWS::CodeBuild::Project": ("codebuild", "Name", "project/{}"),
+    "AWS::Events::Rule": ("events", "Name", "rule/{}"),
+    "AWS::IAM::Role": ("iam", "RoleName", "role/{}"),
+    "AWS::Logs::LogGroup": ("logs", "LogGroupName", "log-group:{}:*"),
+    "AWS::SNS::Topic": ("sns", "TopicName", "{}"),
+    "AWS::SQS::Queue": ("sqs", "QueueName", "{}"),
+}
+# What Ref gives, of types for which that is a name and not an ARN or a URL.
+NAMES = {
+    "AWS::CodeBuild::Project": "Name",
+    "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::S3::Bucket": "BucketName",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -46,20 +62,22 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
     def ref(key: str) -> Any:
         if key == "AWS::NoValue":
             return NOTHING
-        if key.startswith("!"):  # a literal ${...} for IAM
+        if key.startswith("!"):  # a literal ${...}, for IAM
             return f"${{{key[1:]}}}"
-        if key.endswith(".Arn"):
-            return arn(key[:-4])
-        return values.get(key, f"<{key}>")
+        if key in template["Resources"]:
+            type_ = template["Resources"][key]["Type"]
+            if type_ == "AWS::SNS::Topic":
+                return arn(key)
+            name = NAMES.get(type_)
+            return fill(template["Resources"][key]["Properties"][name]) if name else f"<{key}>"
+        return values[key]
 
     def arn(logical: str) -> str:
         resource = template["Resources"][logical]
-        properties = fill(resource["Properties"])
-        if resource["Type"] == "AWS::SQS::Queue":
-            return f"arn:{partition}:sqs:{REGION}:{account_id}:{properties['QueueName']}"
-        if resource["Type"] == "AWS::S3::Bucket":
-            return f"arn:{partition}:s3:::{properties['BucketName']}"
-        return f"arn:{partition}:iam::{account_id}:role/{properties['RoleName']}"
+        service, name, form = ARNS[resource["Type"]]
+        named = form.format(fill(resource["Properties"][name]))
+        region = "" if service == "iam" else REGION
+        return f"arn:{partition}:{service}:{region}:{account_id}:{named}"
 
     def fill(value: Any) -> Any:
         if isinstance(value, list):
@@ -94,21 +112,16 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
 
 
 def member(
-    account_id: str, hub: str, mode: str = "enforcing", role: str = "Role", **parameters: str
+    account_id: str, hub: str, mode: str = "enforcing", name: str = "Role", **parameters: str
 ) -> dict[str, Any]:
     """A role of deploy/member-role.yml: {"policy": document, "trust": document}."""
-    resources = stack(
+    role = stack(
         "member-role.yml",
         account_id,
         HubAccountId=hub,
         Mode=mode,
         **{"ExternalId": "c7n-keyrot-2f6c1d", **parameters},
-    )
-    return documents(resources[role])
-
-
-def documents(role: dict[str, Any]) -> dict[str, Any]:
-    """The one policy of a role, and its trust."""
+    )[name]
     assert len(role["Policies"]) == 1
     return {
         "policy": role["Policies"][0]["PolicyDocument"],
@@ -119,6 +132,10 @@ def documents(role: dict[str, Any]) -> dict[str, Any]:
 def hub(account_id: str, organization: str, **parameters: str) -> dict[str, Any]:
     given = {"OrganizationId": organization, "FromAddress": "security@example.com"}
     return stack("hub.yml", account_id, **{**given, **parameters})
+
+
+def runner(account_id: str, **parameters: str) -> dict[str, Any]:
+    return stack("runner.yml", account_id, **parameters)
 
 
 def actions(document: dict[str, Any], effect: str = "Allow") -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import package_index
 import pytest
 from environments import Environment, link_libraries
 from harness import Finished, PolicyRun, as_file, c7n_org, custodian, run
@@ -20,6 +21,14 @@ def aws() -> Iterator[EmbeddedAws]:
     with EmbeddedAws() as embedded:
         yield embedded
     assert embedded.errors == []
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from browsers import launched  # here, since tests without it need no Chromium
+
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -114,3 +123,9 @@ def bare(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Environme
     environment.pip("install", "--no-deps", "--no-index", wheel)
     assert not list(environment.site.glob("c7n_keyrot.*"))
     return environment
+
+
+@pytest.fixture(scope="session")
+def aws_cli(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the real `aws`."""
+    return package_index.aws_cli(tmp_path_factory.mktemp("aws"))

@@ -338,11 +338,10 @@ def test_name_that_leaves_the_folder_is_the_cause(
     )
 
 
-def test_readme_makes_names_that_stay_in_the_folder(aws: EmbeddedAws, here: Path) -> None:
+def test_walk_through_makes_names_that_stay_in_the_folder(aws: EmbeddedAws, here: Path) -> None:
     """Its command that makes accounts.yml, on an organization with names such as people give."""
-    command = re.search(
-        r"(?ms)^ +(c7n-org aws-accounts .*?> accounts\.yml)$", (ROOT / "README.md").read_text()
-    )
+    page = (ROOT / "docs" / "organization.md").read_text("utf-8")
+    command = re.search(r"(?ms)^ +(c7n-org aws-accounts .*?> accounts\.yml)$", page)
     assert command
     management = "444444444444"
     client = boto3.client(

@@ -16,18 +16,11 @@ from pathlib import Path
 
 import pytest
 from harness import BIN, Finished, run
+from package_index import OFFLINE, cache, network
 from wheels import CHECKOUT, built, copy
 
 from embedded_aws import HUB, EmbeddedAws
 
-# What pip and uv say where no package index can be reached.
-OFFLINE = re.compile(
-    r"Failed to establish a new connection|dns error|Connection refused|tcp connect"
-)
-# How this machine reaches a package index: proxies, certificates, mirrors.
-NETWORK = re.compile(
-    r"(?i).*_proxy|SSL_CERT_|REQUESTS_CA_|PIP_(?!TARGET|USER|PREFIX)|UV_(?!TOOL|NO_)"
-)
 POLICIES = """
 policies:
   - name: ours
@@ -51,12 +44,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(copy(tmp_path_factory.mktemp("wheel") / "checkout"))
 
 
-def cache(*command: str) -> str:
-    """The folder that a tool says it caches in, outside of the test's own HOME."""
-    done = subprocess.run([BIN / command[0], *command[1:]], capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 class Machine:
     """An own HOME; on its PATH what is installed there, and this environment's pipx and uv."""
 
@@ -70,7 +57,7 @@ class Machine:
             (tools / tool).symlink_to(BIN / tool)
         path = [home / ".local" / "bin", home / "venv" / "bin", tools, "/usr/bin", "/bin"]
         self.env = {
-            **{name: value for name, value in os.environ.items() if NETWORK.match(name)},
+            **network(),
             **aws.env(HUB, home=home),
             "NO_PROXY": "127.0.0.1",
             "PIP_CACHE_DIR": cache("pip", "cache", "dir"),

@@ -198,7 +198,7 @@ def organization(aws: EmbeddedAws, folder: Path) -> Path:
     for given in accounts["accounts"]:
         account = aws.account(given["account_id"])
         for name, role in ((ROLE, "Role"), (f"{ROLE}-deployer", "DeployerRole")):
-            account.add_role(name, **member(account.id, HUB, role=role, RunBy="lambda"))
+            account.add_role(name, **member(account.id, HUB, name=role, RunBy="lambda"))
         given["role"] += "-deployer"
         populate(account)
     file = folder / "accounts.yml"

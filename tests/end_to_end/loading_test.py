@@ -16,7 +16,7 @@ import pytest
 from environments import Environment, unpack
 from wheels import CHECKOUT, built, copy
 
-from embedded_aws import HUB, EmbeddedAws
+from embedded_aws import HUB, EmbeddedAws, Key
 
 STARTUP_FILES = {"c7n_keyrot.pth", "c7n_keyrot.start"}
 WITHOUT = {"C7N_KEYROT_NO_STARTUP_FILES": "1"}
@@ -272,7 +272,9 @@ def test_the_oldest_c7n_that_is_declared(
     ask = "from c7n_keyrot.hooks import moved; print(*moved(), sep='; ')"
     moved = environment.run(environment.python, "-c", ask)
     assert (moved.code, moved.out.strip()) == (0, ""), moved.text
+    account = aws.account(HUB)
+    account.add_user("ana", Key(12), Key(200))
     env = aws.env(HUB, home=tmp_path)
     done = environment.custodian("run", "-s", tmp_path / "out", "ours.yml", **env)
     assert done.code == 0, done.text
-    assert (tmp_path / "out" / "ours" / "resources.json").read_text() == "[]"
+    assert [key.status for key in account.keys("ana").values()] == ["Active", "Inactive"]

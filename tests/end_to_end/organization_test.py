@@ -7,14 +7,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import boto3
+import jsonschema
 import pytest
 import yaml
 from cloudformation import hub, member
 from harness import Finished, PolicyRun, c7n_org, every_day, keyrot, run, with_own_addresses
 
+from c7n_keyrot import cli
 from demo import world
 from embedded_aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
 
@@ -39,6 +43,9 @@ class Story:
         self.changed: dict[str, dict[str, set[str]]] = {}  # {run: {account: users}}
         self.notices: dict[str, list[dict[str, Any]]] = {}
         self.doctor: Finished
+        self.report: Finished
+        self.plan: Finished
+        self.explained: Finished
         self.unmarkable: dict[str, str] = {}
 
     def deploy(self, mode: str, example: str = "none") -> None:
@@ -71,6 +78,21 @@ class Story:
                 metadata["execution"][when] -= 3600
             file.write_text(json.dumps(metadata), "utf-8")
 
+    def explain(self, name: str) -> Finished:
+        """Fetch an account's report as README says, and explain it without any credentials."""
+        env = self.aws.env(MEMBERS[name], home=self.folder)
+        iam = boto3.client(
+            "iam",
+            endpoint_url=env["AWS_ENDPOINT_URL"],
+            region_name="us-east-1",
+            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        )
+        file = self.folder / "report.csv"
+        file.write_bytes(iam.get_credential_report()["Content"])
+        args = keyrot("explain", file, "--slot", "2", "--format", "json", "--compare")
+        return run(args, {"HOME": str(self.folder)}, self.folder)
+
     @property
     def env(self) -> dict[str, str]:
         return self.aws.env(HUB, home=self.folder, role="runner")
@@ -102,6 +124,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         told.deploy("enforcing")
         pack = told.folder / "every-day.yml"
         pack.write_text(every_day(PACK), "utf-8")
+        told.run("dry", pack, "--dryrun")
+        told.plan = run(keyrot("plan", "dry", "--accounts", ACCOUNTS), told.env, told.folder)
+        told.explained = told.explain("payments")
         told.run("pack", pack)
         # Into the same folder, and with one account whose role can't be taken any more.
         accounts = yaml.safe_load(ACCOUNTS.read_text("utf-8"))
@@ -113,6 +138,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         policies = with_own_addresses(PACK, told.folder)
         flags = ["--policies", policies, "--accounts", mistaken, "--output-dir", "pack"]
         told.doctor = run(keyrot("doctor", *flags), told.env, told.folder)
+        told.report = run(
+            keyrot("report", "pack", "--accounts", mistaken, "--format", "json"),
+            {"PATH": told.env["PATH"], "HOME": str(told.folder)},
+            told.folder,
+        )
         told.run("days", EXAMPLES / "days-per-account.yml")
         mark = "Resource does not meet policy: disable-access-key@"
         sandbox = aws.account(MEMBERS["sandbox"])
@@ -153,6 +183,32 @@ def test_the_pack_disables_the_right_key_in_each_account_and_nothing_else(story:
         assert (outcome["account_id"], outcome["access_key_id"]) == (account_id, key_id)
         assert outcome["outcome"] == "disabled"
         assert story.aws.account(account_id).status("old", 1) == "Active"
+
+
+def test_the_report_of_all_accounts_needs_no_credentials(story: Story) -> None:
+    """After two runs into one folder; in the second one the role of web couldn't be taken."""
+    done = story.report
+    assert done.code == 0, done.text
+    text, _, warnings = done.text.rpartition("}\n")
+    found = json.loads(text + "}")
+    schema = files("c7n_keyrot") / "schemas" / "report.schema.json"
+    jsonschema.validate(found, json.loads(schema.read_text("utf-8")))
+    assert {row["name"]: row["account_id"] for row in found["accounts"]} == MEMBERS
+    assert all(row["covered"] and row["users"] == 7 for row in found["accounts"])
+    assert "1 warning, the first: the newest run, which began" in warnings
+    assert "in 1 account: account web (222222222222)" in warnings
+    for name in MEMBERS:
+        states = {k["user"]: k["state"] for k in found["keys"] if k["account"] == name}
+        assert states == {
+            "old": "fixed",
+            "soon": "expiring",
+            "twins": "unclear",
+            "exempt": "exempt",
+        }
+    old = [key for key in found["keys"] if key["user"] == "old"]
+    assert [key["outcome"] for key in old] == ["disabled"] * 3
+    assert found["totals"]["exempt"] == 3
+    assert found["rule"]["id"] == "D9.AWS.IAM.07"
 
 
 def test_the_notices_of_all_accounts_are_in_the_hubs_queue(story: Story) -> None:
@@ -214,6 +270,62 @@ def test_the_roll_out_needs_a_role_that_may_mark(story: Story) -> None:
     assert story.changed["roll-out"]["sandbox"] == {"marked"}
     sandbox = story.aws.account(MEMBERS["sandbox"])
     assert (list(sandbox.tags("marked")), list(sandbox.tags("unmarked"))) == ([], [MARK])
+
+
+def test_explain_says_of_an_accounts_report_what_the_filters_say(story: Story) -> None:
+    assert story.explained.code == 0, story.explained.text
+    data = json.loads(story.explained.text)
+    assert data["report"]["account_id"] == MEMBERS["payments"]
+    assert {key["user"]: key["verdict"] for key in data["keys"]} == {
+        "old": "stale",
+        "soon": "expiring",
+        "middle": "fresh",
+        "fresh": "fresh",
+        "twins": "stale",
+        "inactive": "inactive",
+        "exempt": "stale",
+    }
+    old = next(key for key in data["keys"] if key["user"] == "old")
+    (record,) = story.runs["dry"].resources(STALE, "payments")[0]["c7n:keyrot"]
+    assert [old[name] for name in ("last_rotated", "deadline", "days_left")] == [
+        record[name] for name in ("last_rotated", "deadline", "days_left")
+    ]
+    # 100 days are not enough for CloudSploit.
+    assert {name for name, word in old["peers"].items() if word != "fail"} == {"cloudsploit"}
+
+
+def test_plan_says_what_the_run_will_do(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
+    assert story.runs["dry"].code == 0, story.runs["dry"].text
+    assert not any(story.changed["dry"].values())
+    assert story.plan.code == 0, story.plan.text
+    (row,) = story.plan.lines("in all")
+    # Disabled, deleted, told, left (exempt).
+    assert row.split()[2:] == ["3", "0", "9", "3"]
+    for account_id in MEMBERS.values():
+        assert story.plan.lines(account_id, "old", story.aws.account(account_id).key_id("old", 2))
+        assert story.plan.lines(account_id, "exempt", "exempt until 2999-12-31")
+    plan = ["plan", str(story.runs["dry"].out), "--accounts", str(ACCOUNTS)]
+    assert cli.main([*plan, "--max-keys", "2"]) == 3
+    assert "3 keys would be disabled or deleted, more than" in capsys.readouterr().err
+    # The whole organization's active second keys: six in each account.
+    assert cli.main([*plan, "--max-percent", "16"]) == 3
+    assert "3 of 18 active keys would be disabled: 16.7%" in capsys.readouterr().err
+    assert cli.main([*plan, "--max-percent", "17", "--max-keys", "3"]) == 0
+
+
+def test_plan_refuses_what_is_no_dry_run_or_does_not_cover_an_account(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", str(story.runs["pack"].out)]) == 1
+    assert "has no dry run" in capsys.readouterr().err
+    accounts = yaml.safe_load(ACCOUNTS.read_text("utf-8"))
+    accounts["accounts"].append({"name": "new", "account_id": "444444444444", "role": "r"})
+    file = story.folder / "one-more.yml"
+    file.write_text(yaml.safe_dump(accounts), "utf-8")
+    assert cli.main(["plan", str(story.runs["dry"].out), "--accounts", str(file)]) == 3
+    done = capsys.readouterr()
+    assert done.err.endswith("1 of 4 accounts not covered\n")
+    assert "new (444444444444)" in done.out
 
 
 def test_doctor_names_the_account_that_the_last_run_did_not_cover(story: Story) -> None:

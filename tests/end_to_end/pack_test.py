@@ -63,8 +63,17 @@ def test_whole_run_tells_and_disables_exactly_the_stale_second_keys(
     }
     assert found == wanted
 
-    acted = run_custodian(pack)
+    acted = run_custodian(pack, "--metrics", "aws")
     assert acted.code == 0, acted.text
+    counted = {
+        "Users": len(people),
+        "KeysStale": sum(person.verdict == "stale" for person in people),
+        "KeysDisabled": len(wanted),
+        **dict.fromkeys(("KeysSkipped", "KeysDenied", "KeysFailed", "KeysUnknown"), 0),
+    }
+    metadata = {one["MetricName"]: one["Value"] for one in acted.metadata(STALE)["metrics"]}
+    for metrics in (aws.metrics(STALE), metadata):
+        assert counted.items() <= metrics.items()
     assert account.changes(before) == dict.fromkeys(wanted, ("Active", "Inactive"))
     outcomes = acted.outcomes(STALE)
     assert {o["access_key_id"] for o in outcomes if o["outcome"] == "disabled"} == wanted

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What stock Custodian's own key filters do to the same users, as the README says."""
+"""What stock Custodian's own key filters do to the same users, as docs/comparison.md says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness import PolicyRun
 from demo import world
 from embedded_aws import Account
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text("utf-8")
 
 
 def test_stock_filters_disable_keys_that_are_not_the_stale_second_one(
@@ -21,7 +21,7 @@ def test_stock_filters_disable_keys_that_are_not_the_stale_second_one(
     """Right keys as well, and wrong ones in number: first keys, and keys inactive already."""
     people = world.seed_account(account)
     right = {account.key_id(p.name, 2) for p in people if p.outcome == "disabled"}
-    example = README.split("```yaml\n")[1].split("```")[0]
+    example = PAGE.split("```yaml\n")[1].split("```")[0]
     indented = "".join(f"    {line}\n" for line in example.splitlines())
     policy = f"policies:\n  - name: stock\n    resource: aws.iam-user\n{indented}"
     before = account.snapshot()

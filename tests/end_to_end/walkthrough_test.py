@@ -1,16 +1,15 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""README's walk-throughs: its own commands, with the credentials that it names.
+"""The walk-throughs in docs/: their own commands, with the credentials that they name.
 
 All roles are made by the templates of deploy/, and held to their policies. Only what a reader has
-to fill in is filled in, and ``aws`` is the stand-in beside this file.
+to fill in is filled in, and ``aws`` is the real one.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,59 +27,68 @@ MANAGEMENT = "444444444444"
 SENDER = "keys@corp.test"
 EXPIRING, STALE = "iam-user-second-access-key-expiring", "iam-user-second-access-key-stale"
 SUFFIX = "-notify-only"
+# How commands begin that the embedded AWS can't do, and why.
+BEYOND_MOTO = {
+    "aws cloudformation activate-organizations-access": "it has no such call",
+    "aws cloudformation deploy --stack-name c7n-keyrot-hub --template-file new/": (
+        "it answers a change set that changes nothing by another error than AWS"
+    ),
+    "aws cloudformation deploy --stack-name c7n-keyrot-role": (
+        "its stack sets don't leave the management account out"
+    ),
+    "aws cloudformation delete-stack-set": "it deletes no instances by organizational unit",
+}
 
 
-def section(title: str) -> str:
-    text = (ROOT / "README.md").read_text("utf-8")
-    return text.split(f"## {title}\n")[1].split("\n## ")[0]
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text("utf-8")
 
 
-def commands_in(text: str, indent: int) -> list[str]:
+def commands_in(text: str) -> list[str]:
     """Its commands; a line that ends in a backslash or a pipe goes on."""
-    code = "\n".join(re.findall(rf"(?m)^ {{{indent}}}(.*)$", text))
+    code = "\n".join(re.findall(r"(?m)^ {4}(.*)$", text))
     return re.findall(r"(?:.*[\\|]\n)*.+", code)
 
 
-def steps() -> dict[int, list[str]]:
-    """The commands of each step over an organization."""
-    parts = re.split(r"\n(?=\d\. \*\*)", section("Over a whole organization"))[1:]
-    return {int(part[0]): commands_in(part, 7) for part in parts}
+def steps() -> dict[str, list[str]]:
+    """The commands over an organization, by the heading that they are under."""
+    parts = re.split(r"(?m)^## (?:\d\. )?(.+)\n", "## Begin\n" + page("organization"))
+    return {title: commands_in(text) for title, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 class Walk:
     """A reader at work in an empty folder."""
 
-    def __init__(self, aws: EmbeddedAws, folder: Path) -> None:
-        self.aws, self.folder = aws, folder
+    def __init__(self, aws: EmbeddedAws, folder: Path, aws_cli: Path) -> None:
+        self.aws, self.folder, self.aws_cli = aws, folder, aws_cli
         self.filled: dict[str, str] = {}  # what the reader puts in the place of dots
         self.variables: dict[str, str] = {}
         self.done: list[tuple[str, Finished]] = []
         self.changed: dict[int, set[str]] = {}
         self.members: dict[str, str] = {}  # {name: account id}, the hub among them
-        program = folder / "bin" / "aws"
-        program.parent.mkdir()
-        script = Path(__file__).with_name("aws_program.py")
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n', "utf-8")
-        program.chmod(0o755)
 
     def env(self, account_id: str, role: str | None) -> dict[str, str]:
         env = self.aws.env(account_id, self.folder, role)
         env["AWS_CONFIG_FILE"] = str(self.folder / ".aws" / "config")
-        env["PATH"] = f"{self.folder / 'bin'}:{env['PATH']}"
-        return env
+        # After Custodian's own programs.
+        env["PATH"] = f"{env['PATH']}:{self.aws_cli}"
+        return {**env, "AWS_PAGER": ""}
 
     def run(self, command: str, account_id: str, role: str | None = None) -> None:
-        """Run a command of README's; what a variable is set to stays for those after it."""
+        """Run a command of the page; what a variable is set to stays for those after it."""
+        if command.startswith(tuple(BEYOND_MOTO)):
+            return
         for dots, text in self.filled.items():
             command = command.replace(dots, text)
         command = command.replace("security@example.com", SENDER)
         assert "..." not in command, command
-        variable = re.fullmatch(r"([A-Z_]+)=(\S+)(?: +#.*)?", command)
-        if variable:
-            self.variables[variable[1]] = variable[2]
-            return
+        # A shell of its own for each, in which a variable that isn't set is an error.
+        names = re.findall(r"(?m)^([A-Z_]+)=", command)
+        show = "".join(f"; printf '\\n%s' \"${name}\"" for name in names)
         env = {**self.env(account_id, role), **self.variables}
-        done = run(["/bin/sh", "-euc", command], env, self.folder, timeout=180)
+        done = run(["/bin/sh", "-euc", f"{command}\n:{show}"], env, self.folder, timeout=180)
+        if names and done.code == 0:
+            self.variables |= dict(zip(names, done.text.rsplit("\n", len(names))[1:], strict=True))
         self.done.append((command, done))
 
     def after(self, *words: str) -> Finished:
@@ -90,14 +98,14 @@ class Walk:
 
 
 @pytest.mark.waits
-def test_the_walk_through_of_one_account(aws: EmbeddedAws, tmp_path: Path) -> None:
-    walk = Walk(aws, tmp_path)
+def test_the_walk_through_of_one_account(aws: EmbeddedAws, tmp_path: Path, aws_cli: Path) -> None:
+    walk = Walk(aws, tmp_path, aws_cli)
     account = aws.account(HUB)
     account.add_user("old", Key(10), Key(200), {"OwnerContact": "ana@corp.test"})
     key_id = account.key_id("old", 2)
     client(walk, "ses", HUB).verify_email_identity(EmailAddress=SENDER)
     walk.variables["EDITOR"] = "true"  # an editor that leaves the file as it is
-    for command in commands_in(section("Against a real account"), 4):
+    for command in commands_in(page("one-account")):
         if command.startswith("c7n-keyrot reactivate"):  # it asks, at a terminal
             continue
         walk.run(command, HUB)
@@ -116,8 +124,10 @@ def test_the_walk_through_of_one_account(aws: EmbeddedAws, tmp_path: Path) -> No
 
 
 @pytest.mark.waits
-def test_the_walk_through_over_an_organization(aws: EmbeddedAws, tmp_path: Path) -> None:
-    walk = Walk(aws, tmp_path)
+def test_the_walk_through_over_an_organization(
+    aws: EmbeddedAws, tmp_path: Path, aws_cli: Path
+) -> None:
+    walk = Walk(aws, tmp_path, aws_cli)
     walk_through(walk)
     check_commands(walk)
     check_keys(walk)
@@ -130,21 +140,21 @@ def walk_through(walk: Walk) -> None:
     root = organization(walk)
     hub = walk.members["Hub"]
     walk.aws.enforce()
-    walk.run("c7n-keyrot init .", hub)
-    set_addresses(walk.folder)
     commands = steps()
-    assert list(commands) == [1, 2, 3, 4, 5]
+    walk.run(*commands["Begin"], hub)
+    set_addresses(walk.folder)
 
     # 1: the hub's administrator.
-    walk.filled |= {"OrganizationId=o-...": f"OrganizationId={ORGANIZATION_ID}"}
-    walk.filled |= {"EXTERNAL_ID=c7n-keyrot-...": "EXTERNAL_ID=c7n-keyrot-2f6c1d"}
-    walk.filled |= {"MANAGEMENT=...": f"MANAGEMENT={MANAGEMENT}", "HUB=...": f"HUB={hub}"}
-    walk.run(commands[1][0], hub)
-    (stack,) = cloudformation_backends[hub][REGION].stacks.values()
-    outputs = {o["OutputKey"]: o["OutputValue"] for o in stack.outputs}
+    filled = {"OrganizationId=o-...": f"OrganizationId={ORGANIZATION_ID}", "HUB=...": f"HUB={hub}"}
+    filled |= {"EXTERNAL_ID=c7n-keyrot-...": "EXTERNAL_ID=c7n-keyrot-2f6c1d", "ou-...": root}
+    walk.filled |= filled | {"MANAGEMENT=...": f"MANAGEMENT={MANAGEMENT}", "r-...": root}
+    for command in commands["The hub"][:2]:
+        walk.run(command, hub)
+    told = json.loads(walk.after("describe-stacks").text)
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in told}
     walk.filled |= {"QUEUE_ARN=...": f"QUEUE_ARN={outputs['QueueArn']}"}
     walk.filled |= {"MAILER_ROLE=...": f"MAILER_ROLE={outputs['MailerRoleArn']}"}
-    for command in commands[1][1:]:
+    for command in commands["The hub"][2:]:
         walk.run(command, hub)
     client(walk, "ses", hub).verify_email_identity(EmailAddress=SENDER)
     walk.aws.account(hub).add_role("runner", {"Statement": []})
@@ -153,13 +163,13 @@ def walk_through(walk: Walk) -> None:
     )
 
     # 2 and 3: the management account's.
-    walk.filled |= {"OrganizationalUnitIds=r-...": f"OrganizationalUnitIds={root}"}
-    for command in [*commands[2], *commands[3]]:
+    for command in [*commands["The role, in all accounts"], *commands["accounts.yml"]]:
         walk.run(command, MANAGEMENT)
+    assert walk.after("describe-stack-set-operation", "OPERATION").text.strip() == "SUCCEEDED"
 
     # 4: the runner, with the files filled in as the text says.
     before = snapshot(walk)
-    for command in commands[4]:
+    for command in commands["Look, then notify"]:
         walk.run(command, hub, "runner")
         if command.startswith("cp examples/mailer.yml"):
             values = {"queue_url": outputs["QueueUrl"], "profile": "c7n-keyrot-mailer"}
@@ -167,10 +177,14 @@ def walk_through(walk: Walk) -> None:
     walk.changed[4] = changes(walk, before)
 
     # 5: first "with step 2's credentials".
-    for command in commands[5]:
-        step_2 = command.startswith("aws ")
+    for command in commands["Then act"]:
+        step_2 = "aws cloudformation" in command
         walk.run(command, *((MANAGEMENT, None) if step_2 else (hub, "runner")))
     walk.changed[5] = changes(walk, before)
+
+    for command in [*commands["Upgrade"], *commands["Remove it"]]:
+        walk.run(command, hub if "c7n-keyrot-hub" in command else MANAGEMENT)
+    assert not cloudformation_backends[hub][REGION].stacks
 
 
 def client(walk: Walk, service: str, account_id: str) -> Any:

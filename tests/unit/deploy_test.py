@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -15,7 +16,9 @@ import pytest
 import yaml
 from c7n.config import Config
 from c7n.loader import PolicyLoader
-from cloudformation import DEPLOY, actions, hub, member, stack
+from cloudformation import DEPLOY, actions, hub, member, runner, stack
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from embedded_aws import HUB, ORGANIZATION_ID, REGION, allows
 
@@ -154,7 +157,7 @@ def test_every_arn_is_of_the_partition(partition: str) -> None:
     for made in (
         member(ACCOUNT, HUB, **given),
         member(ACCOUNT, HUB, **more),
-        member(ACCOUNT, HUB, role="DeployerRole", **more),
+        member(ACCOUNT, HUB, name="DeployerRole", **more),
         hub(HUB, ORGANIZATION_ID, **given),
         hub(HUB, ORGANIZATION_ID, **more),
     ):
@@ -226,6 +229,259 @@ def test_mailer_and_runner(resources: dict[str, Any]) -> None:
     )
 
 
+# The scheduled runner
+
+RUNNER_BUCKET = f"arn:aws:s3:::c7n-keyrot-runner-{HUB}-us-east-1"
+TOPIC = f"arn:aws:sns:{REGION}:{HUB}:c7n-keyrot-runner"
+
+
+@pytest.fixture
+def scheduled() -> dict[str, Any]:
+    return runner(HUB, Email="security@example.com")
+
+
+def documents(role: dict[str, Any]) -> list[dict[str, Any]]:
+    return [policy["PolicyDocument"] for policy in role["Policies"]]
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "allowed"),
+    [
+        ("s3:GetObject", f"{RUNNER_BUCKET}/config/accounts.yml", True),
+        ("s3:GetObject", f"{RUNNER_BUCKET}/runs/r/run/a", True),
+        ("s3:GetObject", f"{RUNNER_BUCKET}/latest/report.html", False),
+        ("s3:PutObject", f"{RUNNER_BUCKET}/runs/r/report.html", True),
+        ("s3:PutObject", f"{RUNNER_BUCKET}/latest/report.html", True),
+        ("s3:PutObject", f"{RUNNER_BUCKET}/config/accounts.yml", False),
+        ("s3:PutObject", f"{RUNNER_BUCKET}/config/c7n_keyrot-1-py3-none-any.whl", False),
+        ("s3:PutObject", "arn:aws:s3:::another/runs/r/report.html", False),
+        ("s3:DeleteObject", f"{RUNNER_BUCKET}/runs/r/report.html", False),
+        ("s3:DeleteObjectVersion", f"{RUNNER_BUCKET}/runs/r/report.html", False),
+        ("s3:PutBucketPolicy", RUNNER_BUCKET, False),
+        ("sns:Publish", TOPIC, True),
+        ("sns:Publish", f"{TOPIC}-2", False),
+        ("sns:Subscribe", TOPIC, False),
+        ("codebuild:StartBuild", "*", False),
+        ("iam:UpdateAccessKey", USER, False),
+        ("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/admin", False),
+    ],
+)
+def test_what_the_runner_may_do(
+    scheduled: dict[str, Any], action: str, resource: str, allowed: bool
+) -> None:
+    """It can read what it runs and not change it, and it can delete nothing."""
+    assert allows(documents(scheduled["RunnerRole"]), action, resource, {}) is allowed
+
+
+@pytest.mark.parametrize(
+    ("prefix", "allowed"), [("config/", True), ("runs/r/run/", True), ("", False), (None, False)]
+)
+def test_what_the_runner_may_list(
+    scheduled: dict[str, Any], prefix: str | None, allowed: bool
+) -> None:
+    facts = {} if prefix is None else {"s3:prefix": prefix}
+    document = documents(scheduled["RunnerRole"])
+    assert allows(document, "s3:ListBucket", RUNNER_BUCKET, facts) is allowed
+
+
+def test_the_runner_takes_the_rest_from_the_hub(
+    scheduled: dict[str, Any], resources: dict[str, Any]
+) -> None:
+    name = resources["RunnerPolicy"]["ManagedPolicyName"]
+    arn = f"arn:aws:iam::{HUB}:policy/{name}"
+    assert scheduled["RunnerRole"]["ManagedPolicyArns"] == [arn]
+    variables = scheduled["Project"]["Environment"]["EnvironmentVariables"]
+    (mailer,) = [v["Value"] for v in variables if v["Name"] == "MAILER_ROLE"]
+    assert mailer == f"arn:aws:iam::{HUB}:role/{resources['MailerRole']['RoleName']}"
+
+
+def test_each_role_is_for_one_service_of_this_account(scheduled: dict[str, Any]) -> None:
+    project = f"arn:aws:codebuild:{REGION}:{HUB}:project/c7n-keyrot-runner"
+    trust = {
+        name: scheduled[name]["AssumeRolePolicyDocument"]["Statement"]
+        for name in ("RunnerRole", "ScheduleRole")
+    }
+    for statements in trust.values():
+        (statement,) = statements
+        assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": HUB}
+    assert trust["RunnerRole"][0]["Principal"] == {"Service": "codebuild.amazonaws.com"}
+    assert trust["RunnerRole"][0]["Condition"]["ArnEquals"] == {"aws:SourceArn": project}
+    assert trust["ScheduleRole"][0]["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    (start,) = documents(scheduled["ScheduleRole"])
+    assert actions(start) == ["codebuild:StartBuild"]
+    assert start["Statement"][0]["Resource"] == project
+
+
+def test_no_policy_of_the_runner_names_everything(scheduled: dict[str, Any]) -> None:
+    for role in ("RunnerRole", "ScheduleRole"):
+        for document in documents(scheduled[role]):
+            assert "*" not in "".join(actions(document))
+            for statement in document["Statement"]:
+                assert "*" not in (statement["Resource"], statement["Action"])
+
+
+def test_the_schedule_starts_the_project_once_a_day_and_never_twice(
+    scheduled: dict[str, Any],
+) -> None:
+    schedule, project = scheduled["DailyRun"], scheduled["Project"]
+    assert schedule["State"] == "ENABLED"
+    assert json.loads(schedule["Target"]["Input"]) == {"ProjectName": project["Name"]}
+    assert schedule["Target"]["Arn"] == "arn:aws:scheduler:::aws-sdk:codebuild:startBuild"
+    assert schedule["Target"]["RoleArn"] == f"arn:aws:iam::{HUB}:role/c7n-keyrot-runner-schedule"
+    assert project["ConcurrentBuildLimit"] == 1
+    assert project["TimeoutInMinutes"] == 120
+    template = yaml.load((DEPLOY / "runner.yml").read_text("utf-8"), yaml.BaseLoader)
+    pattern = template["Parameters"]["Schedule"]["AllowedPattern"]
+    assert re.fullmatch(pattern, schedule["ScheduleExpression"])
+    assert not re.fullmatch(pattern, "cron(0 6 ? * MON *)")
+
+
+@pytest.mark.parametrize("state", ["ENABLED", "DISABLED"])
+def test_one_parameter_stops_it(state: str) -> None:
+    """And nobody is told every day that it doesn't run."""
+    stopped = runner(HUB, State=state)
+    assert stopped["DailyRun"]["State"] == state
+    assert stopped["NoRunAlarm"]["ActionsEnabled"] is (state == "ENABLED")
+
+
+def test_a_look_is_the_default() -> None:
+    variables = runner(HUB)["Project"]["Environment"]["EnvironmentVariables"]
+    assert {v["Name"]: v["Value"] for v in variables}["MODE"] == "look"
+    assert "Subscription" not in runner(HUB)["Topic"]
+
+
+def test_the_bucket_is_encrypted_versioned_closed_and_outlives_the_stack(
+    scheduled: dict[str, Any],
+) -> None:
+    bucket = scheduled["Bucket"]
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    text = (DEPLOY / "runner.yml").read_text("utf-8").split("  Bucket:\n")[1]
+    assert text.split("Properties:")[0].count("Policy: Retain") == 2
+    for policy, action, resource in (
+        ("BucketPolicy", "s3:PutObject", f"{RUNNER_BUCKET}/runs/a"),
+        ("TopicPolicy", "sns:Publish", TOPIC),
+    ):
+        (denied,) = [
+            s for s in scheduled[policy]["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"
+        ]
+        document = {"Statement": [{**denied, "Effect": "Allow"}]}
+        for tls, applies in (("false", True), ("true", False)):
+            facts = {"aws:SecureTransport": tls, "principal": USER, "aws:PrincipalAccount": HUB}
+            assert allows([document], action, resource, facts) is applies
+
+
+@pytest.mark.parametrize(
+    ("status", "project", "told"),
+    [
+        ("FAILED", "c7n-keyrot-runner", True),
+        ("TIMED_OUT", "c7n-keyrot-runner", True),
+        ("STOPPED", "c7n-keyrot-runner", True),
+        ("FAULT", "c7n-keyrot-runner", True),
+        ("SUCCEEDED", "c7n-keyrot-runner", False),
+        ("IN_PROGRESS", "c7n-keyrot-runner", False),
+        ("FAILED", "another", False),
+    ],
+)
+def test_the_end_of_a_build_that_is_told(
+    scheduled: dict[str, Any], status: str, project: str, told: bool
+) -> None:
+    detail = {"build-status": status, "project-name": project}
+    event = {
+        "source": "aws.codebuild",
+        "detail-type": "CodeBuild Build State Change",
+        "detail": detail,
+    }
+    pattern = scheduled["FailureRule"]["EventPattern"]
+    matches = all(event[key] in pattern[key] for key in ("source", "detail-type"))
+    assert set(pattern["detail"]) == set(detail)
+    assert (matches and all(detail[key] in pattern["detail"][key] for key in detail)) is told
+
+
+def test_what_is_told_of_a_build(scheduled: dict[str, Any]) -> None:
+    """The rule may publish to the topic, and its text is made of what such an event has."""
+    (target,) = scheduled["FailureRule"]["Targets"]
+    assert target["Arn"] == TOPIC
+    (allow,) = [
+        s for s in scheduled["TopicPolicy"]["PolicyDocument"]["Statement"] if s["Sid"] == "Failures"
+    ]
+    assert allow["Condition"]["ArnEquals"]["aws:SourceArn"] == (
+        f"arn:aws:events:{REGION}:{HUB}:rule/{scheduled['FailureRule']['Name']}"
+    )
+    event: dict[str, Any] = {
+        "detail": {
+            "build-id": f"arn:aws:codebuild:{REGION}:{HUB}:build/c7n-keyrot-runner:1",
+            "build-status": "FAILED",
+            "additional-information": {"logs": {"deep-link": "https://console.aws.amazon.com/x"}},
+        }
+    }
+    text = target["InputTransformer"]["InputTemplate"]
+    for name, path in target["InputTransformer"]["InputPathsMap"].items():
+        value = event
+        for key in path.removeprefix("$.").split("."):
+            value = value[key]
+        text = text.replace(f"<{name}>", value)
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert lines[0].endswith(f"FAILED: {event['detail']['build-id']}")
+    assert "https://console.aws.amazon.com/x" in lines[1]
+    assert "s3://c7n-keyrot-runner-" in lines[2]
+    assert "<" not in text
+
+
+# What the runner installs
+
+PINS = DEPLOY / "requirements.txt"
+
+
+def pins() -> dict[str, str]:
+    """{name: version} of the pinned list, in which each has the hashes of its files."""
+    text = re.sub(r"(?m)^\s*#.*\n", "", PINS.read_text("utf-8")).replace("\\\n", " ")
+    found = {}
+    for line in text.splitlines():
+        hashes = r"(?: +--hash=sha256:[0-9a-f]{64})+"
+        pin = re.fullmatch(rf"([a-z0-9-]+)==(\S+)(?: ; [^-]+)?{hashes} *", line)
+        assert pin, line
+        found[pin[1]] = pin[2]
+    return found
+
+
+def test_every_pin_has_hashes() -> None:
+    assert len(pins()) > 20
+
+
+def test_all_that_the_pack_needs_is_pinned() -> None:
+    """By the metadata of what is installed here, as far as the same versions are pinned."""
+    python = {"python_version": "3.13", "python_full_version": "3.13.0"}
+    pinned, looked = pins(), set()
+    queue = [("c7n-keyrot", extra) for extra in ("", "org", "mailer")]
+    while queue:
+        name, extra = queue.pop()
+        looked.add(name)
+        for text in importlib.metadata.requires(name) or []:
+            needed = Requirement(text)
+            if needed.marker and not needed.marker.evaluate({**python, "extra": extra}):
+                continue
+            found = canonicalize_name(needed.name)
+            assert needed.specifier.contains(pinned[found]), f"{name} needs {needed}"
+            if found not in looked and importlib.metadata.version(found) == pinned[found]:
+                queue.append((found, ""))
+    assert {"c7n", "c7n-org", "c7n-mailer"} <= set(pinned)
+
+
+def test_the_list_says_how_it_was_made() -> None:
+    """The same command is in the file that it was made of, and in the documentation."""
+    command = re.search(r"#    (uv pip compile .*)", PINS.read_text("utf-8"))
+    assert command
+    words = command[1].split()
+    for path in (DEPLOY / "requirements.in", ROOT / "docs" / "runner.md"):
+        text = re.sub(r"\\\n#? *", "", path.read_text("utf-8"))
+        (line,) = re.findall(r"uv pip compile .*", text)
+        assert set(line.split()) == {*words, "--upgrade"}, path
+
+
 # RunBy=lambda
 
 
@@ -291,7 +547,7 @@ def test_a_function_writes_below_its_own_accounts_prefix(
 def test_the_deployer_deploys_these_functions_with_this_role_only(
     action: str, resource: str, service: str, allowed: bool
 ) -> None:
-    role = member(ACCOUNT, HUB, role="DeployerRole", RunBy="lambda")
+    role = member(ACCOUNT, HUB, name="DeployerRole", RunBy="lambda")
     facts = {"iam:PassedToService": service}
     assert allows([role["policy"]], action, resource, facts) is allowed
     assert role["trust"] == member(ACCOUNT, HUB)["trust"]

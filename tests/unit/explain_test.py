@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 
 import c7n_keyrot
 from c7n_keyrot import cli
-from c7n_keyrot.cli import explain, peers
+from c7n_keyrot.cli import explain
+from c7n_keyrot.cli.explain import peers, verdicts
 
 NOW = datetime(2026, 11, 26, 10, 0, 0, tzinfo=timezone.utc)
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -164,7 +166,7 @@ def test_the_verdict_and_its_reason(
     assert (key["verdict"], key["days_left"], key["reason"]) == (verdict, left, reason)
     text = said(content, "--slot", "2")
     assert text.splitlines()[1].split(None, 3) == ["ana", "2", verdict, reason]
-    assert text.splitlines()[-1] == (
+    assert " ".join(text.split("\n\n")[1].split()) == (
         "Account 123456789012 at 2026-11-26 10:00:00 UTC, stale after 90 days: 1 user, 1 slot: "
         f"1 {verdict}."
     )
@@ -185,6 +187,23 @@ def test_all_of_a_key(said: Explain) -> None:
         "reason": "rotated 2026-09-11, 76.2 days ago: stale after 2026-12-10, in 14 days",
         "peers": None,
     }
+
+
+@pytest.mark.parametrize("at", ["0001-01-01", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"])
+@pytest.mark.parametrize("rotated", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59+00:00"])
+def test_the_first_and_the_last_day_of_all(said: Explain, at: str, rotated: str) -> None:
+    if at.endswith("-12:00"):
+        with pytest.raises(SystemExit):
+            said(report(user("ana", rotated)), "--at", at)
+        return
+    (key,) = keys(said, report(user("ana", rotated)), "--at", at, "--slot", "2", "--compare")
+    assert key["verdict"] == ("stale" if at[:4] > rotated[:4] else "fresh")
+
+
+def test_without_notice_no_key_is_expiring(said: Explain) -> None:
+    flags = ["--days", "10", "--notice", "0", "--slot", "2"]
+    content = report(*(user(f"u{age}", ago(age)) for age in (1, 10, 11)))
+    assert [key["verdict"] for key in keys(said, content, *flags)] == ["fresh", "fresh", "stale"]
 
 
 def test_what_is_said_of_the_whole_report(said: Explain) -> None:
@@ -211,6 +230,18 @@ def test_each_user_and_each_slot_that_is_asked_for(
     assert found == [(name, number) for name in ("bob", "ana") for number in numbers]
 
 
+@pytest.mark.parametrize("made", ["2026-11-26T04:10:00+00:00", "2026-11-26T04:10:00Z", None])
+def test_the_answer_of_the_aws_cli_is_read_too(said: Explain, made: str | None) -> None:
+    csv_ = report(ROOT, user("ana", ago(200)))
+    answer = {"Content": b64encode(csv_.encode()).decode(), "ReportFormat": "text/csv"}
+    content = json.dumps(answer | ({"GeneratedTime": made} if made else {}), indent=4)
+    data = json.loads(said(content, "--format", "json"))
+    jsonschema.validate(data, SCHEMA)
+    assert data["report"]["generated"] == (made and "2026-11-26T04:10:00+00:00")
+    assert [key["verdict"] for key in data["keys"]] == ["absent", "stale"]
+    assert ("made 2026-11-26 04:10 UTC" in said(content)) is (made is not None)
+
+
 def test_a_name_that_appears_twice_is_unknown(said: Explain) -> None:
     content = report(user("ana", ago(1)), user("bob", ago(200)), user("ana", ago(200)))
     found = keys(said, content, "--slot", "2")
@@ -235,12 +266,16 @@ def test_files_of_windows_are_read_too(said: Explain, end: str) -> None:
     ("content", "words"),
     [
         (b"", "the column 'user' is missing"),
+        (b'{"Content": "dXNlc"}', "the column 'user' is missing"),
+        (b'{"Content": 1}', "the column 'user' is missing"),
+        (b"[" * 100_000, "the column 'user' is missing"),
+        (b"{" * 100_000, "the column 'user' is missing"),
         (b"<html></html>", "the column 'user' is missing"),
         (report(user("ana"), columns=COLUMNS[:-1]), "'access_key_2_last_rotated' is missing"),
         (report(user("ana")) + "bob,arn\n", "line 3 has not as many fields as the header"),
         (report(user("ana")) + '"bob', "not CSV"),
         (report(user("ana")).encode("utf-16"), "not UTF-8"),
-        (report(user("a\0b")), "not CSV (line contains NUL)"),
+        (report(user("a-b")).replace("a-b", "a\0b"), "not CSV (line contains NUL)"),
         (report(), "its rows are missing"),
         (report(user("ana"), user("bob", arn=USER.replace("123", "999"))), "of 2 accounts"),
     ],
@@ -261,6 +296,15 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert capsys.readouterr().err == f"c7n-keyrot explain: {path} can't be read: {words}" + (
             " or directory\n" if words.startswith("No") else "\n"
         )
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
+def test_a_file_without_an_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verdicts, "MOST", 1 << 20)
+    assert cli.main(["explain", "/dev/zero"]) == 1
+    assert "is longer than 1 MB" in capsys.readouterr().err
 
 
 def test_a_report_on_stdin(
@@ -345,11 +389,16 @@ def test_csv_has_the_columns_of_json(said: Explain) -> None:
 
 
 def test_peers_are_asked_with_compare_only(said: Explain) -> None:
-    content = report(ROOT | {"access_key_1_active": "true", "access_key_1_last_rotated": ago(200)})
+    old = {"user_creation_time": ago(2000)}
+    key = {"access_key_1_active": "true", "access_key_1_last_rotated": ago(200)}
+    content = report(ROOT | old | key)
     assert keys(said, content) == []
     (root,) = keys(said, content, "--compare")
     assert (root["user"], root["slot"], root["verdict"]) == ("<root_account>", 1, "not judged")
-    assert {name for name, word in root["peers"].items() if word == "fail"} == {"prowler"}
+    assert {name for name, word in root["peers"].items() if word == "fail"} == {
+        "prowler",
+        "mondoo",
+    }
     assert list(root["peers"]) == [peer.name for peer in peers.PEERS]
 
 
@@ -360,11 +409,11 @@ def test_the_table_says_why_peers_differ(said: Explain) -> None:
         user("day", ago(90)),
     )
     text = " ".join(said(content, "--compare").split())
-    assert "- prowler: pass: counts whole days and fails over 90, so from 91 days on" in text
-    assert "- security-hub-iam3, scoutsuite: pass: counts whole days" in text
-    assert "- steampipe: pass: counts from the midnight (UTC)" in text
-    assert "- cloudguard: not judged: its rule D9.AWS.IAM.07 is about the second key only" in text
-    assert "- aws-config: fail: fails from exactly 90 days on; by CreateDate" in text
+    assert "- prowler: pass (counts whole days and fails over 90, so from 91 days on)" in text
+    assert "- security-hub-iam3, scoutsuite: pass (counts whole days" in text
+    assert "- steampipe: pass (counts from the midnight (UTC)" in text
+    assert "- cloudguard: not judged (its rule D9.AWS.IAM.07 is about the second key only)" in text
+    assert "- aws-config: fail (fails from exactly 90 days on; by CreateDate)" in text
     assert "Those that use CreateDate are given last rotated" in text
     assert "- " not in said(content)
 
@@ -372,8 +421,7 @@ def test_the_table_says_why_peers_differ(said: Explain) -> None:
 def test_a_long_report_is_read_without_holding_its_rows(said: Explain) -> None:
     content = report(*(user(f"user{n}", ago(n % 200)) for n in range(2000)))
     assert len(keys(said, content)) == 4000
-    assert (
-        said(content)
-        .splitlines()[-1]
-        .endswith("2000 users, 4000 slots: 1090 stale, 150 expiring, 760 fresh, 2000 absent.")
+    last = " ".join(said(content).split("\n\n")[1].split())
+    assert last.endswith(
+        "2000 users, 4000 slots: 1090 stale, 150 expiring, 760 fresh, 2000 absent."
     )

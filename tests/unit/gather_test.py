@@ -82,6 +82,17 @@ def test_all_runs_are_the_history_and_the_last_one_is_the_present(tmp_path: Path
     assert found.outcomes == tuple(first.done)
 
 
+def test_a_run_that_ended_early_leaves_the_users_of_the_run_before(tmp_path: Path) -> None:
+    first, second = Run(time=NOW - LATER).match("ana", 100), Run(failed=True)
+    first.write(tmp_path)
+    users = (tmp_path / STALE / "resources.json").read_bytes()
+    second.write(tmp_path)
+    (tmp_path / STALE / "resources.json").write_bytes(users)
+    ((found,), warnings) = read(tmp_path)
+    assert (found.run, found.users_run, found.failed) == (second.id, first.id, True)
+    assert ([user.name for user in found.users], warnings) == (["ana"], [])
+
+
 def test_a_copy_of_a_bucket_has_a_folder_for_each_hour(tmp_path: Path) -> None:
     for hour in (8, 9):
         run = Run(time=NOW.replace(hour=hour)).match("ana", 100).outcome("ana")
@@ -238,7 +249,7 @@ FUTURE = (NOW + timedelta(days=2)).timestamp()
         (spoiled(RESOURCES, record(deadline="soon")), "1 user can't be read"),
         (spoiled(RESOURCES, record(last_rotated="0001-01-01T00:00:00+10:00")), "1 user can't"),
         (spoiled(RESOURCES, record(access_key_id="=1")), "1 user can't be read"),
-        (spoiled(RESOURCES, record(run="another")), f"1 user of another run than {META}'s"),
+        (spoiled(RESOURCES, record(run="another")), "1 user of a run that left nothing else"),
         (put(SUMMARY, b"{}\n[]\n"), f"{SUMMARY}: 2 lines can't be read"),
         (put(f"{SUMMARY}.gz", b"x"), f"{SUMMARY}.gz: it can't be decompressed"),
         (fifo(SUMMARY), f"{SUMMARY}: it is a FIFO"),
@@ -272,10 +283,9 @@ def test_what_cannot_be_read_is_a_warning(
     spoil(Run().match("ana", 100).leave("bob").outcome("ana").write(tmp_path))
     found, warnings = read(tmp_path)
     assert len(found) == 1
-    # Without metadata nobody knows of which run its users are.
-    (text,) = [text for text in warnings if "of another run" not in text or "another" in words]
+    (text,) = warnings
     assert words in text
-    assert text.startswith(str(tmp_path / STALE))
+    assert text.startswith(f"{tmp_path.name}/{STALE}"), "no path of this machine"
 
 
 def test_folders_that_contradict_accounts_yml(tmp_path: Path) -> None:

@@ -210,3 +210,52 @@ def test_unknown_words_are_refused(iam: Iam, custodian: Custodian, field: str) -
     whole["not_matched"][0][field] = "x"
     with pytest.raises(ValueError, match="'x'"):
         RunSummary.parse(json.dumps(whole).encode())
+
+
+def metrics(custodian: Custodian) -> dict[str, int]:
+    """Ours among those in the metadata."""
+    data = json.loads((custodian.folder / "test" / "metadata.json").read_bytes())
+    return {
+        one["MetricName"]: one["Value"]
+        for one in data["metrics"]
+        if one["MetricName"].startswith(("Keys", "Users"))
+    }
+
+
+DONE = {"KeysDisabled": 1, "KeysSkipped": 0, "KeysDenied": 1, "KeysFailed": 0, "KeysUnknown": 0}
+
+
+@pytest.mark.parametrize(
+    ("filters", "dryrun", "expected"),
+    [
+        ([STALE], False, {"Users": 4, "KeysActive": 3, "KeysStale": 2, **DONE}),
+        ([STALE], True, {"Users": 4, "KeysActive": 3, "KeysStale": 2}),
+        ([{"type": "expiring-access-key"}], True, {}),
+    ],
+)
+def test_a_run_counts_in_the_metrics(
+    iam: Iam, custodian: Custodian, filters: list[Any], dryrun: bool, expected: dict[str, int]
+) -> None:
+    for name, age in (("ana", OLD), ("bob", OLD), ("eve", NEW), ("sam", None)):
+        iam.add(name, None, age)
+    iam.errors["UpdateAccessKey", "bob-2"] = "AccessDenied"
+    custodian.options["dryrun"] = dryrun
+    if dryrun:
+        custodian.run(filters)
+    else:
+        with pytest.raises(PolicyExecutionError):
+            custodian.run(filters, [DISABLE])
+    assert metrics(custodian) == expected
+
+
+def test_metrics_that_cannot_be_put_stop_nothing(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    iam.add("ana", NEW, OLD)
+    policy = custodian.policy([STALE], [DISABLE])
+    put = mocker.patch("c7n.output.Metrics.put_metric", autospec=True)
+    put.side_effect = lambda metrics, key, *more, **dimensions: 1 / (not key.startswith("Keys"))
+    policy.validate()
+    policy.run()
+    assert iam.changed == [("ana", "ana-2", "Inactive")]
+    assert "metrics can't be sent (division by zero)" in caplog.text

@@ -11,13 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from c7n_keyrot.cli import files
 from c7n_keyrot.cli.files import mapping, read_json
 from c7n_keyrot.outcomes import DamagedFileError
-
-# Seconds. Nothing marks where a run begins, so a longer break between policies separates two runs.
-# Within a run there are short breaks: a slow role, a worker that starts. Two runs that are closer
-# count as one: what either covered is a minute old.
-BREAK = 60.0
 
 
 @dataclass(frozen=True)
@@ -86,12 +82,7 @@ def load(file: Path) -> Any:
 
 def last_run(left: Iterable[Left]) -> float:
     """Return when the last of these runs began; seconds since 1970."""
-    begun = busy = 0.0
-    for one in sorted(left, key=lambda one: one.start):
-        if one.start > busy + BREAK:
-            begun = one.start
-        busy = max(busy, one.end)
-    return begun
+    return files.last_run((one.start, one.end) for one in left)
 
 
 def resources(left: Left) -> list[dict[str, Any]]:

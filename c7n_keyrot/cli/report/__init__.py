@@ -1,3 +1,110 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot report OUTPUT_DIR...`: what runs found and did."""
+"""`c7n-keyrot report OUTPUT_DIR...`: what runs found and did, out of what they left on disk."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.files import write_whole
+from c7n_keyrot.cli.report import formats
+from c7n_keyrot.cli.report.build import build
+from c7n_keyrot.cli.report.gather import PolicyFolder, gather
+from c7n_keyrot.cli.text import counted, listed, one_line
+
+PAGE = "keyrot-report.html"
+EXAMPLES = """\
+examples:
+  c7n-keyrot report out --accounts accounts.yml -o report.html
+  c7n-keyrot report june july --format json | jq .runs  # several runs: the trend
+  aws s3 sync s3://BUCKET/keyrot copy && c7n-keyrot report copy --format csv -o keys.csv
+
+Ages are those at each run, not now. Nothing is fetched, and no credentials are needed.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        "report",
+        description="Reports what runs of the pack found and did: which accounts are covered and "
+        "compliant, each key that isn't, what was done, and what comes next.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "dirs",
+        metavar="OUTPUT_DIR",
+        nargs="+",
+        help="the -s of custodian run or c7n-org run, a folder in it, or a copy of a bucket",
+    )
+    parser.add_argument(
+        "--accounts",
+        metavar="FILE",
+        type=Path,
+        help="c7n-org's accounts.yml: also report the accounts that no run has covered",
+    )
+    parser.add_argument(
+        "--format",
+        choices=tuple(formats.FORMATS),
+        default="html",
+        help="html (default): a page; json: all of it; csv: the keys; ocsf: a Compliance Finding "
+        "for each key, as lines of JSON; oscal: assessment-results",
+    )
+    parser.add_argument(
+        "-o",
+        metavar="FILE",
+        dest="output",
+        help=f"where to write it; - is the standard output (default: {PAGE} for html, else -)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    accounts = load(args.accounts) if args.accounts else []
+    warnings: list[str] = []
+    report = build(_with_progress(gather(args.dirs, warnings, accounts)), warnings, accounts)
+    if report["as_of"] is None and not any(row["failed"] for row in report["accounts"]):
+        for text in report["warnings"]:
+            print(one_line(text, 1000), file=sys.stderr)
+        raise CommandError(
+            f"no policy of the pack has run into {listed(args.dirs)}; name the -s of a run"
+        )
+    written = formats.FORMATS[args.format](report)
+    parts = (written,) if isinstance(written, str) else written
+    target = args.output or (PAGE if args.format == "html" else "-")
+    if target == "-":
+        sys.stdout.writelines(parts)
+    else:
+        write_whole(Path(target), parts)
+        print(_about(report, target), file=sys.stderr)
+    if report["warnings"]:
+        many = counted(len(report["warnings"]), "warning")
+        print(f"{many}, the first: {report['warnings'][0]}", file=sys.stderr)
+    return 0
+
+
+def _about(report: formats.Report, target: str) -> str:
+    totals = report["totals"]
+    return (
+        f"{one_line(target, 1000)}: {totals['covered']} of {counted(totals['accounts'], 'account')}"
+        f" covered, {totals['compliant_percent']}% of {counted(totals['active_keys'], 'key')}"
+        f" compliant, {counted(len(report['keys']), 'key')} listed"
+    )
+
+
+def _with_progress(folders: Iterable[PolicyFolder]) -> Iterator[PolicyFolder]:
+    """Say every two seconds how many folders are read."""
+    told = time.monotonic()
+    for number, folder in enumerate(folders, 1):
+        yield folder
+        if time.monotonic() - told > 2:
+            told = time.monotonic()
+            print(f"read {counted(number, 'policy folder')}", file=sys.stderr)

@@ -18,6 +18,7 @@ from c7n_keyrot.records import KeyRecord, RunSummary
 # Where c7n-mailer's contact_tags look for the owner of a user, as in examples/mailer.yml.
 OWNER_TAGS = ("OwnerContact", "OwnerEmail", "Owner")
 # Options of filters, as a summary has them, that are numbers.
+MOST = 10**8  # of them, and of keys and users
 NUMBERS = ("days", "notice", "report-max-age", "unused-days")
 
 
@@ -99,8 +100,8 @@ def read_summary(line: bytes) -> RunSummary:
         summary.matched,
         *summary.verdicts.values(),
     )
-    if min(numbers) < 0:
-        raise ValueError("a count is negative")
+    if not all(0 <= number < MOST for number in numbers):
+        raise ValueError("a count is out of range")
     if summary.report_generated is not None:
         _check_time(summary.report_generated)
     outcomes.instant(summary)
@@ -113,7 +114,10 @@ def read_summary(line: bytes) -> RunSummary:
         if left.last_rotated is not None:
             _check_time(left.last_rotated)
     for options in summary.filters:
-        if not isinstance(options.get("filter"), str) or options.get("slot", 1) not in (1, 2):
+        slot = options.get("slot", 1)
+        if type(slot) is not int or slot not in (1, 2):
+            raise ValueError("no such slot")
+        if not isinstance(options.get("filter"), str):
             raise ValueError("not a filter of ours")
         if not all(_is_positive(options.get(name, 1)) for name in NUMBERS):
             raise ValueError("not an option of a filter of ours")
@@ -121,7 +125,7 @@ def read_summary(line: bytes) -> RunSummary:
 
 
 def _is_positive(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value > 0
+    return type(value) in (int, float) and 0 < value < MOST
 
 
 def metrics_of(value: Any) -> dict[str, float]:

@@ -28,14 +28,14 @@ from c7n_keyrot.cli.report.contracts import (
     read_user,
 )
 from c7n_keyrot.cli.text import counted
-from c7n_keyrot.outcomes import Action, DamagedFileError, Outcome, Result
+from c7n_keyrot.outcomes import DamagedFileError, Outcome, Result
 from c7n_keyrot.records import KeyRecord, RunSummary
 
 # A policy with one of these is one of ours.
 OUR_FILTERS = frozenset(
     ("stale-access-key", "expiring-access-key", "unclear-access-key", "rotation-exempt")
 )
-OUR_ACTIONS = frozenset((Action.DISABLE.value, Action.DELETE.value))
+OUR_ACTIONS = frozenset(("disable-access-key", "delete-access-key", "post-key-finding"))
 METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log"
 # Bytes. The line of a summary has some 100 for each key that isn't matched.
 LONGEST_SUMMARY = 32 << 20
@@ -61,7 +61,8 @@ class PolicyFolder:
     :ivar dry_run: whether that run was one.
     :ivar start: when that run began, ``end`` when it ended; None without metadata.
     :ivar metrics: of that run, by name.
-    :ivar users: whom that run selected.
+    :ivar users: whom ``users_run`` selected: that run, or an earlier one if that run ended before
+        it could say whom.
     :ivar summaries: of all runs into the folder, in their order.
     :ivar outcomes: of all runs into the folder, and of ``c7n-keyrot reactivate``; an intent without
         an outcome is among them as ``intended``.
@@ -79,18 +80,22 @@ class PolicyFolder:
     end: datetime | None = None
     metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
     users: tuple[User, ...] = field(default=(), repr=False)
+    users_run: str = ""
     summaries: tuple[RunSummary, ...] = field(default=(), repr=False)
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
 
     @property
     def records(self) -> Iterator[tuple[User, KeyRecord]]:
-        """Each record of the last run, with its user."""
+        """Each record of ``users_run``, with its user."""
         return ((user, record) for user in self.users for record in user.records)
 
     @property
     def failed(self) -> bool:
-        """Whether the last run ended with an error, or left no metadata."""
-        return not self.run or bool(self.metrics.get("PolicyException"))
+        """Whether the last run ended with an error, or before it could leave its metadata."""
+        if self.end is None or self.metrics.get("PolicyException"):
+            return True
+        mine = [one for one in self.summaries if one.account_id == self.account_id]
+        return bool(mine) and mine[-1].run != self.run and outcomes.instant(mine[-1]) > self.end
 
     @cached_property
     def summary(self) -> RunSummary | None:
@@ -116,10 +121,11 @@ def gather(
     :param now: the instant (UTC) after which nothing can have happened.
     :raises CommandError: one of the folders isn't there.
     """
-    reader = _Reader(warnings, accounts, now or datetime.now(timezone.utc))
     seen, names, unnamed = set(), set(), []
     for root in map(existing, folders):
-        for path, _, files in walk(root, warnings.append):
+        warn = _Warnings(warnings, root)
+        reader = _Reader(warn, accounts, now or datetime.now(timezone.utc))
+        for path, _, files in walk(root, warn.add):
             real = path.resolve()
             if real in seen or not any(map(_is_left_by_a_policy, files)):
                 continue
@@ -131,7 +137,7 @@ def gather(
                     yield found
             elif found.summaries or found.outcomes:
                 yield found
-            else:
+            elif any(name.startswith(LOG) for name in files):
                 unnamed.append(found)
     yield from (one for one in unnamed if one.name in names or not names)
 
@@ -157,13 +163,23 @@ def _is_left_by_a_policy(name: str) -> bool:
     return name in (METADATA, LOG) or (name.startswith("keyrot-") and name.endswith(".jsonl"))
 
 
+class _Warnings:
+    """Adds lines to a list, with places that start at OUTPUT_DIR: a report is passed on."""
+
+    def __init__(self, lines: list[str], root: Path) -> None:
+        self.lines, self.above = lines, f"{root.parent}/" if root.is_absolute() else ""
+
+    def add(self, text: str) -> None:
+        self.lines.append(text.replace(self.above, "") if self.above else text)
+
+
 class _Reader:
     """Reads one folder after the other.
 
     :param warnings: gets a line for all that isn't read.
     """
 
-    def __init__(self, warnings: list[str], accounts: Iterable[Account], now: datetime) -> None:
+    def __init__(self, warnings: _Warnings, accounts: Iterable[Account], now: datetime) -> None:
         self.warnings, self.latest = warnings, now + AHEAD
         self.ids = {one.name: one.id for one in accounts if outcomes.ACCOUNT_ID.fullmatch(one.id)}
 
@@ -187,7 +203,9 @@ class _Reader:
         lines += [one.account_id for one in reversed(done)]
         account_id = config.get("account_id") or next(iter(lines), "") or self.ids.get(account, "")
         for problem in self._contradictions(account_id, account, lines):
-            self.warnings.append(f"{path}: {problem}")
+            self.warnings.add(f"{path}: {problem}")
+        runs = {run, *(one.run for one in summaries)}
+        users = self._users(path, files, runs, account_id) if is_ours(policy) else ()
         return PolicyFolder(
             path=path,
             account_id=account_id,
@@ -200,7 +218,8 @@ class _Reader:
             start=instant_of(execution.get("start")),
             end=instant_of(execution.get("end_time")),
             metrics=metrics_of(data.get("metrics")),
-            users=self._users(path, files, run, account_id) if is_ours(policy) else (),
+            users=users,
+            users_run=next((r.run for user in users for r in user.records), run),
             summaries=tuple(summaries),
             outcomes=tuple(done),
         )
@@ -221,7 +240,7 @@ class _Reader:
                     data = mapping(read_json(path / name))
                     self._check(data)
                 except DamagedFileError as error:
-                    self.warnings.append(f"{path / name}: {error}; it isn't used")
+                    self.warnings.add(f"{path / name}: {error}; it isn't used")
                     continue
                 return data
         return {}
@@ -269,22 +288,19 @@ class _Reader:
                     else:
                         found.append(line)
             except DamagedFileError as error:
-                self.warnings.append(f"{file}: {error}")
+                self.warnings.add(f"{file}: {error}")
             except OSError as error:
-                self.warnings.append(f"{file}: it can't be read: {error.strerror}")
+                self.warnings.add(f"{file}: it can't be read: {error.strerror}")
             if damaged:
-                self.warnings.append(f"{file}: {counted(damaged, 'line')} can't be read")
+                self.warnings.add(f"{file}: {counted(damaged, 'line')} can't be read")
             if early:
-                self.warnings.append(f"{file}: {counted(early, 'line')} of the future, not used")
+                self.warnings.add(f"{file}: {counted(early, 'line')} of the future, not used")
         return found
 
     def _users(
-        self, path: Path, files: Sequence[str], run: str, account_id: str
+        self, path: Path, files: Sequence[str], runs: set[str], account_id: str
     ) -> tuple[User, ...]:
-        """Return the users whom the run selected.
-
-        A run that ends with an error may leave the file of the run before it.
-        """
+        """Return the users whom the last of the runs selected that could say so."""
         file = next((path / name for name in (RESOURCES, f"{RESOURCES}.gz") if name in files), None)
         if file is None:
             return ()
@@ -293,7 +309,7 @@ class _Reader:
             if not isinstance(data, list):
                 raise DamagedFileError("it isn't a list of users")
         except DamagedFileError as error:
-            self.warnings.append(f"{file}: {error}")
+            self.warnings.add(f"{file}: {error}")
             return ()
         users, damaged, others = [], 0, 0
         for value in data:
@@ -302,7 +318,7 @@ class _Reader:
             except ValueError:
                 damaged += 1
                 continue
-            if any(record.run != run for record in user.records):
+            if not runs.issuperset(record.run for record in user.records):
                 others += 1
             elif user.arn.split(":")[4:5] != [account_id]:
                 damaged += 1
@@ -310,10 +326,10 @@ class _Reader:
                 users.append(user)
         if damaged:
             what = f"{counted(damaged, 'user')} can't be read, or are not of account {account_id}"
-            self.warnings.append(f"{file}: {what}")
+            self.warnings.add(f"{file}: {what}")
         if others:
-            what = f"{counted(others, 'user')} of another run than {METADATA}'s, not used"
-            self.warnings.append(f"{file}: {what}")
+            what = f"{counted(others, 'user')} of a run that left nothing else, not used"
+            self.warnings.add(f"{file}: {what}")
         return tuple(users)
 
 

@@ -1,0 +1,80 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How long c7n-keyrot report takes over an organization, and how much memory.
+
+    .venv/bin/python benchmarks/report.py [ACCOUNTS] [FINDINGS]
+
+Writes a tree of c7n-org with so many accounts (1,000) and findings in each (50): half of them
+matched with all that a notice needs, half of them left alone. Then it runs the command once for
+each format, as a process.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
+
+from output_tree import NOW, Run, accounts_yml
+
+from c7n_keyrot.records import Why
+from c7n_keyrot.rotation import DAY, Verdict
+
+FORMATS = ("json", "csv", "ocsf", "oscal", "html")
+MOST_SECONDS, MOST_MB = 30, 500
+
+
+def tree(out: Path, accounts: int, findings: int) -> Path:
+    """Write the runs of two policies in each account; return accounts.yml."""
+    ids = {f"account-{number:04}": f"{number:012}" for number in range(1, accounts + 1)}
+    for name, account_id in ids.items():
+        stale = Run(account_id, counts={"fresh": 200, "stale": findings * 4 // 5})
+        for number in range(findings * 2 // 5):
+            user = f"user-{number:03}"
+            stale.match(user, 91 + number, {"OwnerContact": f"{user}@corp.test"}).outcome(user)
+            old = (NOW - (400 + number) * DAY).isoformat()
+            stale.leave(f"exempt-{number:03}", why=Why.EXEMPT, last_rotated=old)
+        stale.write(out, name)
+        soon = Run(account_id, "expiring", counts={**stale.counts, "expiring": findings // 5})
+        for number in range(findings // 10):
+            soon.match(f"soon-{number:03}", 83)
+            old = (NOW - (77 + number % 12) * DAY).isoformat()
+            soon.leave(f"later-{number:03}", Verdict.EXPIRING, Why.NOT_DUE, last_rotated=old)
+        soon.write(out, name)
+    return accounts_yml(out.parent, ids)
+
+
+def run(kind: str, out: Path, accounts: Path) -> tuple[float, float, float]:
+    """Run the command; return seconds of the processor, MB of memory and MB of output."""
+    target = out.parent / f"report.{kind}"
+    command = [sys.executable, "-m", "c7n_keyrot", "report", out, "--accounts", accounts]
+    process = subprocess.Popen([*map(str, command), "--format", kind, "-o", str(target)])
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"report --format {kind} failed")
+    # Not the time on the clock: other programs of the machine would count.
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, target.stat().st_size / 1e6
+
+
+def main() -> None:
+    accounts, findings = (int(word) for word in [*sys.argv[1:], "1000", "50"][:2])
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "out")
+        known = tree(out, accounts, findings)
+        print(f"{accounts} accounts with {findings} findings each")
+        worst = []
+        for kind in FORMATS:
+            seconds, memory, size = run(kind, out, known)
+            worst.append(max(seconds / MOST_SECONDS, memory / MOST_MB))
+            print(f"{kind:6} {seconds:6.1f} s {memory:6.0f} MB {size:6.1f} MB written", flush=True)
+        print(f"{max(worst):.2f} of what is allowed ({MOST_SECONDS} s, {MOST_MB} MB)")
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    main()

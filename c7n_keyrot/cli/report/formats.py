@@ -1,0 +1,65 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the report in each format.
+
+Each function returns the whole file, or its parts one after the other: it may be long.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.report import ocsf, oscal
+from c7n_keyrot.cli.report.ledger import FIELDS
+from c7n_keyrot.cli.text import disarmed, json_parts
+
+Report = dict[str, Any]
+
+
+def as_json(report: Report) -> Iterator[str]:
+    """Return the report itself; each entry of a list is a line, for ``grep``."""
+    return json_parts({k: iter(v) if isinstance(v, list) else v for k, v in report.items()})
+
+
+def as_csv(report: Report) -> str:
+    """Return the keys."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for key in report["keys"]:
+        # A number is written as it is: a negative one is no formula.
+        writer.writerow(
+            disarmed(value) if isinstance(value, str) else value
+            for value in (key[name] for name in FIELDS)
+        )
+    return text.getvalue()
+
+
+def as_html(report: Report) -> str:
+    """Return the page.
+
+    :raises CommandError: Jinja2 isn't there: the package was installed without what it needs.
+    """
+    try:
+        page = importlib.import_module("c7n_keyrot.cli.report.page")  # Jinja2 takes long to import
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f"the page needs {error.name}; reinstall c7n-keyrot with what it depends on, or use"
+            " --format json"
+        ) from None
+    text: str = page.render(report)
+    return text
+
+
+FORMATS: dict[str, Callable[[Report], str | Iterator[str]]] = {
+    "html": as_html,
+    "json": as_json,
+    "csv": as_csv,
+    "ocsf": ocsf.render,
+    "oscal": oscal.render,
+}

@@ -1,0 +1,318 @@
+"use strict";
+// Sorts and filters the tables, and builds the rows of keys when they are asked for. All text
+// from the data becomes text: nothing here makes markup out of a string.
+(() => {
+  const STEP = 100; // rows of keys that are built at once
+  const AT_ONCE = 200; // accounts that are shown at once
+  const FEW = 500; // keys that are all printed, whether they were opened or not
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const words = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
+
+  function make(name, attributes = {}, ...children) {
+    const element = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) {
+      if (value !== null && value !== undefined) element.setAttribute(key, value);
+    }
+    element.append(...children);
+    return element;
+  }
+
+  function foreign(text) { // text of users and tags: its direction ends where it ends
+    const element = document.createElement("bdi");
+    element.textContent = text;
+    return element;
+  }
+
+  const small = (text) => make("span", { class: "soft small" }, foreign(text));
+
+  function icon(kind) {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+    svg.setAttribute("class", "icon");
+    svg.setAttribute("aria-hidden", "true");
+    use.setAttribute("href", `#i-${kind}`);
+    svg.append(use);
+    return svg;
+  }
+
+  const matches = (some, all) => (some === all ? `${all.toLocaleString("en")} in all` : `${some.toLocaleString("en")} of ${all.toLocaleString("en")} match`);
+
+  // Sorting
+
+  const compare = (a, b) => {
+    const none = (a === "" || a === null) - (b === "" || b === null);
+    if (none || a === b) return none;
+    return typeof a === "number" && typeof b === "number" ? a - b : words.compare(a, b);
+  };
+
+  /** Put a button into each heading; tell `sort` which column, and whether it goes down. */
+  function sortable(table, sort) {
+    const heads = $$(":scope > thead th", table);
+    heads.forEach((head, column) => {
+      if (!head.hasAttribute("data-sort")) return;
+      const button = make("button", { type: "button" });
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const now = head.getAttribute("aria-sort");
+        const first = head.dataset.sort === "number" ? "descending" : "ascending";
+        const other = first === "ascending" ? "descending" : "ascending";
+        heads.forEach((each) => each.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", now === first ? other : first);
+        sort(column, head.getAttribute("aria-sort") === "descending");
+      });
+    });
+  }
+
+  function valueOf(row, column, number) {
+    const cell = row.cells[column];
+    const text = cell.dataset.value ?? cell.textContent.trim();
+    return number && text !== "" ? Number(text) : text;
+  }
+
+  for (const table of $$("table.sortable")) {
+    sortable(table, (column, down) => {
+      const number = $$(":scope > thead th", table)[column].dataset.sort === "number";
+      // Each entry is a tbody of its own: what is opened below it moves along.
+      const values = [...table.tBodies].map((body) => [valueOf(body.rows[0], column, number), body]);
+      values.sort(([a], [b]) => (a === "" || b === "" || !down ? compare(a, b) : compare(b, a)));
+      table.append(...values.map(([, body]) => body));
+      if (table.id === "account-table") showAccounts();
+    });
+  }
+
+  // The keys
+
+  let keys = null;
+  /** Read the keys out of the page, once: all of them, and by account. */
+  function load() {
+    if (keys) return keys;
+    const { columns, coded, words: list, rows } = JSON.parse($("#data").textContent);
+    const decode = columns.map((name) => coded.includes(name));
+    const by = new Map();
+    const all = rows.map((row) => {
+      const key = {};
+      for (let i = 0; i < columns.length; i++) key[columns[i]] = decode[i] && row[i] !== null ? list[row[i]] : row[i];
+      if (by.has(key.account)) by.get(key.account).push(key);
+      else by.set(key.account, [key]);
+      return key;
+    });
+    return (keys = { all, by });
+  }
+
+  const badge = (kind, text) => make("span", { class: `badge ${kind}` }, icon(kind), text);
+  const STATES = { open: "bad", unclear: "soon", exempt: "none", expiring: "soon", fixed: "good" };
+  const OUTCOMES = { disabled: "good", deleted: "good", gone: "none", reactivated: "soon", denied: "bad", failed: "bad", unknown: "soon", skipped: "none" };
+  const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+  const COLUMNS = [
+    { name: "User and key", sort: "text", value: (key) => key.user, fill: (key, cell) => {
+      cell.append(foreign(key.user), make("br"));
+      const id = make("span", { class: "id soft" });
+      id.textContent = key.key ?? "key id not known";
+      cell.append(id, make("br"), make("span", { class: "soft small" }, key.slot ? `slot ${key.slot}` : "slot not known"));
+      if (key.note) cell.append(make("br"), foreign(`“${key.note}”`));
+    } },
+    { name: "Account", sort: "text", only: "all", value: (key) => nameOf(key), fill: (key, cell) => {
+      cell.append(foreign(nameOf(key)));
+      const { id, name } = places.get(key.account)?.dataset ?? {};
+      if (id && id !== name) cell.append(make("br"), make("span", { class: "id soft" }, id));
+    } },
+    { name: "State", sort: "text", value: (key) => key.state, fill: (key, cell) => {
+      cell.append(badge(STATES[key.state] ?? "none", key.state === "unclear" ? "In doubt" : capital(key.state)));
+      if (key.why) cell.append(make("br"), small(key.why));
+    } },
+    { name: "Age", sort: "number", value: (key) => key.age, fill: (key, cell) => {
+      cell.append(key.age === null ? none() : `${Math.floor(key.age).toLocaleString("en")} d`);
+    } },
+    { name: "Deadline", sort: "text", value: (key) => key.deadline, fill: (key, cell) => {
+      if (key.deadline === null) return cell.append(none());
+      const [day, time] = key.deadline.split(" ");
+      return cell.append(make("time", { datetime: `${day}T${time}Z`, title: `${key.deadline} UTC` }, day),
+        make("br"), make("span", { class: "soft small" }, left(key.left)));
+    } },
+    { name: "Outcome", sort: "text", value: (key) => key.outcome, fill: (key, cell) => {
+      if (!key.outcome) return cell.append(none("none"));
+      cell.append(badge(OUTCOMES[key.outcome] ?? "none", capital(key.outcome)));
+      if (key.done) cell.append(make("br"), make("span", { class: "soft small" }, key.done));
+      if (key.reason) cell.append(make("br"), small(key.reason));
+    } },
+    { name: "Owner", sort: "text", value: (key) => key.owner, fill: (key, cell) => cell.append(key.owner ? foreign(key.owner) : none("none")) },
+    { name: "Used", sort: "text", value: (key) => key.used, fill: (key, cell) => {
+      cell.append(key.used ? key.used.split(" ")[0] : none("never, or not known"));
+      if (key.used_by) cell.append(make("br"), small(key.used_by));
+    } },
+  ];
+  const none = (words = "not known") => {
+    const both = document.createDocumentFragment();
+    both.append(make("span", { class: "soft", "aria-hidden": "true" }, "–"), make("span", { class: "hidden" }, words));
+    return both;
+  };
+  const left = (days) => {
+    const count = `${Math.abs(days).toLocaleString("en")} ${Math.abs(days) === 1 ? "day" : "days"}`;
+    return days > 0 ? `in ${count}` : days < 0 ? `${count} ago` : "passed";
+  };
+
+  const classOf = ({ name, sort }) => name.toLowerCase().split(" ")[0] + (sort === "number" ? " number" : "");
+
+  /** Build a table of keys into `place`, some rows at once. Return what shows other keys there. */
+  function keyTable(place, title, scope) {
+    const columns = COLUMNS.filter((column) => !column.only || column.only === scope);
+    const body = make("tbody", { role: "rowgroup" });
+    const head = make("tr", { role: "row" }, ...columns.map((column) =>
+      make("th", { scope: "col", role: "columnheader", "data-sort": column.sort, class: classOf(column) }, column.name)));
+    const table = make("table", { class: "keys", role: "table" },
+      make("caption", { class: "hidden" }, title), make("thead", { role: "rowgroup" }, head), body);
+    const more = make("button", { type: "button", class: "button" });
+    const rest = make("p", { class: "rest" }, more);
+    place.replaceChildren(make("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": title }, table, rest));
+    let shown = [];
+
+    function build(until) {
+      const from = body.rows.length;
+      body.append(...shown.slice(from, until).map((key) => make("tr", { role: "row", class: "row" },
+        ...columns.map((column, i) => {
+          const cell = i ? make("td", { role: "cell", class: classOf(column), "data-label": column.name })
+            : make("th", { role: "rowheader", scope: "row" });
+          const content = make("div");
+          column.fill(key, content);
+          cell.append(content);
+          return cell;
+        }))));
+      const missing = shown.length - body.rows.length;
+      rest.hidden = missing <= 0;
+      more.textContent = `Show ${Math.min(STEP, missing)} more of ${missing.toLocaleString("en")}`;
+    }
+    more.addEventListener("click", () => {
+      const first = body.rows.length;
+      build(first + STEP);
+      const row = body.rows[first]; // keyboard and reader go on where the new rows begin
+      if (row) { row.tabIndex = -1; row.focus(); }
+    });
+    sortable(table, (column, down) => {
+      const { value } = columns[column];
+      const none = (key) => value(key) === null || value(key) === "";
+      shown = [...shown].sort((a, b) => (none(a) || none(b) || !down ? compare(value(a), value(b)) : compare(value(b), value(a))));
+      body.replaceChildren();
+      build(STEP);
+    });
+    return {
+      show(list) {
+        shown = list;
+        for (const each of $$("th", head)) each.removeAttribute("aria-sort");
+        body.replaceChildren();
+        build(STEP);
+      },
+      all() { build(Infinity); },
+    };
+  }
+
+  // The accounts
+
+  const accounts = $("#account-table");
+  const places = new Map(); // an account's number in the data -> its tbody
+  const opened = new Map();
+  const nameOf = (key) => places.get(key.account)?.dataset.name ?? "";
+  for (const body of accounts?.tBodies ?? []) {
+    const row = body.rows[0];
+    places.set(Number(body.dataset.place), body);
+    row.classList.add("row");
+    if (body.dataset.keys === "0") continue;
+    const place = $(".account", row);
+    const button = make("button", { type: "button", class: "open", "aria-expanded": "false" });
+    button.append(...place.childNodes);
+    place.append(button);
+    button.addEventListener("click", () => toggle(body, button));
+  }
+
+  function toggle(body, button) {
+    const open = button.getAttribute("aria-expanded") !== "true";
+    button.setAttribute("aria-expanded", String(open));
+    if (!opened.has(body)) {
+      const cell = make("td", { class: "inside" });
+      const row = make("tr", { id: `keys-${body.dataset.place}` }, cell);
+      body.append(row);
+      button.setAttribute("aria-controls", row.id);
+      keyTable(cell, `Keys of ${body.dataset.name}`, "account").show(load().by.get(Number(body.dataset.place)) ?? []);
+      opened.set(body, row);
+    }
+    opened.get(body).hidden = !open;
+    span();
+  }
+
+  /** Make what is opened as wide as its table: on a phone some columns are hidden. */
+  function span() {
+    const visible = [...accounts.tHead.rows[0].cells].filter((cell) => getComputedStyle(cell).display !== "none");
+    for (const row of opened.values()) row.cells[0].colSpan = visible.length;
+  }
+  for (const media of ["(max-width: 600px)", "print"]) matchMedia(media).addEventListener("change", () => accounts && span());
+
+  let most = AT_ONCE; // so many rows are laid out; printed are all that fit the filter
+  function showAccounts() {
+    const text = $("#account-text").value.trim().toLowerCase();
+    const state = $("#account-state").value;
+    let count = 0;
+    for (const body of accounts.tBodies) {
+      const fits = (!text || `${body.dataset.name} ${body.dataset.id}`.toLowerCase().includes(text))
+        && (!state || body.dataset.state.split(" ").includes(state));
+      body.hidden = !fits;
+      body.classList.toggle("later", fits && count >= most);
+      count += fits;
+    }
+    const all = accounts.tBodies.length;
+    $("#account-count").textContent = matches(count, all);
+    $("#account-more").parentElement.hidden = count <= most;
+    $("#account-more").textContent = `Show all ${count.toLocaleString("en")}`;
+  }
+
+  if (accounts) {
+    const change = () => { most = AT_ONCE; showAccounts(); };
+    $("#account-text").addEventListener("input", change);
+    $("#account-state").addEventListener("change", change);
+    $("#account-more").addEventListener("click", () => {
+      const next = $(".later", accounts); // keyboard and reader go on where the new rows begin
+      most = Infinity;
+      showAccounts();
+      if (!$(".open", next)) next.tabIndex = -1;
+      ($(".open", next) ?? next).focus();
+    });
+    showAccounts();
+  }
+
+  // All keys
+
+  const found = $("#found");
+  let everything = null;
+  function showKeys() {
+    const { all } = load();
+    everything ??= keyTable(found, "Keys", "all");
+    const text = $("#key-text").value.trim().toLowerCase();
+    const [state, outcome] = [$("#key-state").value, $("#key-outcome").value];
+    const list = all.filter((key) => (!state || key.state === state)
+      && (!outcome || (key.outcome ?? "none") === outcome)
+      && (!text || [key.user, key.key, nameOf(key), places.get(key.account)?.dataset.id, key.owner, key.why, key.reason, key.note].some(
+        (value) => value && value.toLowerCase().includes(text))));
+    everything.show(list);
+    $("#key-count").textContent = matches(list.length, all.length);
+  }
+  if (found) {
+    let timer;
+    $("#key-text").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(showKeys, 120); });
+    $("#key-state").addEventListener("change", showKeys);
+    $("#key-outcome").addEventListener("change", showKeys);
+    if (Number(found.dataset.keys) <= 2000) showKeys();
+    else $("#key-text").addEventListener("focus", () => { if (!everything) showKeys(); });
+  }
+
+  // Printing: a small report is printed whole
+
+  addEventListener("beforeprint", () => {
+    if (!found || Number(found.dataset.keys) > FEW) return;
+    showKeys();
+    everything.all();
+    for (const details of $$("details")) details.open = true;
+  });
+
+  for (const element of $$(".script-only")) element.hidden = false;
+})();

@@ -1,0 +1,61 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How tests reach a package index, and what they take from there besides their environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import BIN, run
+
+# What pip and uv say where no package index can be reached.
+OFFLINE = re.compile(
+    r"Failed to establish a new connection|dns error|Connection refused|tcp connect"
+)
+# How this machine reaches a package index: proxies, certificates, mirrors.
+NETWORK = re.compile(
+    r"(?i).*_proxy|SSL_CERT_|REQUESTS_CA_|PIP_(?!TARGET|USER|PREFIX)|UV_(?!TOOL|NO_)"
+)
+
+
+def network() -> dict[str, str]:
+    """Return the variables by which this machine reaches a package index."""
+    return {name: value for name, value in os.environ.items() if NETWORK.match(name)}
+
+
+def cache(*command: str) -> str:
+    """Return the folder that a tool says it caches in, outside of the test's own HOME."""
+    done = subprocess.run([BIN / command[0], *command[1:]], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def aws_cli(folder: Path) -> Path:
+    """Install the real AWS CLI below a folder, and return the folder of its program.
+
+    In an environment of its own: it pins another botocore than Custodian's.
+    """
+    env = {
+        **network(),
+        "PATH": os.defpath,
+        "HOME": str(folder),
+        "UV_CACHE_DIR": cache("uv", "cache", "dir"),
+        "UV_PYTHON": sys.executable,
+        "UV_TOOL_DIR": str(folder / "tools"),
+        "UV_TOOL_BIN_DIR": str(folder / "bin"),
+    }
+    done = run([BIN / "uv", "tool", "install", "awscli"], env, folder, timeout=300)
+    if done.code and OFFLINE.search(done.text):
+        pytest.skip("no package index can be reached: the AWS CLI isn't there")
+    assert done.code == 0, done.text
+    program = folder / "program" / "aws"
+    program.parent.mkdir()
+    # For SQS it passes over AWS_ENDPOINT_URL.
+    script = f'exec {folder}/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"'
+    program.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+    program.chmod(0o755)
+    return program.parent

@@ -1,0 +1,373 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The scheduled runner: docs/runner.md's own commands, and the build's, with the real programs.
+
+The stacks are made by the templates of deploy/, and all roles are held to their policies. The build
+has its role's credentials as in CodeBuild, by a container's endpoint. `aws` is the real AWS CLI.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import threading
+import zipfile
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import yaml
+from cloudformation import runner
+from codebuild import Build, build
+from harness import BIN, Finished, keyrot, run
+from mailer_test import Smtp
+from moto.cloudformation.models import cloudformation_backends
+from moto.codebuild.models import codebuild_backends
+from moto.sns.models import sns_backends
+from moto.sqs.models import SQSBackend
+from walkthrough_test import commands_in, fill_in, set_addresses
+from wheels import CHECKOUT
+
+from embedded_aws import HUB, ORGANIZATION_ID, REGION, EmbeddedAws, Key
+
+DEPLOY = CHECKOUT / "deploy"
+PAGE = (CHECKOUT / "docs" / "runner.md").read_text("utf-8")
+MEMBERS = {"payments": "111111111111", "web": "222222222222"}
+EXTERNAL_ID = "c7n-keyrot-2f6c1d"
+PROJECT = "c7n-keyrot-runner"
+STALE = "iam-user-second-access-key-stale"
+INSTALLS = re.compile(r"^(python3 -m venv|venv/bin/python -m pip) ")
+
+
+def section(title: str) -> list[str]:
+    return commands_in(PAGE.split(f"## {title}\n")[1].split("\n## ")[0], 4)
+
+
+class Hub:
+    """The hub's engineer, in a folder, and what CodeBuild does when a build is started."""
+
+    def __init__(self, aws: EmbeddedAws, folder: Path, aws_cli: Path) -> None:
+        self.aws, self.folder, self.aws_cli = aws, folder, aws_cli
+        self.variables: dict[str, str] = {}
+        self.builds: list[Build] = []
+        self.smtp = Smtp()  # not started: at first nobody listens there
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.smtp.port = free.getsockname()[1]
+
+    def env(self, role: str | None = None) -> dict[str, str]:
+        env = self.aws.env(HUB, home=self.folder, role=role)
+        return {**env, "PATH": f"{self.aws_cli}{os.pathsep}{env['PATH']}", "AWS_PAGER": ""}
+
+    def run(self, command: str, **filled: str) -> str:
+        """Run a command of the page; a variable that it sets is there for those after it."""
+        for dots, text in filled.items():
+            command = command.replace(dots, text)
+        script = f"{command}\ncode=$?\nprintf '\\n%s' \"$BUCKET\"\nexit $code\n"
+        env = {**self.env(), **self.variables}
+        done = run(["/bin/bash", "-c", script], env, self.folder, timeout=120)
+        text, _, bucket = done.text.rpartition("\n")
+        assert done.code == 0, f"$ {command}\n{text}"
+        self.variables["BUCKET"] = bucket
+        return text
+
+    def resource(self, name: str) -> Any:
+        stacks = cloudformation_backends[HUB][REGION].stacks.values()
+        (stack,) = [one for one in stacks if one.name == PROJECT]
+        return stack.resource_map[name]
+
+    @property
+    def project(self) -> dict[str, Any]:
+        return dict(self.resource("Project").properties)
+
+    def build(self) -> Build:
+        """What CodeBuild does. This environment is in the place of the one that it would make."""
+        env = {**self.env(), "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.credentials}
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            del env[name]
+        env["PATH"] = f"{os.environ.get('SHIM', '')}{os.pathsep}{env['PATH']}"
+        folder = self.folder / f"build-{len(self.builds)}"
+        self.builds.append(build(self.project, folder, env, skip=INSTALLS.search))
+        return self.builds[-1]
+
+    @property
+    def messages(self) -> list[tuple[str, str]]:
+        """Those of the topic: subject and text."""
+        (topic,) = sns_backends[HUB][REGION].topics.values()
+        return [(sent[2], sent[1]) for sent in topic.sent_notifications]
+
+    def outputs(self, done: Build) -> dict[str, bytes]:
+        """What the build left in the bucket, by the path below its prefix."""
+        prefix = done.env["RUN"].removeprefix(f"s3://{self.variables['BUCKET']}/")
+        objects = self.aws.objects(self.variables["BUCKET"])
+        return {
+            key[len(prefix) + 1 :]: value
+            for key, value in objects.items()
+            if key.startswith(prefix)
+        }
+
+    def status(self) -> dict[str, str]:
+        return {name: self.aws.account(i).status("old", 2) for name, i in MEMBERS.items()}
+
+
+class Credentials(BaseHTTPRequestHandler):
+    """What CodeBuild's container asks for the credentials of its role."""
+
+    aws: EmbeddedAws
+
+    def do_GET(self) -> None:
+        given = self.aws.credentials(HUB, PROJECT)
+        until = datetime.now(timezone.utc) + timedelta(hours=1)
+        body = json.dumps(
+            {
+                "AccessKeyId": given["AWS_ACCESS_KEY_ID"],
+                "SecretAccessKey": given["AWS_SECRET_ACCESS_KEY"],
+                "Token": given["AWS_SESSION_TOKEN"],
+                "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, aws_cli: Path, libraries: Path) -> Iterator[Hub]:
+    receive = SQSBackend.receive_message
+
+    def at_once(backend: Any, queue: str, count: int, wait: int, *rest: Any) -> Any:
+        return receive(backend, queue, count, 0, *rest)  # an empty queue costs c7n-mailer 10 s
+
+    with EmbeddedAws() as aws, mock.patch.object(SQSBackend, "receive_message", at_once):
+        made = Hub(aws, tmp_path_factory.mktemp("hub"), aws_cli)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Of", (Credentials,), {"aws": aws}))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made.credentials = f"http://127.0.0.1:{server.server_port}/"
+        organization(made)
+        aws.enforce()
+        yield made
+        server.shutdown()
+        server.server_close()
+        if made.smtp.mails:
+            made.smtp.stop()
+        assert aws.errors == []
+
+
+def organization(hub: Hub) -> None:
+    """The first two stacks, accounts with users, and the files of README's steps."""
+    outputs = hub.aws.account(HUB).deploy(
+        "c7n-keyrot-hub",
+        DEPLOY / "hub.yml",
+        OrganizationId=ORGANIZATION_ID,
+        FromAddress="security@corp.test",
+    )
+    for name, account_id in MEMBERS.items():
+        member(hub, name)
+        account = hub.aws.account(account_id)
+        owner = {"OwnerContact": f"{name}@corp.test"}
+        account.add_user("old", Key(10, last_used_days=1), Key(200), owner)
+        account.add_user("soon", None, Key(83), owner)
+        account.add_user("fresh", Key(200), Key(5))
+    assert run(keyrot("init", "."), hub.env(), hub.folder).code == 0
+    set_addresses(hub.folder)
+    accounts = [
+        {
+            "name": name,
+            "account_id": account_id,
+            "role": f"arn:aws:iam::{account_id}:role/c7n-keyrot",
+            "external_id": EXTERNAL_ID,
+            "regions": [REGION],
+        }
+        for name, account_id in MEMBERS.items()
+    ]
+    made = {"vars": {"action": {"queue": outputs["QueueArn"]}}, "accounts": accounts}
+    (hub.folder / "accounts.yml").write_text(yaml.safe_dump(made), "utf-8")
+    (hub.folder / "mailer.yml").write_bytes((DEPLOY.parent / "examples/mailer.yml").read_bytes())
+    fill_in(
+        hub.folder / "mailer.yml",
+        queue_url=outputs["QueueUrl"],
+        profile="c7n-keyrot-mailer",
+        smtp_server="127.0.0.1",
+        smtp_port=hub.smtp.port,
+        smtp_ssl=False,
+    )
+
+
+def member(hub: Hub, name: str, mode: str = "enforcing", external_id: str = EXTERNAL_ID) -> None:
+    hub.aws.account(MEMBERS[name]).deploy(
+        "c7n-keyrot",
+        DEPLOY / "member-role.yml",
+        HubAccountId=HUB,
+        ExternalId=external_id,
+        Mode=mode,
+    )
+
+
+def test_the_page(hub: Hub) -> None:
+    """All its commands but the last one, in their order, and the builds that they lead to."""
+    wheel = next(iter((CHECKOUT / "dist").glob("*.whl")))
+    for command in section("Deploy"):
+        hub.run(command, WHEEL=str(wheel))
+    history = codebuild_backends[HUB][REGION].build_history[PROJECT]
+    assert len(history) == 1
+    assert {v["Value"] for v in hub.project["Environment"]["EnvironmentVariables"]} >= {"look", 50}
+    tell, act = section("From looking to acting")
+    hub.run(tell)
+    hub.run(act.replace("Mode=act", "Mode=act MaxKeys=0 MaxPercent=100"))
+    check_that_nothing_is_done_if_the_plan_is_not_kept(hub)
+    hub.run(act.replace("Mode=act", "Mode=act MaxKeys=50"))
+    check_that_each_failure_is_told_and_the_rest_is_done(hub)
+    check_a_run_without_a_failure(hub)
+
+    summary, page = section("Look at the last run")
+    assert "c7n-keyrot, act: keys disabled: 1, steps failed: 0." in hub.run(summary)
+    hub.run(page)
+    assert (hub.folder / "report.html").read_bytes() == hub.outputs(hub.builds[-1])["report.html"]
+    disable, stop = section("Stop it")
+    hub.run(disable)
+    assert hub.resource("DailyRun").properties["State"] == "DISABLED"
+    hub.run(stop)
+    metadata = codebuild_backends[HUB][REGION].build_metadata_history[PROJECT]
+    assert [one["buildStatus"] for one in metadata] == ["STOPPED"]
+    fetch, reactivate, give_back = section("Switch keys on again")
+    hub.run(fetch)
+    hub.run(f"{reactivate} --yes")
+    assert set(hub.status().values()) == {"Active"}
+    known = hub.aws.objects(hub.variables["BUCKET"])
+    hub.run(give_back)
+    added = {
+        key: value
+        for key, value in hub.aws.objects(hub.variables["BUCKET"]).items()
+        if key not in known
+    }
+    assert b"".join(added.values()).count(b'"reactivated"') == len(MEMBERS)
+
+
+def check_that_nothing_is_done_if_the_plan_is_not_kept(hub: Hub) -> None:
+    """More keys than the limit, and an account whose role can't be taken."""
+    member(hub, "web", external_id="another")
+    done = hub.build()
+    assert list(done.failed) == ["build", "post_build"], done.text
+    assert set(hub.status().values()) == {"Active"}
+    assert hub.aws.messages("c7n-keyrot") == []
+    outputs = hub.outputs(done)
+    plan = outputs["plan.txt"].decode()
+    assert "1 key would be disabled or deleted, more than --max-keys 0" in plan
+    assert "1 of 2 accounts not covered" in plan
+    assert re.search(
+        r"FAIL +coverage of account web .* can't be taken", outputs["doctor.txt"].decode()
+    )
+    assert {"report.html", "report.json", "failed.txt"} <= set(outputs)
+    assert any(name.startswith("look/payments/") for name in outputs)
+    assert not any(name.startswith("run/") for name in outputs)
+    (subject, text), *more = hub.messages
+    assert subject == "c7n-keyrot act: keys disabled: 0, steps failed: 3"
+    assert "FAILED: the plan; see plan.txt (exit code 3)" in text
+    assert more == []
+
+
+def check_that_each_failure_is_told_and_the_rest_is_done(hub: Hub) -> None:
+    """A role that may not disable, and a mail server that is down."""
+    member(hub, "web", mode="read-only")
+    done = hub.build()
+    assert list(done.failed) == ["post_build"], done.text
+    assert hub.status() == {"payments": "Inactive", "web": "Active"}
+    outputs = hub.outputs(done)
+    assert "Connection refused" in outputs["mailer.txt"].decode()
+    assert hub.smtp.hostname not in outputs["mailer.txt"].decode()  # it is in mailer.yml
+    assert re.search(
+        r"FAIL +coverage of account web .*UpdateAccessKey", outputs["doctor.txt"].decode()
+    )
+    assert any(name.startswith("run/payments/") and "intents" in name for name in outputs)
+    subject, text = hub.messages[-1]
+    assert subject == "c7n-keyrot act: keys disabled: 1, steps failed: 3"
+    assert "FAILED: the run, in some account" in text
+    assert "FAILED: a notice wasn't sent; see mailer.txt" in text
+    keys = {name: hub.aws.account(i).key_id("old", 2) for name, i in MEMBERS.items()}
+    assert f"disabled {MEMBERS['payments']} old {keys['payments']}\n" in text
+    assert f"denied {MEMBERS['web']} old {keys['web']}\n" in text
+
+
+def check_a_run_without_a_failure(hub: Hub) -> None:
+    member(hub, "web")
+    hub.smtp.start()
+    done = hub.build()
+    assert done.green, done.text
+    assert set(hub.status().values()) == {"Inactive"}
+    sent = [(to, mail["Subject"].split(":")[0]) for (to,), mail in hub.smtp.mails]
+    assert sorted(sent) == [
+        ("payments@corp.test", "Your AWS access key will be disabled soon"),
+        ("web@corp.test", "Your AWS access key is being disabled"),
+        ("web@corp.test", "Your AWS access key will be disabled soon"),
+    ]
+    subject, text = hub.messages[-1]
+    assert subject == "c7n-keyrot act: keys disabled: 1, steps failed: 0"
+    assert [line for line in text.splitlines() if MEMBERS["web"] in line] == [
+        f"disabled {MEMBERS['web']} old {hub.aws.account(MEMBERS['web']).key_id('old', 2)}"
+    ]
+    assert len({one.env["RUN"] for one in hub.builds}) == len(hub.builds)  # a prefix each
+    # No build has touched what it reads, and nothing of it has a secret.
+    everything = b"".join(hub.aws.objects(hub.variables["BUCKET"]).values()).decode(
+        "utf-8", "replace"
+    )
+    assert not [secret for secret in hub.aws.secrets if secret in everything]
+
+
+def test_the_install_takes_what_is_in_the_list_and_nothing_else(tmp_path: Path) -> None:
+    """By the build's own commands; the list here has one wheel, which is made here."""
+    specification = yaml.safe_load(runner(HUB)["Project"]["Source"]["BuildSpec"])
+    commands = [c for c in specification["phases"]["install"]["commands"] if INSTALLS.search(c)]
+    config = tmp_path / "config"
+    config.mkdir()
+    listed = small_wheel(config, "listed", "1.0")
+    small_wheel(config, "c7n_keyrot", "9.9")
+    env = {
+        "PATH": f"{BIN}{os.pathsep}/usr/bin{os.pathsep}/bin",
+        "HOME": str(tmp_path),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(config),
+    }
+
+    def install(line: str, *commands: str) -> Finished:
+        (config / "requirements.txt").write_text(f"{line}\n", "utf-8")
+        return run(["/bin/bash", "-ec", "\n".join(commands)], env, tmp_path)
+
+    venv, pins, wheel = commands
+    done = install(f"listed==1.0 --hash=sha256:{'0' * 64}", venv, pins, wheel)
+    assert "DO NOT MATCH THE HASHES" in done.text
+    done = install("listed==1.0", pins, wheel)
+    assert "Hashes are required" in done.text
+    (site,) = (tmp_path / "venv").glob("lib/*/site-packages")
+    assert not [*site.glob("listed*"), *site.glob("c7n_keyrot*")]
+    good = f"listed==1.0 --hash=sha256:{hashlib.sha256(listed.read_bytes()).hexdigest()}"
+    done = install(good, pins, wheel)
+    assert done.code == 0, done.text
+    assert {path.name for path in site.glob("*.dist-info")} >= {
+        "listed-1.0.dist-info",
+        "c7n_keyrot-9.9.dist-info",
+    }
+
+
+def small_wheel(folder: Path, name: str, version: str) -> Path:
+    """The smallest wheel that pip takes."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", f"{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return path

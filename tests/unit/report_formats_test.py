@@ -1,0 +1,164 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""CSV, OCSF and OSCAL out of the report, checked against the published schemas."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
+from output_tree import NOW, A, B, C, Run, accounts_yml, key_id
+
+from c7n_keyrot.cli import main
+from c7n_keyrot.records import Why
+from c7n_keyrot.rotation import DAY, Verdict
+
+SCHEMAS = Path(__file__).parents[1] / "schemas"
+HOSTILE = '=cmd|"/c calc"!A1 <script>\u202e\x1b[31m'
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> list[str]:
+    """The arguments for a tree with a key in every state, and an account that is not covered."""
+    out = tmp_path / "out"
+    run = Run(counts={"fresh": 12, "stale": 5, "unknown": 1})
+    run.match("ana", 100, {"OwnerContact": HOSTILE}).outcome("ana", reason=HOSTILE)
+    run.match("eve", 120, description=HOSTILE).outcome("eve", "denied")
+    run.leave("sam", last_rotated=(NOW - 200 * DAY).isoformat()).leave("twins", why=Why.UNCLEAR)
+    run.leave("odd", Verdict.UNKNOWN, Why.UNKNOWN).leave(HOSTILE, why=Why.GONE)
+    run.outcome("old", time=(NOW - 30 * DAY).isoformat())
+    run.write(out, "payments")
+    soon = Run(kind="expiring", account_id=B, counts={"fresh": 10, "expiring": 2})
+    soon.match("bob", 83).write(out, "web")
+    accounts = accounts_yml(tmp_path, {"payments": A, HOSTILE: B, "sandbox": C})
+    return ["report", str(out), "--accounts", str(accounts)]
+
+
+def text(capsys: pytest.CaptureFixture[str], args: list[str], kind: str) -> str:
+    assert main([*args, "--format", kind]) == 0
+    return capsys.readouterr().out
+
+
+def test_csv_has_each_key_and_no_formula(
+    tree: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = list(csv.DictReader(text(capsys, tree, "csv").splitlines()))
+    keys = json.loads(text(capsys, tree, "json"))["keys"]
+    assert len(rows) == len(keys) == 8
+    assert list(rows[0]) == list(keys[0])
+    assert {row["state"] for row in rows} == {"open", "unclear", "exempt", "expiring", "fixed"}
+    cells = [cell for row in rows for cell in row.values()]
+    assert any("cmd|" in cell for cell in cells)
+    assert not [cell for cell in cells if cell[:1] in "=+@" and cell]
+    assert not [cell for cell in cells if not cell.isprintable()]
+    ages = {row["user"]: (row["age_days"], row["days_left"]) for row in rows}
+    assert ages["sam"] == ("200.0", "-110"), "a number stays a number"
+
+
+def ocsf(capsys: pytest.CaptureFixture[str], args: list[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text(capsys, args, "ocsf").splitlines()]
+
+
+def test_ocsf_is_a_compliance_finding_for_each_key(
+    tree: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = json.loads((SCHEMAS / "ocsf_compliance_finding_schema.json").read_text("utf-8"))
+    check = Draft202012Validator(schema, format_checker=FormatChecker())
+    found = ocsf(capsys, tree)
+    for event in found:
+        check.validate(event)
+    states = {
+        event["unmapped"]["state"]: (
+            event["compliance"]["status"],
+            event["status"],
+            event["activity_name"],
+        )
+        for event in found
+    }
+    assert states == {
+        "open": ("Fail", "New", "Create"),
+        "unclear": ("Warning", "New", "Create"),
+        "exempt": ("Fail", "Suppressed", "Create"),
+        "expiring": ("Pass", "New", "Create"),
+        "fixed": ("Pass", "Resolved", "Close"),
+    }
+    first = found[0]
+    assert (first["class_uid"], first["severity_id"], first["cloud"]["account"]["uid"]) == (
+        2003,
+        4,
+        B,
+    )
+    assert first["compliance"]["control"] == "D9.AWS.IAM.07"
+    assert len(first["compliance"]["standards"]) == 19
+    assert any("1.14 (by Prowler" in text for text in first["compliance"]["requirements"])
+    uids = [event["finding_info"]["uid"] for event in found]
+    assert len(set(uids)) == len(uids)
+    assert [event["finding_info"]["uid"] for event in ocsf(capsys, tree)] == uids
+
+
+def test_ocsf_names_a_key_the_same_in_each_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uids = set()
+    for name in ("june", "july"):
+        Run(dry_run=name == "june").match("ana", 100).write(tmp_path / name)
+        (event,) = ocsf(capsys, ["report", str(tmp_path / name)])
+        assert event["resources"][0]["uid"] == key_id(A, "ana")
+        uids.add(event["finding_info"]["uid"])
+    assert len(uids) == 1
+
+
+def oscal(capsys: pytest.CaptureFixture[str], args: list[str]) -> dict[str, Any]:
+    schema = (SCHEMAS / "oscal_assessment-results_schema.json").read_text("utf-8")
+    # Python's regular expressions have other words for letters and numbers.
+    schema = schema.replace(r"(\\p{L}|\\p{N}|[.\\-_])", r"[\\w.\\-]").replace(
+        r"(\\p{L}|_)", r"[^\\W\\d]"
+    )
+    assert r"\p{" not in schema
+    found: dict[str, Any] = json.loads(text(capsys, args, "oscal"))
+    Draft7Validator(json.loads(schema), format_checker=FormatChecker()).validate(found)
+    return found
+
+
+def test_oscal_has_a_finding_for_each_account(
+    tree: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = oscal(capsys, tree)
+    (result,) = document["assessment-results"]["results"]
+    states = {
+        finding["title"].rsplit(" ", 1)[-1].strip("()"): (
+            finding["target"]["status"],
+            finding["description"],
+        )
+        for finding in result["findings"]
+    }
+    assert states[A][0] == {"state": "not-satisfied", "reason": "fail"}
+    assert states[A][1].endswith(": 1 open, 2 unclear, 1 exempt.")
+    assert states[B][0] == {"state": "satisfied", "reason": "pass"}
+    assert states[C][0] == {"state": "not-satisfied", "reason": "other"}
+    assert states[C][1].endswith("not covered: never run.")
+    observed = {one["uuid"] for one in result["observations"]}
+    related = [
+        one["observation-uuid"]
+        for finding in result["findings"]
+        for one in finding.get("related-observations", ())
+    ]
+    assert len(related) == len(observed) == 8
+    assert set(related) == observed
+    components = {one["uuid"] for one in result["local-definitions"]["components"]}
+    assert {one["subjects"][0]["subject-uuid"] for one in result["observations"]} <= components
+    again = oscal(capsys, tree)["assessment-results"]
+    assert again["uuid"] == document["assessment-results"]["uuid"]
+    assert again["results"] == [result]
+
+
+def test_oscal_without_a_key_or_a_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = {"name": "bare", "resource": "aws.iam-user", "filters": ["stale-access-key"]}
+    Run(policy=policy).write(tmp_path)
+    (result,) = oscal(capsys, ["report", str(tmp_path)])["assessment-results"]["results"]
+    assert "observations" not in result
+    assert [one["target"]["status"]["state"] for one in result["findings"]] == ["satisfied"]
