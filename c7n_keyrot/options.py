@@ -177,10 +177,16 @@ def check_options(element: Any) -> None:
             raise invalid(element, f"{name} must be {option.kind.words}, not {value!r}")
 
 
+def is_serverless(manager: Any) -> bool:
+    """Tell whether the policy acts in Lambda only."""
+    mode = manager.data.get("mode") or {}
+    return bool(mode.get("type", "pull") != "pull")
+
+
 def check_mode(element: Any) -> None:
     """Refuse a serverless policy that would die in Lambda, where no startup file is read."""
     mode = element.manager.data.get("mode") or {}
-    if mode.get("type", "pull") != "pull" and (
+    if is_serverless(element.manager) and (
         PACKAGE not in (mode.get("packages") or ()) or mode.get("handler") != HANDLER
     ):
         raise invalid(

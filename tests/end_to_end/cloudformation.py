@@ -65,6 +65,8 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
     def ref(key: str) -> Any:
         if key == "AWS::NoValue":
             return NOTHING
+        if key.startswith("!"):  # a literal ${...}, for IAM
+            return f"${{{key[1:]}}}"
         if key in template["Resources"]:
             type_ = template["Resources"][key]["Type"]
             if type_ == "AWS::SNS::Topic":
@@ -105,18 +107,24 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
         "Or": lambda args: any(map(fill, args)),
         "Condition": condition,
     }
-    return {key: fill(r["Properties"]) for key, r in template["Resources"].items()}
+    return {
+        key: fill(r["Properties"])
+        for key, r in template["Resources"].items()
+        if "Condition" not in r or condition(r["Condition"])
+    }
 
 
-def member(account_id: str, hub: str, mode: str = "enforcing", **parameters: str) -> dict[str, Any]:
-    """The role of deploy/member-role.yml: {"policy": document, "trust": document}."""
+def member(
+    account_id: str, hub: str, mode: str = "enforcing", name: str = "Role", **parameters: str
+) -> dict[str, Any]:
+    """A role of deploy/member-role.yml: {"policy": document, "trust": document}."""
     role = stack(
         "member-role.yml",
         account_id,
         HubAccountId=hub,
         Mode=mode,
         **{"ExternalId": "c7n-keyrot-2f6c1d", **parameters},
-    )["Role"]
+    )[name]
     assert len(role["Policies"]) == 1
     return {
         "policy": role["Policies"][0]["PolicyDocument"],
