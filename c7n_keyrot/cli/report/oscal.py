@@ -152,7 +152,13 @@ def _finding(
         "description": f"{_account(row)}: {why or 'no key is against the rule'}.",
         "props": [
             _property(name.replace("_", "-"), row[name])
-            for name in ("account_id", "compliant_percent", "report_generated", "last_run")
+            for name in (
+                "covered",
+                "account_id",
+                "compliant_percent",
+                "report_generated",
+                "last_run",
+            )
             if row[name] is not None
         ],
         "target": {
