@@ -53,7 +53,7 @@ class Option:
     @property
     def line(self) -> str:
         """The option's line in a docstring, which ``custodian schema`` prints."""
-        default = {None: "no default", False: "default false"}.get(
+        default = {None: "optional", False: "default false"}.get(
             self.default, f"default {self.default}"
         )
         value = f"{self.kind.unit}, {default}" if self.kind.unit else default
@@ -96,6 +96,16 @@ def text(what: str) -> Kind:
     """Return the kind of a text that isn't empty; ``what`` it is, for the error."""
     schema = {"type": "string", "minLength": 1}
     return Kind(schema, lambda value: isinstance(value, str) and value != "", what)
+
+
+def between(least: float, most: float, unit: str) -> Kind:
+    """Return the kind of a number in a range, its ends included; ``unit`` in words."""
+    return Kind(
+        {"type": "number", "minimum": least, "maximum": most},
+        lambda value: _is_number(value) and least <= value <= most,
+        f"a number from {least:g} to {most:g}",
+        unit=unit,
+    )
 
 
 def one_of(*values: int | str) -> Kind:

@@ -14,12 +14,21 @@ from itertools import zip_longest
 
 from c7n_keyrot.iam import one_line
 
-__all__ = ["counted", "disarmed", "json_parts", "listed", "one_line", "table", "utc"]
+__all__ = [
+    "counted",
+    "disarmed",
+    "json_parts",
+    "listed",
+    "one_line",
+    "paragraph",
+    "table",
+    "utc",
+]
 
 # A spreadsheet takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are wide
 LONGEST_CELL = 5000
-NARROWEST, WIDEST = 80, 120  # columns of a table
+NARROWEST, WIDEST = 80, 120  # columns of a table or a paragraph
 
 
 def counted(number: int, noun: str) -> str:
@@ -96,9 +105,7 @@ def table(columns: Mapping[str, int]) -> Callable[..., str]:
         line.
     :returns: makes the lines of a row out of its cells, which it cleans.
     """
-    wide = WIDEST
-    if sys.stdout.isatty():
-        wide = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+    wide = _wide()
     widths = [min(max(len(name), most), wide // 3) for name, most in columns.items()]
     while sum(widths) + 2 * len(widths) > wide * 3 // 4:
         widths[widths.index(max(widths))] -= 1
@@ -112,6 +119,24 @@ def table(columns: Mapping[str, int]) -> Callable[..., str]:
         )
 
     return row
+
+
+def paragraph(text: str, indent: int = 0) -> str:
+    """Return a cleaned text as lines that fit a terminal.
+
+    :param indent: blanks in front of each line but the first, which has two less.
+    """
+    first, others = " " * max(indent - 2, 0), " " * indent
+    return textwrap.fill(
+        one_line(text, LONGEST_CELL), _wide(), initial_indent=first, subsequent_indent=others
+    )
+
+
+def _wide() -> int:
+    """Return the width of what is printed: the terminal's, within bounds."""
+    if not sys.stdout.isatty():
+        return WIDEST
+    return min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
 
 
 def _wrapped(cell: str, width: int) -> list[str]:

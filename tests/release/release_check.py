@@ -170,6 +170,8 @@ def main(dist: Path) -> int:
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     changed = output("git", "status", "--porcelain").decode().splitlines()
     tags = output("git", "tag", "--points-at", "HEAD", "--list", "v*").decode().split()
+    if os.environ.get("GITHUB_REF_TYPE") == "tag":  # the one that began the workflow
+        tags = [os.environ["GITHUB_REF_NAME"]]
     today = datetime.now(timezone.utc).date()
     checks: dict[str, Callable[[], Iterator[str]]] = {
         "all changes are committed": lambda: iter(changed),

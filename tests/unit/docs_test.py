@@ -19,16 +19,22 @@ from c7n.query import sources
 from c7n.resources import load_resources
 from c7n.resources.iam import User
 
-from c7n_keyrot.actions import DeleteAccessKey, DisableAccessKey
 from c7n_keyrot.exemptions import RotationExempt
 from c7n_keyrot.filters import ExpiringAccessKey, StaleAccessKey, UnclearAccessKey
 from c7n_keyrot.findings import PostKeyFinding
 from c7n_keyrot.plugin import register
 from c7n_keyrot.source import CredentialReportSource
 
-FILTERS = [StaleAccessKey, ExpiringAccessKey, UnclearAccessKey, RotationExempt]
-ACTIONS = [DisableAccessKey, DeleteAccessKey, PostKeyFinding]
-ELEMENTS = [*FILTERS, *ACTIONS]
+load_resources({"aws.iam-user"})
+
+
+def ours(registry: Any) -> list[Any]:
+    return [one for _, one in registry.items() if one.__module__.startswith("c7n_keyrot.")]
+
+
+FILTERS = ours(User.filter_registry)
+ELEMENTS = [*FILTERS, *ours(User.action_registry)]
+WITH_OPTIONS = [element for element in ELEMENTS if hasattr(element, "options")]
 
 
 def doc(element: Any) -> str:
@@ -42,7 +48,6 @@ def examples(element: Any) -> list[str]:
 
 
 def load(text: str) -> list[Any]:
-    load_resources({"aws.iam-user"})
     config = Config.empty(region="us-east-1", account_id="123456789012")
     return list(PolicyLoader(config).load_data(yaml.safe_load(text), "memory://"))
 
@@ -84,7 +89,7 @@ def test_the_documented_options_are_those_of_the_schema(element: Any) -> None:
     assert sorted(documented) == sorted(set(element.schema["properties"]) - {"type"})
 
 
-@pytest.mark.parametrize("element", FILTERS, ids=lambda element: element.type)
+@pytest.mark.parametrize("element", WITH_OPTIONS, ids=lambda element: element.type)
 def test_the_documented_defaults_are_those_of_the_schema(element: Any) -> None:
     text = re.sub(r"\s+", " ", doc(element))
     for name, option in element.schema["properties"].items():
@@ -93,12 +98,12 @@ def test_the_documented_defaults_are_those_of_the_schema(element: Any) -> None:
             assert re.search(rf"[( ]default {re.escape(str(option['default']))}\)", line), name
 
 
-@pytest.mark.parametrize("element", FILTERS, ids=lambda element: element.type)
+@pytest.mark.parametrize("element", WITH_OPTIONS, ids=lambda element: element.type)
 def test_the_documentation_of_each_option_ends_with_its_unit_and_default(element: Any) -> None:
     for option in element.options.values():
         values = option.schema.get("items", option.schema)
         unit = "(days|hours), " if values.get("type") in ("number", "integer") else ""
-        default = "no default" if option.default is None else f"default {option.default}".lower()
+        default = "optional" if option.default is None else f"default {option.default}".lower()
         line = re.sub(r"\s+", " ", option.line)
         assert re.search(rf"\({unit}{re.escape(default)}\)$", line, re.IGNORECASE)
 
@@ -119,7 +124,7 @@ def test_defaults(element: Any, options: dict[str, Any]) -> None:
         assert element({"type": element.type}).option(name) == value
 
 
-@pytest.mark.parametrize("element", FILTERS, ids=lambda element: element.type)
+@pytest.mark.parametrize("element", WITH_OPTIONS, ids=lambda element: element.type)
 def test_schema_check_and_documentation_come_out_of_one_declaration(element: Any) -> None:
     assert element.options.keys() == element.schema["properties"].keys() - {"type"}
     lines = re.sub(r"\s+", " ", doc(element))
@@ -142,6 +147,13 @@ def test_schema_check_and_documentation_come_out_of_one_declaration(element: Any
         ({"type": "stale-access-key", "days": True}, False),
         ({"type": "stale-access-key", "days": 400_000}, False),
         ({"type": "stale-access-key", "slot": 3}, False),
+        ({"type": "stale-access-key", "usage": 1}, True),
+        ({"type": "stale-access-key", "usage": 90}, True),
+        ({"type": "stale-access-key", "usage": 90.5}, False),
+        ({"type": "stale-access-key", "usage": 0.5}, False),
+        ({"type": "stale-access-key", "usage": True}, False),
+        ({"type": "expiring-access-key", "usage": 7}, True),
+        ({"type": "unclear-access-key", "usage": 7}, False),
         ({"type": "stale-access-key", "status": "active"}, False),
         ({"type": "expiring-access-key", "remind-at": [14, 7]}, True),
         ({"type": "expiring-access-key", "remind-at": []}, False),
@@ -184,7 +196,7 @@ def test_every_permission_is_a_real_action(element: Any) -> None:
     assert permissions
     for permission in permissions:
         service, _, action = permission.partition(":")
-        assert service == "iam" or element is PostKeyFinding
+        assert service in ("iam", "cloudtrail") or element is PostKeyFinding
         assert action in operations(service)
 
 

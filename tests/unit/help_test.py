@@ -46,7 +46,11 @@ def commands(line: str) -> Iterator[list[str]]:
     words: list[str] = []
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
-    for word in [*lexer, ";"]:
+    try:
+        found = [*lexer, ";"]
+    except ValueError as error:
+        pytest.fail(f"no line of shell ({error}), put a remark behind #: {line}")
+    for word in found:
         if re.fullmatch(r"[|&;<>()]+", word):
             if words[:1] == ["c7n-keyrot"]:
                 yield words

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from itertools import product
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,12 @@ NOW = datetime(2026, 11, 26, 10, 0, 0, tzinfo=timezone.utc)
 OLD = datetime(2020, 1, 1, tzinfo=timezone.utc)
 DAY, SECOND, HOUR = timedelta(days=1), timedelta(seconds=1), timedelta(hours=1)
 NONE = Slot(False, False, None, None, None, None)
+STOCK = (
+    {"key": "access_keys.active", "value": True},
+    {"key": "access_keys.last_rotated", "value_type": "age", "op": "gt", "value": 90},
+)
 F, P, N = FAIL, PASS, NOT_JUDGED
+OF_ROOT = [N, F, N, N, N, N, N, F, N, N]
 NAMES = [peer.name for peer in PEERS]
 
 
@@ -89,6 +96,48 @@ def test_cloudsploit_fails_no_key_of_a_user_who_is_younger(
 
 
 @pytest.mark.parametrize(
+    ("created", "word"), [(OLD, F), (NOW - 90 * DAY, P), (NOW - 90 * DAY - SECOND, F), (None, P)]
+)
+def test_mondoo_fails_no_key_of_a_user_who_is_not_older(
+    created: datetime | None, word: str
+) -> None:
+    said = words(NONE, slot(90 * DAY), created=created)
+    assert dict(zip(NAMES, said, strict=True))["mondoo"] == word
+
+
+AGES = (None, -5 * DAY, HOUR, 90 * DAY - HOUR, 90 * DAY + HOUR, 300 * DAY)
+
+
+@pytest.mark.parametrize("first", AGES)
+@pytest.mark.parametrize("second", AGES)
+def test_custodians_own_filters_match_whom_its_peer_fails(
+    first: timedelta | None, second: timedelta | None
+) -> None:
+    """The real filters, of the installed c7n. They know users only, so a key of a user fails."""
+    from c7n.resources.iam import CredentialReport, UserCredentialReport
+
+    now = datetime.now(timezone.utc)
+    for statuses in product((True, False), repeat=2):
+        info: dict[str, Any] = {"user": "ana"}
+        slots = []
+        for number, (age, active) in enumerate(zip((first, second), statuses, strict=True), 1):
+            rotated = None if age is None else now.replace(microsecond=0) - age
+            info[f"access_key_{number}_active"] = str(active).lower()
+            info[f"access_key_{number}_last_rotated"] = rotated.isoformat() if rotated else "N/A"
+            slots.append(Slot(active, active or rotated is not None, rotated, None, None, None))
+        CredentialReport.process_user_record(info)
+        matched = []
+        for data in STOCK:
+            element = UserCredentialReport({"type": "credential", **data})
+            element.merge_annotation = lambda *_: None
+            CredentialReport.process(element, [])
+            matched.append(element.match({}, info))
+        row = Row("ana", "arn:aws:iam::123456789012:user/ana", (slots[0], slots[1]), OLD)
+        said = [ask(row, number, now)["custodian-credential"].word for number in (1, 2)]
+        assert (FAIL in said) is all(matched), (info, said)
+
+
+@pytest.mark.parametrize(
     ("first", "second", "number", "user", "expected"),
     [
         pytest.param(slot(300 * DAY), NONE, 2, "ana", [N] * 10, id="no key"),
@@ -100,8 +149,17 @@ def test_cloudsploit_fails_no_key_of_a_user_who_is_younger(
         pytest.param(
             NONE, slot(None), 2, "ana", [N, P, N, N, N, N, F, N, N, P], id="active, no date"
         ),
-        pytest.param(slot(300 * DAY), NONE, 1, ROOT, [N, F, *[N] * 8], id="the root user"),
-        pytest.param(NONE, slot(300 * DAY), 2, ROOT, [N, F, *[N] * 8], id="the root user's second"),
+        pytest.param(
+            slot(300 * DAY), NONE, 1, ROOT, [N, F, N, N, N, N, N, F, N, N], id="the root user"
+        ),
+        pytest.param(
+            NONE,
+            slot(300 * DAY),
+            2,
+            ROOT,
+            [N, F, N, N, N, N, N, F, N, N],
+            id="the root user's second",
+        ),
     ],
 )
 def test_what_each_peer_looks_at(

@@ -113,6 +113,7 @@ def test_what_would_happen_in_each_account_and_in_all(tmp_path: Path, plan: Plan
     until = f"{NOW - 3 * HOUR + timedelta(days=10):%Y-%m-%d}"
     assert left["eve"].endswith(f"stale; exempt until {until}")
     assert left["zoe"].endswith("unknown; its date or status can't be read")
+    assert "\n  1 stale; exempt\n" in said.out
     assert left["tom"].endswith("150.0 days old; not identified: both keys are of one second")
 
 
@@ -213,20 +214,28 @@ def test_the_limit_is_of_all_accounts_together(
 
 
 @pytest.mark.parametrize(
-    ("slots", "active"),
-    [([(1, 40), (2, 10)], 50), ([(2, 10), (2, 10)], 10)],
+    ("policies", "active"),
+    [
+        ([((1,), 40), ((2,), 10)], 50),
+        ([((2,), 10), ((2,), 10)], 10),
+        ([((1, 2), 50)], 50),
+        ([((1, 2), 50), ((2,), 10)], 50),
+    ],
 )
-def test_the_share_is_of_the_slots_that_lose_keys(
-    tmp_path: Path, plan: Plan, slots: list[tuple[int, int]], active: int
+def test_the_share_is_of_the_slots_that_policies_act_in(
+    tmp_path: Path, plan: Plan, policies: list[tuple[tuple[int, ...], int]], active: int
 ) -> None:
-    for number, (slot, keys) in enumerate(slots):
-        run = dry(
-            policy={**PACK["stale"], "name": f"p{number}"},
-            options={"slot": slot},
-            counts={"fresh": keys},
-        )
-        run.match(f"u{number}", 100, slot=slot).write(tmp_path / "out")
-    assert f"2 of {active} active keys" in plan("--max-percent", "0").err
+    """Whichever slots the keys happen to be in; a policy that only tells doesn't count."""
+    for number, (slots, keys) in enumerate(policies):
+        policy = {**PACK["stale"], "name": f"p{number}"}
+        run = dry(policy=policy, counts={"fresh": keys}).match(f"u{number}", 100)
+        folder = run.write(tmp_path / "out")
+        summary = json.loads((folder / "keyrot-summary.jsonl").read_text("utf-8"))
+        summary["filters"] = [{**summary["filters"][0], "slot": slot} for slot in slots]
+        (folder / "keyrot-summary.jsonl").write_text(json.dumps(summary) + "\n", "utf-8")
+    if active == 10:
+        dry(kind="expiring", options={"slot": 1}, counts={"fresh": 9}).write(tmp_path / "out")
+    assert f"{len(policies)} of {active} active keys" in plan("--max-percent", "0").err
 
 
 def test_nothing_to_disable_is_no_percent(tmp_path: Path, plan: Plan) -> None:
@@ -296,6 +305,19 @@ def _fewer(out: Path) -> None:
     (out / "web" / "us-east-1" / STALE / "resources.json").write_text("[]", "utf-8")
 
 
+def _others(out: Path) -> None:
+    """The users of another run, which ended before it could say whom it selected."""
+    folder = out / "web" / "us-east-1" / STALE
+    path = folder / "resources.json"
+    users = json.loads(path.read_text("utf-8"))
+    for record in users[0]["c7n:keyrot"]:
+        record["run"] = "another"
+    path.write_text(json.dumps(users), "utf-8")
+    line = json.loads((folder / "keyrot-summary.jsonl").read_text("utf-8"))
+    with (folder / "keyrot-summary.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**line, "run": "another"}) + "\n")
+
+
 def _no_summary(out: Path) -> None:
     path = out / "web" / "us-east-1" / STALE / "keyrot-summary.jsonl"
     path.write_bytes(path.read_bytes()[:50])
@@ -304,7 +326,7 @@ def _no_summary(out: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "why"),
     [
-        (_gone, "no policy of ours has run there"),
+        (_gone, "no policy of the pack has run there"),
         (_stopped, f"{STALE} didn't finish"),
         (_failed, f"{STALE} failed: iam:ListAccessKeys is denied"),
         (_never, f"{UNCLEAR} never ran there"),
@@ -312,6 +334,7 @@ def _no_summary(out: Path) -> None:
         (_real, "and not as a dry run"),
         (_half, f"{STALE} selected 1 user, of whom 0 can be read"),
         (_fewer, f"{STALE} selected 1 user, of whom 0 can be read"),
+        (_others, f"{STALE} left the users of an earlier run only"),
         (_no_summary, f"{STALE} left no summary of this run that can be read"),
     ],
 )
@@ -326,7 +349,7 @@ def test_an_account_that_is_not_covered_stops(
     assert said.err.splitlines()[-1] == "c7n-keyrot plan: 1 of 3 accounts not covered"
     assert why.replace("-", "") in said.words.replace("- ", "").replace("-", "")
     # It comes first.
-    assert said.out.split("NOT COVERED\n")[1].startswith(f"web ({B})")
+    assert said.out.split("LEAVE\n")[1].startswith(f"web ({B})")
     assert said.row("in all")[0] == ("3" if break_it is _never else "2")
 
 
@@ -365,6 +388,30 @@ def test_without_accounts_yml_those_with_a_folder_count(tmp_path: Path, plan: Pl
     said = plan()
     assert said.code == 3
     assert said.err.endswith("1 of 3 accounts not covered\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        ([], 3),
+        (["-a", "payments"], 0),
+        (["-a", "payments,web", "--not-accounts", B], 0),
+        (["--not-accounts", "payments"], 3),
+        (["-t", "env:none"], 1),
+        (["-a", "nobody"], 1),
+    ],
+)
+def test_only_the_chosen_accounts_must_be_covered(
+    tmp_path: Path, plan: Plan, flags: list[str], code: int
+) -> None:
+    whole(tmp_path / "out", {"payments": A})
+    assert plan("--accounts", accounts_yml(tmp_path, NAMES), *flags).code == code
+
+
+def test_accounts_cannot_be_chosen_without_accounts_yml(tmp_path: Path, plan: Plan) -> None:
+    whole(tmp_path / "out")
+    said = plan("-a", "payments")
+    assert (said.code, "-a and -t need --accounts" in said.err) == (1, True)
 
 
 def test_an_account_beyond_accounts_yml_counts_too(tmp_path: Path, plan: Plan) -> None:
@@ -437,6 +484,18 @@ def test_what_does_not_fit_on_a_screen_is_counted(tmp_path: Path, plan: Plan) ->
     assert "... and 10 more keys (--all)" in said.out
     everything = plan("--all").part("Would disable")
     assert [line.split()[1] for line in everything] == [f"user{n:02}" for n in range(50)]
+
+
+def test_every_reason_has_words(tmp_path: Path, plan: Plan) -> None:
+    run = dry()
+    for why in Why:
+        run.leave(why.name, Verdict.STALE, why)
+    for how in (Identified.AMBIGUOUS, Identified.GONE, Identified.UNMATCHED, Identified.UNREAD):
+        unidentified(run, f"not-{how.name}", how)
+    run.write(tmp_path / "out")
+    said = plan()
+    assert said.row("in all") == ["0", "0", "4", str(len(Why) + 4)]
+    assert said.words.count("not identified:") == 8
 
 
 def test_hostile_names_are_cleaned(tmp_path: Path, plan: Plan) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from c7n.resources import load_resources
+from c7n.resources.iam import User
 
 from c7n_keyrot.cli import COMMANDS
 
@@ -29,27 +31,26 @@ def rows() -> Iterator[tuple[str, ...]]:
             yield word, *cells[1:]
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "stale-access-key",
-        "expiring-access-key",
-        "unclear-access-key",
-        "rotation-exempt",
-        "disable-access-key",
-        "delete-access-key",
-    ],
-)
-def test_options_are_those_that_are_declared(word: str) -> None:
-    load_resources(("aws.iam-user",))
-    from c7n.resources.iam import User
+load_resources(("aws.iam-user",))
+OURS = {
+    name: element
+    for registry in (User.filter_registry, User.action_registry)
+    for name, element in registry.items()
+    if element.__module__.startswith("c7n_keyrot.")
+}
 
-    element = User.filter_registry.get(word) or User.action_registry.get(word)
+
+def test_each_word_of_policies_has_a_row() -> None:
+    assert {name for name, *_ in rows()} == OURS.keys()
+
+
+@pytest.mark.parametrize(("word", "element"), OURS.items(), ids=OURS)
+def test_options_are_those_that_are_declared(word: str, element: Any) -> None:
     said = {option: cells for name, option, *cells in rows() if name == word and option}
     declared = {
         name: [
             "" if option.default is None else str(option.default).replace("False", "false"),
-            option.meaning,
+            option.meaning.replace("`", ""),
         ]
         for name, option in getattr(element, "options", {}).items()
     }

@@ -67,14 +67,17 @@ def test_what_the_role_may_do_is_what_its_template_allows() -> None:
             allowed.setdefault(condition, set()).update(a.partition(":")[2] for a in actions)
     said: dict[str, set[str]] = {}
     for condition, actions, _ in table("role"):
-        examples = re.findall(r"[a-z]+-(?:stage|first|rollout)", condition)
+        examples = re.findall(r"[a-z]+-(?:stage|first|rollout|hub)", condition)
         name = {
             ("delete-stage",): "Deleting",
             ("graceful-rollout", "delete-stage"): "Marking",
             ("superseded-first", "delete-stage"): "LastUsed",
-            (): "Enforcing" if "enforcing" in condition else "",
+            ("security-hub",): "Findings",
+            (): {"enforcing": "Enforcing", "Usage": "Asking"}.get(
+                next(iter(re.findall("enforcing|Usage", condition)), ""), ""
+            ),
         }[tuple(examples)]
-        said.setdefault(name, set()).update(re.findall(r"`([A-Z]\w+)`", actions))
+        said.setdefault(name, set()).update(re.findall(r"`(?:\w+:)?([A-Z]\w+)`", actions))
     assert said == allowed
 
 

@@ -62,9 +62,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--notice",
         metavar="N",
-        type=days,
+        type=notice,
         default=14,
-        help="a key counts as expiring in so many last days before that (default: 14)",
+        help="a key counts as expiring in so many last days before that; 0: never (default: 14)",
     )
     parser.add_argument(
         "--slot",
@@ -106,12 +106,17 @@ def days(text: str) -> float:
     return number
 
 
+def notice(text: str) -> float:
+    """Read a number of days, or 0 for none."""
+    return 0.0 if text == "0" else days(text)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command; return 0, whatever the verdicts are."""
     if args.notice >= args.days:
         raise CommandError(
-            f"--notice {args.notice:g} must be less than --days {args.days:g}: a new key would "
-            "count as expiring"
+            f"--notice {args.notice:g} must be less than --days {args.days:g}, or a new key would "
+            "count as expiring; give both"
         )
     at = args.at or datetime.now(timezone.utc).replace(microsecond=0)
     options = Options(at, args.days, args.notice, SLOTS[args.slot], args.compare)

@@ -13,8 +13,7 @@ from typing import Any
 
 from c7n_keyrot.cli.explain import peers
 from c7n_keyrot.cli.explain.verdicts import NOT_JUDGED, Explained, Options, Report, explain
-from c7n_keyrot.cli.text import counted, disarmed, listed, one_line, table, utc
-from c7n_keyrot.credential_report import ROOT
+from c7n_keyrot.cli.text import counted, disarmed, listed, paragraph, table, utc
 from c7n_keyrot.rotation import Verdict
 
 # Names schemas/explain.schema.json; it is no address.
@@ -70,29 +69,33 @@ def _plain(value: Any) -> Any:
 
 def _as_table(report: Report, options: Options) -> None:
     """Print a table for a terminal, and a line that counts the verdicts."""
-    longest = max(report.longest, len(ROOT) if options.compare else 0)
-    say = table({"USER": longest, "SLOT": 4, "VERDICT": 10 if options.compare else 8})
+    say = table({"USER": report.longest, "SLOT": 4, "VERDICT": 10 if options.compare else 8})
     print(say("USER", "SLOT", "VERDICT", "WHY"))
     verdicts: Counter[str] = Counter()
     for one in explain(report, options):
         verdicts[one.verdict] += 1
         print(say(one.row.user, str(one.number), one.verdict, one.reason))
         for line in differences(one):
-            print(say("", "", "", line))
+            print(paragraph(line, indent=6))
     order = [each.value for each in Verdict] + [NOT_JUDGED]
     counts = ", ".join(f"{verdicts[name]} {name}" for name in reversed(order) if verdicts[name])
     made = f" (report made {utc(report.generated)})" if report.generated else ""
+    print()
     print(
-        f"\nAccount {one_line(report.account_id)} at {utc(options.at, seconds=True)}{made}, "
-        f"stale after {options.days:g} days: {counted(report.users, 'user')}, "
-        f"{counted(sum(verdicts.values()), 'slot')}" + (f": {counts}." if counts else ".")
+        paragraph(
+            f"Account {report.account_id} at {utc(options.at, seconds=True)}{made}, "
+            f"stale after {options.days:g} days: {counted(report.users, 'user')}, "
+            f"{counted(sum(verdicts.values()), 'slot')}" + (f": {counts}." if counts else ".")
+        )
     )
     if report.twice:
-        print(f"Appear more than once: {listed(sorted(report.twice))}.")
+        print(paragraph(f"Appear more than once: {listed(sorted(report.twice))}."))
     if options.compare:
         print(
-            "Peers judge by their own 90 days. Those that use CreateDate are given last rotated, "
-            "since the report has no other date."
+            paragraph(
+                "Other tools judge by their own 90 days. Those that use CreateDate are given last "
+                "rotated, since the report has no other date."
+            )
         )
 
 
@@ -110,7 +113,7 @@ def differences(one: Explained) -> Iterator[str]:
         if judged.word != ours:
             others.setdefault(judged, []).append(name)
     for judged, names in others.items():
-        yield f"- {', '.join(names)}: {judged.word}: {judged.why}"
+        yield f"- {', '.join(names)}: {judged.word} ({judged.why})"
 
 
 FORMATS = {"table": _as_table, "json": _as_json, "csv": _as_csv}

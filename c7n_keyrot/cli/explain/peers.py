@@ -23,6 +23,7 @@ LIMIT = 90 * DAY
 # Parts of reasons.
 WHOLE_DAYS = "counts whole days and fails over 90, so from 91 days on"
 CREATED = "by CreateDate"
+ROOT_TOO = "; judges the root user, too"
 
 
 class Judged(NamedTuple):
@@ -63,7 +64,7 @@ def _cloudguard(key: Key, age: timedelta) -> Judged:
 
 
 def _prowler(key: Key, age: timedelta) -> Judged:
-    root = "; judges the root user, too" if key.is_root else ""
+    root = ROOT_TOO if key.is_root else ""
     return _if(age.days > 90, f"{WHOLE_DAYS}{root}")
 
 
@@ -76,9 +77,9 @@ def _whole_days(key: Key, age: timedelta) -> Judged:
 
 
 def _steampipe(key: Key, age: timedelta) -> Judged:
-    midnight = key.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = key.now - key.now.replace(hour=0, minute=0, second=0, microsecond=0)
     return _if(
-        key.now - age <= midnight - LIMIT,
+        age - today >= LIMIT,
         f"counts from the midnight (UTC) before, and fails from 90 days on; {CREATED}",
     )
 
@@ -98,7 +99,10 @@ def _rounded(age: timedelta | None) -> float:
 
 
 def _mondoo(key: Key, age: timedelta) -> Judged:
-    return _if(age >= LIMIT, "fails from exactly 90 days on")
+    created = key.row.created
+    older = created is not None and key.now - created > LIMIT
+    root = ROOT_TOO if key.is_root else ""
+    return _if(older and age >= LIMIT, f"fails from exactly 90 days on, if the user is older{root}")
 
 
 def _trivy(key: Key, age: timedelta) -> Judged:
@@ -160,7 +164,12 @@ PEERS = (
         _cloudsploit,
         undated=lambda key: _cloudsploit(key, None),
     ),
-    Peer("mondoo", "mondoohq/cnspec: mondoo-aws-security.mql.yaml", _mondoo),
+    Peer(
+        "mondoo",
+        "mondoohq/cnspec: mondoo-aws-security-access-keys-rotated in mondoo-aws-security.mql.yaml",
+        _mondoo,
+        root=True,
+    ),
     Peer("trivy", "aquasecurity/trivy-checks: rotate_access_keys.rego", _trivy),
     Peer(
         "custodian-credential",

@@ -48,7 +48,7 @@ class Report:
     :ivar generated: when AWS made it, UTC; None for a CSV, which doesn't say it.
     :ivar users: names, each counted once; the root user isn't one.
     :ivar twice: names that appear more than once.
-    :ivar longest: characters of the longest name.
+    :ivar longest: characters of the longest name; of the root user's, too, if it has keys.
     """
 
     content: bytes
@@ -125,11 +125,12 @@ def read(path: str) -> Report:
     try:
         for row in credential_report.read(credential_report.lines(content)):
             accounts.add(credential_report.account_of(row))
-            if row.user == ROOT:
+            if row.user != ROOT:
+                if row.user in names:
+                    twice.add(row.user)
+                names.add(row.user)
+            elif not any(slot.has_key for slot in row.slots):
                 continue
-            if row.user in names:
-                twice.add(row.user)
-            names.add(row.user)
             longest = max(longest, len(row.user))
         account = credential_report.the_account(accounts)
     except ReportError as error:

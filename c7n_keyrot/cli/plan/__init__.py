@@ -12,10 +12,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.accounts import load, select
 from c7n_keyrot.cli.plan.figures import DELETE, DISABLE, LEAVE, TELL, AccountPlan, Key, Plan, make
 from c7n_keyrot.cli.report.gather import gather
-from c7n_keyrot.cli.text import counted, one_line, table, utc
+from c7n_keyrot.cli.text import counted, listed, one_line, paragraph, table, utc
 
 MOST_ROWS = 40
 STOP = 3  # the exit code if a limit is exceeded, or an account isn't covered
@@ -58,6 +58,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--all", action="store_true", help=f"name all keys, not only {MOST_ROWS} of each kind"
     )
+    chosen = parser.add_argument_group(
+        "which accounts of --accounts must be covered", "as given to c7n-org run; can be repeated"
+    )
+    for flags, name, metavar, text in (
+        (("-a",), "account", "NAME", "only this account, by its name or id"),
+        (("--not-accounts",), "not_accounts", "NAME", "not this account"),
+        (("-t", "--tags"), "tags", "TAG", "only accounts with this tag"),
+    ):
+        chosen.add_argument(
+            *flags, dest=name, metavar=metavar, action="append", default=[], help=text
+        )
     parser.set_defaults(run=run)
 
 
@@ -80,10 +91,15 @@ def _percent(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return 3 if a limit is exceeded, or an account isn't covered."""
     accounts = load(args.accounts) if args.accounts else []
+    wanted = select(accounts, args.account, args.tags, args.not_accounts)
+    if not wanted and (accounts or args.account or args.tags or args.not_accounts):
+        what = "-a, -t and --not-accounts leave no account of" if accounts else "-a and -t need"
+        raise CommandError(f"{what} {args.accounts or '--accounts'}; correct them")
     warnings: list[str] = []
     now = datetime.now(timezone.utc)
     folders = list(gather([args.dir], warnings, accounts, now))
-    for line in warnings:
+    limit = sys.maxsize if args.all else MOST_ROWS
+    for line in cut(warnings, limit, "warnings"):
         print(one_line(line, 1000), file=sys.stderr)
     if not folders:
         raise CommandError(
@@ -94,8 +110,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(
             f"{args.dir} has no dry run: run custodian or c7n-org with --dryrun and a new -s"
         )
-    plan = make(folders, accounts)
-    limit = sys.maxsize if args.all else MOST_ROWS
+    plan = make(folders, wanted)
     for line in lines(plan, now, limit):
         print(line)
     stops = list(reasons_to_stop(plan, args.max_keys, args.max_percent))
@@ -138,13 +153,28 @@ def lines(plan: Plan, now: datetime, most: int) -> Iterator[str]:
         )
     yield ""
     yield from _by_account(plan, most)
+    yield from _not_covered(plan, most)
     for title, fate in (("Would disable", DISABLE), ("Would delete", DELETE)):
         yield from _named(f"{title}", plan.keys(fate), most)
     yield from _named("Would tell, and do nothing else", plan.keys(TELL), most)
     yield from _named("Would leave", plan.keys(LEAVE), most)
     if plan.others:
-        names = ", ".join(one_line(name, 60) for name in plan.others)
-        yield f"\nOther actions of these policies, which aren't in this plan: {names}."
+        yield ""
+        yield paragraph(
+            f"Other actions of these policies, which aren't in this plan: {listed(plan.others)}."
+        )
+
+
+def cut(some: Iterable[str], most: int, noun: str) -> Iterator[str]:
+    """Yield the first lines, and how many more there are."""
+    more = 0
+    for number, line in enumerate(some):
+        if number < most:
+            yield line
+        else:
+            more += 1
+    if more:
+        yield f"... and {more} more {noun} (--all)"
 
 
 def _ago(time: timedelta) -> str:
@@ -160,23 +190,31 @@ def _by_account(plan: Plan, most: int) -> Iterator[str]:
     fates = (DISABLE, DELETE, TELL, LEAVE)
     longest = max(len(account.label) for account in plan.accounts)
     row = table({"ACCOUNT": longest, **{fate.upper(): 7 for fate in fates}})
-    yield row("ACCOUNT", *map(str.upper, fates), "NOT COVERED")
+    yield row("ACCOUNT", *map(str.upper, fates), "")
 
-    def figures(account: AccountPlan) -> list[int]:
+    found = []
+    for account in plan.accounts:
         counts = Counter(key.fate for key in account.keys.values())
-        return [counts[DISABLE], counts[DELETE], account.told, counts[LEAVE]]
-
-    found = {account.label: figures(account) for account in plan.accounts}
-    ranked = sorted(
-        plan.accounts,
-        key=lambda one: (not one.problems, [-n for n in found[one.label]], one.label),
+        found.append((account, (counts[DISABLE], counts[DELETE], account.told, counts[LEAVE])))
+    found.sort(key=lambda one: (not one[0].problems, [-n for n in one[1]], one[0].label))
+    rows = (
+        row(account.label, *map(str, figures), "not covered" if account.problems else "")
+        for account, figures in found
     )
-    for account in ranked[:most]:
-        yield row(account.label, *map(str, found[account.label]), "; ".join(account.problems))
-    if len(ranked) > most:
-        yield f"... and {len(ranked) - most} more accounts (--all)"
-    totals = [sum(column) for column in zip(*found.values(), strict=True)]
+    yield from cut(rows, most, "accounts")
+    totals = [sum(column) for column in zip(*(figures for _, figures in found), strict=True)]
     yield row("in all", *map(str, totals), "")
+
+
+def _not_covered(plan: Plan, most: int) -> Iterator[str]:
+    """Yield why accounts aren't covered, if there are any."""
+    found = [account for account in plan.accounts if account.problems]
+    if not found:
+        return
+    yield f"\nNot covered: {counted(len(found), 'account')}; the figures are without these policies"
+    problems = [f"{account.label}: {problem}" for account in found for problem in account.problems]
+    for line in cut(problems, most, "lines"):
+        yield paragraph(line, indent=2)
 
 
 def _named(title: str, keys: list[tuple[AccountPlan, Key]], most: int) -> Iterator[str]:
@@ -184,8 +222,8 @@ def _named(title: str, keys: list[tuple[AccountPlan, Key]], most: int) -> Iterat
     if not keys:
         return
     yield f"\n{title}: {counted(len(keys), 'key')}"
-    for text, count in Counter(key.why for _, key in keys if key.fate == LEAVE).most_common(8):
-        yield f"  {count} {one_line(text)}"
+    for text, count in Counter(key.reason for _, key in keys if key.fate == LEAVE).most_common():
+        yield f"  {count} {text or 'selected by a policy that does nothing to it'}"
     keys = sorted(keys, key=lambda one: (one[0].label, one[1].user, one[1].slot or 0))
     shown = keys[:most]
     row = table(

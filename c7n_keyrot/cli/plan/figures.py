@@ -33,6 +33,7 @@ WHYS = {
     Why.NOT_DUE: "no reminder is due today",
     Why.OTHER_FILTER: "another filter of the policy leaves it out",
 }
+RANKS = {why: rank for rank, why in enumerate(WHYS)}
 UNCERTAIN = {
     Identified.AMBIGUOUS: "not identified: both keys are of one second",
     Identified.GONE: "not identified: gone since the report",
@@ -59,7 +60,7 @@ class Key:
     acts: set[str] = field(default_factory=set)
     told: bool = False
     uncertain: str = ""
-    left: dict[int, str] = field(default_factory=dict)
+    left: dict[int, NotMatched] = field(default_factory=dict)
 
     @property
     def fate(self) -> str:
@@ -69,8 +70,18 @@ class Key:
         return TELL if self.told and not self.uncertain else LEAVE
 
     @property
+    def reason(self) -> str:
+        """Why nothing is done to it."""
+        if self.uncertain or not self.left:
+            return self.uncertain
+        first = self.left[min(self.left)]
+        return f"{first.verdict.value}; {WHYS[first.why]}"
+
+    @property
     def why(self) -> str:
-        return self.uncertain or (self.left[min(self.left)] if self.left else "")
+        """The reason, and until when it holds."""
+        until = self.left[min(self.left)].exempt_until if self.left else None
+        return self.reason + (f" until {until}" if until and not self.uncertain else "")
 
 
 @dataclass
@@ -79,12 +90,15 @@ class AccountPlan:
 
     :ivar label: its name and id.
     :ivar problems: why it isn't covered, each in words; none if it is.
+    :ivar summaries: of its policies that are in the plan.
+    :ivar slots: in which a policy of it would disable keys, if there were any.
     """
 
     label: str
     keys: dict[tuple[str, int | None], Key] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     summaries: list[RunSummary] = field(default_factory=list)
+    slots: set[int] = field(default_factory=set)
 
     def key(self, user: str, slot: int | None) -> Key:
         return self.keys.setdefault((user, slot), Key(user, slot))
@@ -116,8 +130,8 @@ class Plan:
 
     @property
     def active_keys(self) -> int:
-        """Active keys in the slots in which keys would be disabled, of all covered accounts."""
-        slots = frozenset(key.slot for _, key in self.keys(DISABLE) if key.slot)
+        """Active keys in the slots in which policies disable keys, of all covered accounts."""
+        slots = frozenset[int]().union(*(account.slots for account in self.accounts))
         return sum(_active(account.summaries, slots) for account in self.accounts)
 
     @property
@@ -130,12 +144,13 @@ class Plan:
 
 def _active(summaries: Iterable[RunSummary], slots: Collection[int]) -> int:
     """Return the active keys of an account in these slots; too few rather than too many."""
-    by_slots = {
-        frozenset(one["slot"] for one in summary.filters if "slot" in one): summary.active_keys
-        for summary in summaries
-    }
+    by_slots = {_slots(summary): summary.active_keys for summary in summaries}
     alone = sum(by_slots.get(frozenset((slot,)), 0) for slot in slots)
     return by_slots.get(frozenset(slots), 0) or alone
+
+
+def _slots(summary: RunSummary) -> frozenset[int]:
+    return frozenset(one["slot"] for one in summary.filters if "slot" in one)
 
 
 def latest(folders: Iterable[PolicyFolder]) -> list[PolicyFolder]:
@@ -180,7 +195,7 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
     }
     for place, account in accounts.items():
         if not ran[place]:
-            account.problems.append("no policy of ours has run there")
+            account.problems.append("no policy of the pack has run there")
         elif missing := sorted(everywhere - ran[place]):
             account.problems.append(f"{listed(missing)} never ran there")
     oldest = min(map(datetime.fromisoformat, reports), default=None)
@@ -211,6 +226,8 @@ def _problem(one: PolicyFolder, begun: datetime) -> str:
         return f"failed: {error or 'its log has no error; look at what custodian printed'}"
     if one.summary is None:
         return "left no summary of this run that can be read"
+    if one.users and one.users_run != one.run:
+        return "left the users of an earlier run only"
     selected = one.metrics.get("ResourceCount", 0)
     if len(one.users) != selected:
         return f"selected {counted(int(selected), 'user')}, of whom {len(one.users)} can be read"
@@ -244,6 +261,8 @@ def _add(account: AccountPlan, one: PolicyFolder) -> Iterator[str]:
             tells = True
         else:
             yield name
+    if DISABLE in acts and one.summary:
+        account.slots |= _slots(one.summary)
     for user in one.users:
         for record in user.records:
             key = account.key(user.name, record.slot)
@@ -261,9 +280,4 @@ def _add(account: AccountPlan, one: PolicyFolder) -> Iterator[str]:
             account.key(user.name, None).told |= tells
     for left in one.summary.not_matched if one.summary else ():
         key = account.key(left.user, left.slot)
-        key.left.setdefault(list(WHYS).index(left.why), _why(left))
-
-
-def _why(left: NotMatched) -> str:
-    until = f" until {left.exempt_until}" if left.exempt_until else ""
-    return f"{left.verdict.value}; {WHYS[left.why]}{until}"
+        key.left.setdefault(RANKS[left.why], left)
