@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-# `make test` and `make demo` set up everything they need, in .venv, with Python 3.10 or newer.
+# `make test` and `make demo` set up what they need, in .venv, with Python 3.10 or newer.
 # `make matrix` does so in .venv-3.10, .venv-3.11 and so on, for each Python that setup.cfg promises.
 
 SHELL := /bin/bash
@@ -45,7 +45,7 @@ help:
 .PHONY: test
 test: $(VENV)/installed
 	@echo '== Testing the installed wheel'
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) $(TESTS)
 
 # With the folder here in front of the installed wheel: no wheel is built, so it takes seconds.
 .PHONY: unit
@@ -66,8 +66,9 @@ matrix-3.%: dist/built
 		echo '== Python 3.$* is not on this machine (PATH, pyenv): NOT TESTED'; \
 	fi
 
+# Where the tests' environment is, it has all that the demo needs.
 .PHONY: demo
-demo: $(VENV)/installed
+demo: $(if $(wildcard $(VENV)/tools),$(VENV)/installed,$(VENV)/demo)
 	@$(BIN)/python demo/run.py
 
 .PHONY: pictures
@@ -166,6 +167,13 @@ dist/built: $(PACKAGED) | $(VENV)/made
 $(VENV)/tools: setup.cfg pyproject.toml | $(VENV)/made dist/built
 	@echo '== Installing the wheel with everything the tests need (a minute or two)'
 	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[$(EXTRAS)]"
+	@touch $@
+
+# What the demo needs, and no more. pip takes a wheel of the same version for the same.
+$(VENV)/demo: dist/built | $(VENV)/made
+	@echo '== Installing the wheel with everything the demo needs (a minute)'
+	$(PIP) install --quiet --no-compile "$$(echo dist/*.whl)[demo]"
+	$(PIP) install --quiet --no-deps --force-reinstall dist/*.whl
 	@touch $@
 
 # The wheel, never the folder here: only an installed wheel has the startup file.

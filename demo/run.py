@@ -163,6 +163,7 @@ def organization() -> None:
                 "c7n-org run -c accounts.yml -s out -u policies/second-access-key.yml",
             )
             show_accounts(aws, homes, shell.folder / "out")
+            notices = len(aws.messages(world.QUEUE))
             shell.run(
                 "The notices go out (the mailer ends when the queue was empty for 10 seconds)",
                 'c7n-mailer --run -c mailer.yml -t "$(c7n-keyrot templates)"',
@@ -171,7 +172,8 @@ def organization() -> None:
             mails.show()
             check(not aws.messages(world.QUEUE), "notices were left in the queue")
             check(sorted(mails.seen) == sorted(expected_mails(homes)), "other mails than expected")
-            say(f"{len(mails.seen)} mails: all owners got mails about their own users only")
+            say(f"{notices} notices became {len(mails.seen)} mails. A notice is one policy's in")
+            say("one account; c7n-mailer sends each owner in it a mail, about their own users only")
             doctor = shell.run(
                 "Is everything set up, and what did the last run cover?",
                 "c7n-keyrot doctor --accounts accounts.yml --mailer mailer.yml --output-dir out",
@@ -202,7 +204,7 @@ def what_you_saw(seconds: float) -> None:
 - Resources, outcomes, logs and mails are in {OUTPUT}/. It took {seconds:.0f} seconds.
 
 What to do next, with credentials for an account of yours (this changes nothing and sends nothing):
-$ {custodian} run --dryrun -s out policies/"""
+$ {custodian} run --dryrun -s look examples/notify-only.yml"""
     )
 
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,8 +106,28 @@ def _fresh(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return link_libraries(tmp_path_factory.mktemp("libraries"))
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """made_once(name, make): a folder that make(folder) has filled for all workers of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        base = base.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made, done = base / name, base / f"{name}.made"
+        with (base / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                made.mkdir(exist_ok=True)  # one that was skipped half-way
+                make(made)
+                done.touch()
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def libraries(made_once: Callable[..., Path]) -> Path:
+    return made_once("libraries", link_libraries)
 
 
 @pytest.fixture
@@ -115,17 +137,26 @@ def make(libraries: Path, tmp_path: Path) -> Callable[..., Environment]:
 
 
 @pytest.fixture(scope="session")
-def bare(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def wheel(made_once: Callable[..., Path]) -> Path:
+    """The wheel of the checkout."""
+    folder = made_once("wheel", lambda folder: built(copy(folder / "checkout")))
+    return next(folder.glob("checkout/dist/*.whl"))
+
+
+@pytest.fixture(scope="session")
+def bare(libraries: Path, made_once: Callable[..., Path]) -> Environment:
     """An environment with a build that has no startup files, by the real pip."""
-    folder = tmp_path_factory.mktemp("bare")
-    wheel = built(copy(folder / "checkout"), C7N_KEYROT_NO_STARTUP_FILES="1")
-    environment = Environment(folder / "venv", libraries)
-    environment.pip("install", "--no-deps", "--no-index", wheel)
+
+    def install(folder: Path) -> None:
+        wheel = built(copy(folder / "checkout"), C7N_KEYROT_NO_STARTUP_FILES="1")
+        Environment(folder / "venv", libraries).pip("install", "--no-deps", "--no-index", wheel)
+
+    environment = Environment(made_once("bare", install) / "venv")
     assert not list(environment.site.glob("c7n_keyrot.*"))
     return environment
 
 
 @pytest.fixture(scope="session")
-def aws_cli(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def aws_cli(made_once: Callable[..., Path]) -> Path:
     """The folder of the real `aws`."""
-    return package_index.aws_cli(tmp_path_factory.mktemp("aws"))
+    return made_once("aws", package_index.install_aws_cli) / "program"

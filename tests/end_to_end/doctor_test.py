@@ -123,13 +123,19 @@ def test_placeholders_of_the_shipped_files(doctor: Doctor) -> None:
     assert done.lines("FAIL", "cloud-security@example.com is a placeholder", "mailer.yml, line")
 
 
-def test_denied_permissions_and_a_missing_queue(doctor: Doctor, aws: EmbeddedAws) -> None:
+def test_denied_permissions_and_a_missing_queue(
+    doctor: Doctor, aws: EmbeddedAws, here: Path
+) -> None:
+    text = (here / PACK).read_text("utf-8")
+    (here / PACK).write_text(text.replace("# usage: 7", "usage: 7"), "utf-8")
+    aws.fail("cloudtrail.LookupEvents", "AccessDeniedException", account=SANDBOX)
     aws.fail("iam.GetUser", "AccessDenied", account=PAYMENTS)
     aws.fail("iam.ListAccountAliases", "AccessDenied", account=WEB)
     aws.fail("sqs.GetQueueUrl", "AWS.SimpleQueueService.NonExistentQueue")
     done = doctor(*FILES)
     assert done.code == 1
-    assert len(failed(done)) == 3, done.text
+    assert len(failed(done)) == 4, done.text
+    assert done.lines("FAIL", SANDBOX, "cloudtrail:LookupEvents", "with Usage=true")
     assert done.lines("FAIL", PAYMENTS, "iam:GetUser", "fix:")
     assert done.lines("FAIL", WEB, "iam:ListAccountAliases", "fix:")
     assert done.lines("FAIL", "queue c7n-keyrot", "create queue c7n-keyrot")
@@ -444,15 +450,19 @@ def test_many_accounts_are_few_lines_and_the_one_that_differs_is_named(
     assert len(failed(ill)) == 1
 
 
-@pytest.mark.parametrize("fault", ["none", "expired", "stall"])
+NO_KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+# {fault: how it is made, variables of the process}
+CREDENTIALS: dict[str, tuple[Callable[[EmbeddedAws], object], dict[str, str]]] = {
+    "none": (lambda aws: None, NO_KEYS),
+    "expired": (lambda aws: aws.fail("sts.*", "ExpiredToken"), {}),
+    "stall": (lambda aws: aws.fail("*", "stall"), {}),
+}
+
+
+@pytest.mark.parametrize("fault", CREDENTIALS)
 def test_credentials(doctor: Doctor, aws: EmbeddedAws, fault: str) -> None:
-    env = {}
-    if fault == "none":
-        env = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-    elif fault == "expired":
-        aws.fail("sts.*", "ExpiredToken")
-    else:
-        aws.fail("*", "stall")
+    make, env = CREDENTIALS[fault]
+    make(aws)
     done = doctor("--policies", "policies", **env)  # in two minutes, or it is an error
     assert done.code == 1
     (line,) = failed(done)

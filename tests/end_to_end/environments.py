@@ -31,6 +31,7 @@ policies:
   - name: not-even-iam
     resource: aws.s3
 """
+BROKEN = "policies: [{name: p, resource: aws.nothing}]"
 
 
 class Done:
@@ -45,19 +46,27 @@ class Done:
 
 
 class Environment:
-    """A virtual environment that sees c7n and the rest, and nothing of ours, without a copy."""
+    """A virtual environment that sees c7n and the rest, and nothing of ours, without a copy.
+
+    It is made if the folder isn't there.
+    """
 
     def __init__(self, folder: Path, *libraries: Path) -> None:
-        venv = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
-        subprocess.run(venv, check=True, timeout=60)
         self.folder = folder
         self.python = folder / "bin" / "python"
+        if not folder.exists():
+            self._make(libraries)
         self.site = next(folder.glob("lib/python*/site-packages"))
-        # A folder named in a .pth file is searched; the .pth files in that folder aren't run.
-        (self.site / "libraries.pth").write_text("".join(f"{path}\n" for path in libraries))
-        (folder / "ours.yml").write_text(OURS)
-        (folder / "theirs.yml").write_text(THEIRS)
         self.at_first = self.files()
+
+    def _make(self, libraries: tuple[Path, ...]) -> None:
+        venv = [sys.executable, "-m", "venv", "--without-pip", str(self.folder)]
+        subprocess.run(venv, check=True, timeout=60)
+        site = next(self.folder.glob("lib/python*/site-packages"))
+        # A folder named in a .pth file is searched; the .pth files in that folder aren't run.
+        (site / "libraries.pth").write_text("".join(f"{path}\n" for path in libraries))
+        for name, text in (("ours", OURS), ("theirs", THEIRS), ("ours-broken", BROKEN)):
+            (self.folder / f"{name}.yml").write_text(text)
 
     def files(self) -> set[str]:
         """All there is but caches, which pip leaves to Python."""
@@ -106,9 +115,8 @@ def unpack(folder: Path) -> Path:
     return folder
 
 
-def link_libraries(folder: Path) -> Path:
-    """The tests' own site-packages without us, made of links: c7n in no time."""
+def link_libraries(folder: Path) -> None:
+    """Fill it with links to the tests' own site-packages without us: c7n in no time."""
     for path in Path(sysconfig.get_path("purelib")).iterdir():
         if not path.name.startswith("c7n_keyrot") and path.suffix != ".pth":
             (folder / path.name).symlink_to(path)
-    return folder

@@ -1,6 +1,9 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Real processes: the console scripts of this interpreter's environment, with nothing mocked."""
+"""Real processes: the console scripts of this interpreter's environment, with nothing mocked.
+
+`launcher.py` makes their start cheap; EXEC_ALL=1 has each one started anew instead.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from launcher import Process, launcher_for
 
 BIN = Path(sys.executable).parent
 
@@ -68,10 +73,14 @@ class PolicyRun(Finished):
 
 def start(
     args: Sequence[str | Path], env: Mapping[str, str], cwd: Path | None = None
-) -> subprocess.Popen[str]:
+) -> Process | subprocess.Popen[str]:
     """Start a process, in a process group of its own so that its workers end with it."""
+    words = [str(arg) for arg in args]
+    launcher = launcher_for(words, env)
+    if launcher:
+        return launcher.start(words, env, str(cwd or Path.cwd()))
     return subprocess.Popen(
-        [str(arg) for arg in args],
+        words,
         env=dict(env),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
@@ -83,7 +92,7 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120) -> Finished:
+def finish(process: Process | subprocess.Popen[str], timeout: float = 120) -> Finished:
     """Wait for its end; after `timeout` seconds it is killed, which raises TimeoutExpired."""
     try:
         text, _ = process.communicate(timeout=timeout)
@@ -94,7 +103,7 @@ def finish(process: subprocess.Popen[str], timeout: float = 120) -> Finished:
     return Finished([str(arg) for arg in process.args], process.returncode, text)  # type: ignore[union-attr]
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Process | subprocess.Popen[str]) -> None:
     """SIGKILL, to the process and its workers."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from harness import BIN, Finished, run
 from package_index import OFFLINE, cache, network
-from wheels import CHECKOUT, built, copy
+from wheels import CHECKOUT
 
 from embedded_aws import HUB, EmbeddedAws
 
@@ -37,11 +37,6 @@ def rows() -> dict[str, str]:
     lines = re.findall(r"^\| `(.+?)` \| `(.+?)`", table, re.MULTILINE)
     assert {first.split()[0] for first, _ in lines} == {"pip", "pipx", "uv"}
     return dict(lines)
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(copy(tmp_path_factory.mktemp("wheel") / "checkout"))
 
 
 class Machine:

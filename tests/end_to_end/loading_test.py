@@ -60,11 +60,12 @@ WAYS: dict[str, Callable[[Path], list[str | Path]]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_way_to_install(
-    way: str, make: Callable[..., Environment], source: Path, tmp_path: Path
+    way: str, make: Callable[..., Environment], source: Path, wheel: Path, tmp_path: Path
 ) -> None:
     """Stock commands know the filters afterwards; `pip uninstall` leaves nothing behind."""
     environment = make()
-    environment.pip("install", *WAYS[way](source))
+    what = [wheel] if way == "wheel" else WAYS[way](source)
+    environment.pip("install", *what)
     assert startup_files(environment) == STARTUP_FILES
     assert_silent(environment)
     assert_loaded(environment)

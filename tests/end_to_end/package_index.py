@@ -34,8 +34,8 @@ def cache(*command: str) -> str:
     return done.stdout.strip()
 
 
-def aws_cli(folder: Path) -> Path:
-    """Install the real AWS CLI below a folder, and return the folder of its program.
+def install_aws_cli(folder: Path) -> None:
+    """Install the real AWS CLI below a folder, and its program in the folder `program` there.
 
     In an environment of its own: it pins another botocore than Custodian's.
     """
@@ -58,4 +58,3 @@ def aws_cli(folder: Path) -> Path:
     script = f'exec {folder}/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"'
     program.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
     program.chmod(0o755)
-    return program.parent

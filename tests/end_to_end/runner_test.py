@@ -47,7 +47,7 @@ INSTALLS = re.compile(r"^(python3 -m venv|venv/bin/python -m pip) ")
 
 
 def section(title: str) -> list[str]:
-    return commands_in(PAGE.split(f"## {title}\n")[1].split("\n## ")[0], 4)
+    return commands_in(PAGE.split(f"## {title}\n")[1].split("\n## ")[0])
 
 
 class Hub:

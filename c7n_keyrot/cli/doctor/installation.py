@@ -33,7 +33,7 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
 JOB = '''(
-    __import__("c7n.resources", fromlist=["_"]).load_available(),
+    __import__("c7n.resources", fromlist=["_"]).load_resources(("aws.iam-user",)),
     "stale-access-key" in
         __import__("c7n.resources.iam", fromlist=["_"]).User.filter_registry.keys(),
     getattr(__import__("sys").modules.get("c7n_keyrot"), "__version__", None),
