@@ -322,6 +322,15 @@ def test_the_line_that_knows_what_expires_counts_if_it_is_of_the_same_run(
     assert (row["expiring"], row["stale"]) == (expiring, 0 if expiring else 1)
 
 
+def test_stale_keys_that_no_policy_lists_are_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Run(kind="expiring", counts={"fresh": 3, "stale": 2}).write(tmp_path)
+    found = report(capsys, tmp_path)
+    assert (found["accounts"][0]["open"], found["totals"]["open"], found["keys"]) == (2, 2, [])
+    assert "2 stale keys of the credential report counted as open" in found["warnings"][0]
+
+
 def folder_of_nothing(out: Path, account: str = "payments", name: str = STALE) -> Path:
     folder = out / account / "us-east-1" / name
     folder.mkdir(parents=True)
