@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -19,8 +19,9 @@ from pytest_mock import MockerFixture
 
 import c7n_keyrot
 from c7n_keyrot.cli import main
+from c7n_keyrot.outcomes import Action, Result
 from c7n_keyrot.records import Why
-from c7n_keyrot.rotation import DAY, Verdict
+from c7n_keyrot.rotation import DAY, ExemptionState, Identified, Verdict
 
 SCHEMA = json.loads(
     (Path(c7n_keyrot.__file__).parent / "schemas" / "report.schema.json").read_text("utf-8")
@@ -73,6 +74,22 @@ def pack(tmp_path: Path) -> Path:
 
 def test_the_schema_is_a_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("verdict", Verdict),
+        ("why", Why),
+        ("identified", Identified),
+        ("exemption", ExemptionState),
+        ("outcome", Result),
+        ("action", Action),
+    ],
+)
+def test_the_schema_has_the_words_of_the_code(field: str, words: Iterable[Any]) -> None:
+    allowed = SCHEMA["properties"]["keys"]["items"]["properties"][field]["enum"]
+    assert set(allowed) == {word.value for word in words} | {None}
 
 
 def test_a_run_of_the_pack(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
