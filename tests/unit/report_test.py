@@ -339,6 +339,16 @@ def test_the_line_that_knows_what_expires_counts_if_it_is_of_the_same_run(
     assert (row["expiring"], row["stale"]) == (expiring, 0 if expiring else 1)
 
 
+@pytest.mark.parametrize("identified", Identified)
+def test_a_key_that_is_not_identified_needs_a_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], identified: Identified
+) -> None:
+    known = identified in (Identified.DATE, Identified.ELIMINATION)
+    which = {"identified": identified, "access_key_id": "AKIA1" if known else None}
+    Run(counts={"stale": 1}).match("ana", 100, **which).write(tmp_path)
+    assert keys(report(capsys, tmp_path), "state") == {"ana": "open" if known else "unclear"}
+
+
 def test_stale_keys_that_no_policy_lists_are_open(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
