@@ -6,7 +6,7 @@
 
 Writes a tree of c7n-org with so many accounts (1,000) and findings in each (50): half of them
 matched with all that a notice needs, half of them left alone. Then it runs the command once for
-each format, as a process.
+each format, as a process, and opens the page in Chromium, if there is one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
 
+import page
 from output_tree import NOW, Run, accounts_yml
 
 from c7n_keyrot.records import Why
@@ -73,6 +74,7 @@ def main() -> None:
             worst.append(max(seconds / MOST_SECONDS, memory / MOST_MB))
             print(f"{kind:6} {seconds:6.1f} s {memory:6.0f} MB {size:6.1f} MB written", flush=True)
         print(f"{max(worst):.2f} of what is allowed ({MOST_SECONDS} s, {MOST_MB} MB)")
+        page.show(out.parent / "report.html")
 
 
 if __name__ == "__main__":

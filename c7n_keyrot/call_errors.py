@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -25,7 +26,7 @@ THROTTLED = frozenset(
 )
 
 # Calls without any effect.
-READS = re.compile(r"\w+:(Get|List|Simulate)")
+READS = re.compile(r"\w+:(Get|List|Lookup|Simulate)")
 
 
 class Kind(str, Enum):
@@ -114,6 +115,14 @@ def explained(name: str, error: Exception, lost: bool = False) -> CallError:
     # Such as Custodian's own call for a role's credentials, which doesn't go through the gate.
     strange = NotAwsError(what=f"an answer that can't be read, {code}")
     return CallError(name, Kind.NOT_AWS, code, str(strange), lost)
+
+
+def code_of_json(body: bytes, headers: Mapping[str, str]) -> str:
+    """Return the code of an error of a service that speaks JSON; "" if it isn't AWS's."""
+    named = re.search(rb'"__type"\s*:\s*"(?:[^"#]*#)?([^"]*)"', body)
+    if named:
+        return named[1].decode("ascii", "replace")
+    return headers.get("x-amzn-errortype", "").partition(":")[0]
 
 
 def _code_of(error: ClientError) -> str:

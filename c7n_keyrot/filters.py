@@ -29,11 +29,14 @@ from c7n_keyrot.slots import (
     REPORT_MAX_AGE,
     SLOT,
     SLOT_PERMISSIONS,
+    USAGE,
+    USAGE_PERMISSION,
     KeyrotFilter,
     Match,
     SlotFilter,
 )
 
+LAST_USE_PERMISSION = "iam:GetAccessKeyLastUsed"
 DAYS = Option("days", NUMBER, "days after which an active key is stale", 90)
 
 
@@ -60,6 +63,7 @@ DAYS = Option("days", NUMBER, "days after which an active key is stale", 90)
         "and the other slot holds an active, younger key that was used later",
         False,
     ),
+    USAGE,
     REPORT_MAX_AGE,
 )
 class StaleAccessKey(SlotFilter):
@@ -109,12 +113,11 @@ class StaleAccessKey(SlotFilter):
               - delete-access-key
     """
 
-    # For tools that look at the class: all that any options can need.
-    permissions = (*SLOT_PERMISSIONS, "iam:GetAccessKeyLastUsed")
+    permissions = (*SLOT_PERMISSIONS, LAST_USE_PERMISSION, USAGE_PERMISSION)
 
     def get_permissions(self) -> tuple[str, ...]:
-        """Return the IAM actions that this very filter calls."""
-        return self.permissions if self._asks_for_use else SLOT_PERMISSIONS
+        asked = (LAST_USE_PERMISSION,) if self._asks_for_use else ()
+        return (*super().get_permissions(), *asked)
 
     @property
     def _asks_for_use(self) -> bool:
@@ -201,6 +204,7 @@ class StaleAccessKey(SlotFilter):
         "a list of whole days: matches only on the UTC days that are so many days before the "
         "deadline's UTC day (0: on that day); at most notice",
     ),
+    USAGE,
     REPORT_MAX_AGE,
 )
 class ExpiringAccessKey(SlotFilter):
@@ -229,6 +233,8 @@ class ExpiringAccessKey(SlotFilter):
                 remind-at: [14, 7, 3, 1]
               - not: [rotation-exempt]
     """
+
+    permissions = (*SLOT_PERMISSIONS, USAGE_PERMISSION)
 
     def validate(self) -> KeyrotFilter:
         super().validate()

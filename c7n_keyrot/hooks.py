@@ -18,7 +18,7 @@ from typing import Any
 from c7n.cache import NullCache
 from c7n.utils import dumps
 
-from c7n_keyrot import iam, notify, summary
+from c7n_keyrot import iam, matched_usage, notify, summary
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, places, settle
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
 
@@ -149,6 +149,7 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
         settle(filters, user, run.live.get(name, ()), passed, name in run.unread)
         for record in user.get(RECORDS, ()):
             record["exemption"] = run.ended_exemptions.get(name)
+    matched_usage.read(run, selected)
     attach_notices(run, selected)
     summary.write(run, selected)
     if run.candidates is not None:

@@ -30,6 +30,7 @@ from c7n_keyrot.call_errors import (
     Kind,
     NotAwsError,
     OutageError,
+    code_of_json,
     explained,
     may_have_arrived,
     one_line,
@@ -104,6 +105,7 @@ NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
         ("Credentials.Expiration", datetime),
     ),
     "GetQueueUrl": (("QueueUrl", str),),
+    "LookupEvents": (("Events", list), ("Events.*.EventTime", datetime)),
     "GetFindings": (("Findings", list),),
     "BatchImportFindings": (("FailedCount", int),),
 }
@@ -192,10 +194,12 @@ class _Gate:
         status: int = answer.status_code
         if self.protocol != "query":
             is_object = body.lstrip().startswith(b"{")
-            is_error = b'"__type"' in body or "x-amzn-errortype" in answer.headers
-            if not is_object or (status >= 300 and not is_error):
+            if is_object and status < 300:
+                return ""
+            code = code_of_json(body, answer.headers)
+            if not is_object or not code:
                 raise NotAwsError(what=_looks_like(body, status))
-            return ""
+            return code
         try:
             root = ElementTree.fromstring(body)  # noqa: S314 - botocore reads it so, too
         except (ElementTree.ParseError, ValueError):

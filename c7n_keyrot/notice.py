@@ -20,6 +20,7 @@ from typing import Any
 from c7n_keyrot import rotation
 from c7n_keyrot.records import KeyRecord, OtherKey
 from c7n_keyrot.rotation import Identified, Verdict, created
+from c7n_keyrot.usage_words import in_words
 
 NOTICE = "c7n:keyrot-notice"
 # Which filter's records a situation is about, if the policy has several.
@@ -32,6 +33,9 @@ SITUATIONS = (*FILTERS, "exemptions")
 # As contact_tags in examples/mailer.yml.
 OWNER_TAGS = ("OwnerContact", "OwnerEmail", "Owner")
 REASON_TAG = "keyrot-exempt-reason"
+# Lines about who uses a key, by the number of users in a message: SQS bounds it, and mail programs
+# cut long mails.
+MOST_USES = ((10, 6), (100, 2))
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -183,6 +187,7 @@ def about_user(
     matched: Collection[str],
     live: Sequence[Mapping[str, Any]],
     now: datetime,
+    most_uses: int = 1,
 ) -> dict[str, Any] | None:
     """Return what a notice says of one user; None if it would say something that isn't true.
 
@@ -193,6 +198,7 @@ def about_user(
     :param situation: one of ``SITUATIONS``: which template it is.
     :param matched: ids of the keys that the policy's actions act on.
     :param live: the user's ``AccessKeyMetadata``, of IAM's ListAccessKeys.
+    :param most_uses: lines at most about who uses a key.
     """
     word = quote(clean(user.get("UserName"), 1000))
     about = filled(word=word, option=user_option(word))
@@ -214,7 +220,12 @@ def about_user(
     if records and not known:
         return None
     marked = _marked_day(plan, tags) if situation == "expiring" else None
-    return about | {"keys": _distinct([_key(record, marked, now) for record in known])}
+    return about | {"keys": _distinct([_key(record, marked, now, most_uses) for record in known])}
+
+
+def most_uses(users: int) -> int:
+    """Return how many lines about who uses a key a notice of so many users has room for."""
+    return next((lines for number, lines in MOST_USES if users <= number), 1)
 
 
 def _tags(user: Mapping[str, Any]) -> dict[str, str]:
@@ -226,7 +237,9 @@ def _distinct(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({(key.get("key"), key["slot"]): key for key in reversed(keys)}.values())[::-1]
 
 
-def _key(record: KeyRecord, marked: datetime | None, now: datetime) -> dict[str, Any]:
+def _key(
+    record: KeyRecord, marked: datetime | None, now: datetime, most_uses: int
+) -> dict[str, Any]:
     return filled(
         key=quote(clean(record.access_key_id)),
         slot=str(record.slot),
@@ -240,6 +253,7 @@ def _key(record: KeyRecord, marked: datetime | None, now: datetime) -> dict[str,
         drift=record.drift,
         exemption=record.exemption and _void(record.exemption),
         other=record.other_key and _other(record.other_key),
+        usage=record.usage and in_words(record.usage, now, most_uses),
         **_age_and_use(record),
     )
 

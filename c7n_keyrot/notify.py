@@ -87,6 +87,7 @@ def prepared(
     """Return the users as they are sent: those that the notice is true of, with what it says."""
     # Another template may want our annotations; ours don't, and a message is of limited size.
     ours = all(name.startswith("c7n_keyrot-") for name in _templates(action))
+    most_uses = notice.most_uses(len(users))
     sent = []
     for user in users:
         about = notice.about_user(
@@ -97,6 +98,7 @@ def prepared(
             {key["AccessKeyId"] for key in user.get(MATCHED_KEYS, ())},
             run.live.get(user["UserName"], ()),
             run.now,
+            most_uses,
         )
         if about is not None:
             kept = {k: v for k, v in user.items() if not (ours and k.startswith("c7n:"))}

@@ -98,6 +98,16 @@ def text(what: str) -> Kind:
     return Kind(schema, lambda value: isinstance(value, str) and value != "", what)
 
 
+def between(least: float, most: float, unit: str) -> Kind:
+    """Return the kind of a number in a range, its ends included; ``unit`` in words."""
+    return Kind(
+        {"type": "number", "minimum": least, "maximum": most},
+        lambda value: _is_number(value) and least <= value <= most,
+        f"a number from {least:g} to {most:g}",
+        unit=unit,
+    )
+
+
 def one_of(*values: int | str) -> Kind:
     """Return the kind of a value out of a few."""
     words = ", ".join(map(str, values[:-1])) + f" or {values[-1]}"

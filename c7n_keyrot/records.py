@@ -15,6 +15,7 @@ from typing import Any
 
 from c7n_keyrot.credential_report import Row
 from c7n_keyrot.rotation import DAY, Identified, Verdict, created
+from c7n_keyrot.usage import Group, Usage
 
 VERSION = 1
 
@@ -67,6 +68,8 @@ class KeyRecord:
       (``expired`` or ``unreadable``); None without one
     - ``description``: the key's description, which the console keeps as a tag of the user
     - ``other_key``: the user's other key; None if there is none, or if it isn't known which it is
+    - ``usage``: who used the key, by CloudTrail's event history (``Usage`` in ``usage.py``); None
+      if the filter doesn't ask for it
     - ``version``: of this list of fields
     """
 
@@ -91,6 +94,7 @@ class KeyRecord:
     exemption: dict[str, str] | None = None
     description: str | None = None
     other_key: OtherKey | None = None
+    usage: Usage | None = None
     version: int = VERSION
 
     def annotation(self) -> dict[str, Any]:
@@ -105,15 +109,26 @@ class KeyRecord:
         :raises ValueError: it isn't one of ours, or not of this version.
         """
         fields = _fields(cls, value)
-        other = fields["other_key"]
+        other, usage = fields["other_key"], fields["usage"]
         return cls(
             **fields
             | {
                 "verdict": Verdict(fields["verdict"]),
                 "identified": Identified(fields["identified"]),
                 "other_key": None if other is None else OtherKey(**_fields(OtherKey, other)),
+                "usage": None if usage is None else parse_usage(usage),
             }
         )
+
+
+def parse_usage(value: object) -> Usage:
+    """Read a key's usage as it is in a record, field by field.
+
+    :raises ValueError: it isn't one of ours.
+    """
+    fields = _fields(Usage, value)
+    groups = [Group(**_fields(Group, group)) for group in fields["groups"]]
+    return Usage(**fields | {"groups": groups})
 
 
 def _fields(kind: type[Any], value: object) -> dict[str, Any]:
@@ -144,9 +159,11 @@ def _is(value: object, kind: str) -> bool:
             )
         case "dict[str, int]":
             return isinstance(value, dict) and all(type(count) is int for count in value.values())
-        case "OtherKey":
+        case "OtherKey" | "Usage":
             return isinstance(value, Mapping)
-        case "list[dict[str, Any]]" | "list[NotMatched]":
+        case "list[str]":
+            return isinstance(value, list) and all(isinstance(text, str) for text in value)
+        case "list[dict[str, Any]]" | "list[NotMatched]" | "list[Group]":
             return isinstance(value, list) and all(isinstance(one, dict) for one in value)
     return isinstance(value, str)  # Enums, too; they are read behind this
 

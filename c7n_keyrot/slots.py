@@ -16,8 +16,9 @@ from c7n.filters import Filter
 
 from c7n_keyrot import hooks, records, rotation
 from c7n_keyrot.credential_report import Row, Slot
+from c7n_keyrot.event_history import MOST_DAYS
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, candidates, places
-from c7n_keyrot.options import HOURS, Option, check_mode, check_options, one_of
+from c7n_keyrot.options import HOURS, Option, between, check_mode, check_options, one_of
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
 from c7n_keyrot.records import KeyRecord, Why
 from c7n_keyrot.rotation import Identified, Verdict, created
@@ -33,6 +34,14 @@ REPORT_MAX_AGE = Option(
     "hours; with an older credential report the policy fails and matches nothing",
     24,
 )
+
+USAGE = Option(
+    "usage",
+    between(1, MOST_DAYS, "days"),
+    "so many days back: who used the matched keys, by CloudTrail's event history, for notices; it "
+    "decides nothing",
+)
+USAGE_PERMISSION = "cloudtrail:LookupEvents"
 
 
 class KeyrotFilter(Filter):  # type: ignore[misc]
@@ -83,7 +92,17 @@ class Match:
 class SlotFilter(KeyrotFilter):
     """A filter on one slot of the credential report, whose live key is then identified."""
 
+    # For tools that look at the class: all that any options can need.
     permissions: tuple[str, ...] = SLOT_PERMISSIONS
+
+    def get_permissions(self) -> tuple[str, ...]:
+        """Return the actions of AWS that this very filter calls."""
+        return (*SLOT_PERMISSIONS, *((USAGE_PERMISSION,) if self.usage_days else ()))
+
+    @property
+    def usage_days(self) -> float | None:
+        """How many days back the use of matched keys is asked for; None if it isn't."""
+        return self.option(USAGE.name) if USAGE.name in self.options else None
 
     def slot_of(self, row: Row) -> Slot:
         return row.slots[self.option("slot") - 1]

@@ -26,7 +26,7 @@ FIRST, LAST = "USER ", "LEFT ALONE"
 TERMINAL = """<!DOCTYPE html><meta charset="utf-8"><style>
 body {{ margin: 0; padding: 24px; background: #ffffff; }}
 pre {{ margin: 0; padding: 20px 24px; background: #15191f; color: #dfe4ea; border-radius: 10px;
-  font: 13px/1.5 "DejaVu Sans Mono", ui-monospace, Menlo, Consolas, monospace; }}
+  font: 13px/20px "DejaVu Sans Mono", ui-monospace, Menlo, Consolas, monospace; }}
 b {{ color: #8db6ff; }}
 </style><pre><b>$ make demo</b>
 …
@@ -81,14 +81,15 @@ def main() -> int:
     PICTURES.mkdir(exist_ok=True)
     page = ORGANIZATION / "terminal.html"
     page.write_text(terminal(demo.stdout), "utf-8")
+    lines = page.read_text("utf-8").split("<pre>")[1].count("\n")
     mails = sorted((ORGANIZATION / "mails").glob("*.html"))
     reminder = next(
         mail for mail in mails if re.search("will be disabled", mail.read_text("utf-8"))
     )
     for name, source, width, height in (
-        ("terminal", page, 980, 590),
+        ("terminal", page, 980, 104 + 20 * lines),
         ("mail", reminder, 760, 900),
-        ("report", ORGANIZATION / "report.html", 1280, 960),
+        ("report", ORGANIZATION / "report.html", 1280, 1330),
     ):
         png = PICTURES / f"{name}.png"
         if not picture(source, png, width, height):

@@ -163,6 +163,28 @@ class Account(ReportedAccount):
         when = utcnow() - timedelta(days=days_ago)
         self._key(name, slot).last_used = AccessKeyLastUsed(naive(when), service, region)
 
+    def record_call(
+        self,
+        name: str,
+        slot: int,
+        call: str = "s3:ListBuckets",
+        source: str = "203.0.113.7",
+        agent: str = "aws-cli/2.15.30 Python/3.11.8 Linux/5.10 exe/x86_64.amzn.2",
+        times: int = 1,
+        region: str = "",
+        minutes_ago: float = 120,
+        **how: Any,
+    ) -> None:
+        """Let CloudTrail's event history have calls made with the key, a minute apart.
+
+        how: as ``EventHistory.add`` has it.
+        """
+        region = region or self.aws.partition.region
+        with self.aws.lock:
+            for index in range(times):
+                ago, key_id = minutes_ago + index, self.key_id(name, slot)
+                self.aws.history.add(self.id, region, key_id, name, call, source, agent, ago, **how)
+
     def tags(self, name: str) -> dict[str, str]:
         backend = self.backend
         return dict(backend.tagger.get_tag_dict_for_resource(backend.users[name].arn))

@@ -33,6 +33,7 @@ STATUS = {
 }
 MESSAGES = {
     "Throttling": "Rate exceeded",
+    "ThrottlingException": "Rate exceeded",
     "ExpiredToken": "The security token included in the request is expired",
     "InvalidClientTokenId": "The security token included in the request is invalid.",
     "ReportInProgress": "Report generation in progress",

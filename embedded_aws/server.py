@@ -39,6 +39,8 @@ from werkzeug.serving import make_server
 from embedded_aws.account import Account
 from embedded_aws.calls import Answer, Call, error_answer
 from embedded_aws.constants import HUB, ORGANIZATION_ID
+from embedded_aws.event_history import ACTION as LOOKUP
+from embedded_aws.event_history import EventHistory, HistoryError
 from embedded_aws.faults import FaultInjection
 from embedded_aws.moto_patches import patched
 from embedded_aws.partitions import PARTITIONS
@@ -78,6 +80,7 @@ class EmbeddedAws(FaultInjection):
         self._port = port
         self._accounts: dict[str, Account] = {}
         self._permissions = Permissions(self.partition)
+        self.history = EventHistory()
         self._stack = ExitStack()
         self.control: Callable[[str, dict[str, str]], Any] | None = None
 
@@ -241,11 +244,13 @@ class EmbeddedAws(FaultInjection):
     def move_clock(self, days: float) -> None:
         """Let `days` pass: everything with a date gets older (processes use the real clock).
 
-        That is users, keys, last uses, reports, and the dates in users' tags (by whole days).
+        That is users, keys, last uses, recorded calls, reports, and the dates in users' tags (by
+        whole days).
         """
         with self.lock:
             for account in self.accounts:
                 account.shift(timedelta(days=days))
+            self.history.shift(timedelta(days=days))
             self._lag.catch_up()
 
     def enforce(self, on: bool = True) -> None:
@@ -323,13 +328,24 @@ class EmbeddedAws(FaultInjection):
                 hook.act(call)  # type: ignore[operator]
         denied = self._permissions.denied(call)
         if denied:
-            answer = error_answer(environ, call, "AccessDenied", message=denied)
+            code = "AccessDeniedException" if call.action == LOOKUP else "AccessDenied"
+            answer = error_answer(environ, call, code, message=denied)
         else:
-            answer = self._ask_moto(environ, call)
+            ask = self._ask_history if call.action == LOOKUP else self._ask_moto
+            answer = ask(environ, call)
             for hook in self._after:
                 if hook.take(call):
                     hook.act(call)  # type: ignore[operator]
         return self._fault(environ, call, fault, answer) if fault else answer
+
+    def _ask_history(self, environ: dict[str, Any], call: Call) -> Answer:
+        try:
+            with self.lock:
+                found = self.history.lookup(call)
+        except HistoryError as error:
+            return error_answer(environ, call, str(error))
+        headers = [("Content-Type", "application/x-amz-json-1.1")]
+        return "200 OK", headers, json.dumps(found).encode()
 
     def _ask_moto(self, environ: dict[str, Any], call: Call) -> Answer:
         started: list[Any] = []

@@ -32,6 +32,7 @@ COMMANDS = {
     "reactivate": "switch on again the keys that the pack disabled",
     "report": "report what runs found and did: a page, JSON, CSV, OCSF or OSCAL",
     "templates": "print the folder of the notices' templates",
+    "usage": "print who uses access keys, by CloudTrail's event history",
 }
 
 

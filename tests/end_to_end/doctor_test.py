@@ -123,13 +123,19 @@ def test_placeholders_of_the_shipped_files(doctor: Doctor) -> None:
     assert done.lines("FAIL", "cloud-security@example.com is a placeholder", "mailer.yml, line")
 
 
-def test_denied_permissions_and_a_missing_queue(doctor: Doctor, aws: EmbeddedAws) -> None:
+def test_denied_permissions_and_a_missing_queue(
+    doctor: Doctor, aws: EmbeddedAws, here: Path
+) -> None:
+    text = (here / PACK).read_text("utf-8")
+    (here / PACK).write_text(text.replace("# usage: 7", "usage: 7"), "utf-8")
+    aws.fail("cloudtrail.LookupEvents", "AccessDeniedException", account=SANDBOX)
     aws.fail("iam.GetUser", "AccessDenied", account=PAYMENTS)
     aws.fail("iam.ListAccountAliases", "AccessDenied", account=WEB)
     aws.fail("sqs.GetQueueUrl", "AWS.SimpleQueueService.NonExistentQueue")
     done = doctor(*FILES)
     assert done.code == 1
-    assert len(failed(done)) == 3, done.text
+    assert len(failed(done)) == 4, done.text
+    assert done.lines("FAIL", SANDBOX, "cloudtrail:LookupEvents", "with Usage=true")
     assert done.lines("FAIL", PAYMENTS, "iam:GetUser", "fix:")
     assert done.lines("FAIL", WEB, "iam:ListAccountAliases", "fix:")
     assert done.lines("FAIL", "queue c7n-keyrot", "create queue c7n-keyrot")

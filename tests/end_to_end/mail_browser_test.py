@@ -15,7 +15,19 @@ from typing import Any
 
 import pytest
 from browsers import CONTRAST
-from notices import SITUATIONS, exemptions, message, other, record, render, twin, user, users
+from notices import (
+    SITUATIONS,
+    exemptions,
+    group,
+    message,
+    other,
+    record,
+    render,
+    twin,
+    usage,
+    user,
+    users,
+)
 
 LONG = "a" * 64
 EXPIRED = {"tag": "keyrot-exempt-until", "value": "2026-01-01", "state": "expired"}
@@ -41,8 +53,13 @@ def mails(situation: str) -> dict[str, list[dict[str, Any]]]:
                 twin(f"svc-{n}", identified=("ambiguous", "unmatched")[n % 2]) for n in range(200)
             ],
         }
+    server = group(action="iam:GetUser", source="10.9.8.7", count=3)
+    used = usage(events=230, groups=[group(), server], other_groups=1, other_events=15)
     known = record(situation, description="build server", other_key=other(description="laptop"))
+    known |= {"usage": used}
+    endless = group(action=LONG, source=LONG, agent=LONG)
     long = {"description": LONG * 4, "other_key": other(description=LONG * 4)}
+    long["usage"] = usage(groups=[endless, {**endless, "source": "x"}], unknown={"a": LONG * 2})
     return {
         "one": [user("jane.doe", known, path="/team/")],
         "long": [user(LONG, record(situation, exemption=EXPIRED, **long), path=f"/{'p' * 200}/")],

@@ -36,6 +36,7 @@ from embedded_aws import HUB, REGION, Account, EmbeddedAws, Key
 PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
 QUEUE = "c7n-keyrot"
 SECURITY = "security@example.com"
+STALE = "iam-user-second-access-key-stale"
 
 
 class Smtp(Controller):
@@ -415,3 +416,67 @@ def test_slack_gets_each_owners_users_and_a_webhook_all(
     assert ("AKIA1" in sent["UMARIA"], "AKIA2" in sent["UMARIA"]) == (False, True)
     assert "AKIA1" in sent[None]
     assert "AKIA2" in sent[None]
+
+
+def test_an_owner_finds_the_server_that_still_uses_the_key(
+    aws: EmbeddedAws,
+    account: Account,
+    queue: str,
+    smtp: Smtp,
+    run_custodian: Callable[..., Any],
+    run_mailer: Callable[..., None],
+) -> None:
+    """Out of the mail alone; and where nobody knows, the key is disabled all the same."""
+    policies = PACK.read_text("utf-8").replace("# usage: 7", "usage: 7")
+    laptop = "Boto3/1.34.14 md/Botocore#1.34.14 ua/2.0 os/macos lang/python#3.11.8"
+
+    def add(name: str) -> None:
+        owner = {"OwnerContact": f"{name}@example.com"}
+        used = Key(200, last_used_days=0.1, last_used_region="eu-west-1")
+        account.add_user(name, Key(10), used, tags=owner)
+
+    def text_to(name: str) -> str:
+        (mail,) = smtp.to(f"{name}@example.com")
+        return " ".join(html.unescape(re.sub("<[^>]+>", "\n", mail.get_content())).split())
+
+    add("bob")
+    denied = aws.fail("cloudtrail.LookupEvents", "AccessDeniedException")
+    without = run_custodian(policies)
+    assert without.code == 2, without.text
+    assert without.lines("ERROR", "history of us-east-1", "LookupEvents is denied"), without.text
+    assert [line["outcome"] for line in without.outcomes(STALE)] == ["disabled"]
+    assert account.status("bob", 2) == "Inactive"
+
+    denied.stop()
+    aws.reset_calls()
+    aws.move_clock(0.25)  # then there is a new credential report
+    add("ana")
+    add("idle")
+    account.record_call("ana", 2, times=60, region="eu-west-1")
+    account.record_call("ana", 2, "sts:GetCallerIdentity", "<b>x</b>", laptop, minutes_ago=3000)
+    account.record_call("ana", 2, "iam:GetUser", minutes_ago=5, error="AccessDenied")
+    account.record_call("ana", 2, "iam:ListUsers", minutes_ago=4, late_minutes=15)
+    account.record_call("ana", 2, "iam:CreateUser", minutes_ago=8 * 24 * 60)
+    account.record_call("ana", 1, "ec2:DescribeInstances", "192.0.2.99")
+    ran = run_custodian(policies, "--cache-period", "0")
+    assert ran.code == 0, ran.text
+    assert aws.calls["cloudtrail.LookupEvents"] == 5  # two regions; a page has 50 events
+    assert account.status("ana", 2) == account.status("idle", 2) == "Inactive"
+
+    run_mailer()
+    text = text_to("ana")
+    for words in (
+        "Used 62 times in 7 days",
+        "iam:GetUser, s3:ListBuckets from 203.0.113.7 by aws-cli/2.15, 61 times, last 5 minutes "
+        "ago, 1 failed (AccessDenied)",
+        "sts:GetCallerIdentity from <b>x</b> by Boto3/1.34 Python/3.11, once, last 2 days ago",
+        "It has no data events, such as reads of S3 objects",
+    ):
+        assert words in text, text
+    for words in ("ListUsers", "CreateUser", "192.0.2.99"):
+        assert words not in text
+    text = text_to("idle")
+    assert "No call in 7 days is in CloudTrail's event history (eu-west-1, us-east-1)" in text
+    assert "may be in use all the same" in text
+    unknown = "Usage in eu-west-1 and us-east-1 isn't known: cloudtrail:LookupEvents is denied"
+    assert unknown in text_to("bob")

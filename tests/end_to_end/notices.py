@@ -55,6 +55,7 @@ def record(situation: str, **changes: Any) -> dict[str, Any]:
         "exemption": None,
         "description": None,
         "other_key": None,
+        "usage": None,
         "version": 1,
     }
     return {**made, **changes}
@@ -72,6 +73,36 @@ def other(**changes: Any) -> dict[str, Any]:
         "last_used_service": "sts",
         "last_used_region": "us-east-1",
         "description": None,
+    }
+    return {**made, **changes}
+
+
+def usage(**changes: Any) -> dict[str, Any]:
+    """Who used a key, as it is in a record."""
+    made = {
+        "days": 7,
+        "until": NOW.isoformat(),
+        "regions": ["eu-west-1", "us-east-1"],
+        "unknown": {},
+        "events": 212,
+        "groups": [group()],
+        "other_groups": 0,
+        "other_events": 0,
+        "cut": False,
+    }
+    return {**made, **changes}
+
+
+def group(**changes: Any) -> dict[str, Any]:
+    """Calls of one kind, as they are in a record."""
+    made = {
+        "action": "s3:ListBuckets",
+        "source": "203.0.113.7",
+        "agent": "aws-cli/2.15",
+        "count": 212,
+        "first": "2026-07-12T10:00:00+00:00",
+        "last": "2026-07-19T07:00:00+00:00",
+        "errors": {},
     }
     return {**made, **changes}
 

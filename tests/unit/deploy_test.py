@@ -71,6 +71,14 @@ def test_member_role_may_do_what_the_policies_need_and_nothing_more(
     assert not any("NotAction" in s or "NotResource" in s for s in document["Statement"])
 
 
+@pytest.mark.parametrize("mode", ["enforcing", "read-only"])
+def test_the_usage_of_keys_is_a_parameter_of_the_member_role(mode: str) -> None:
+    without = set(actions(member(ACCOUNT, HUB, mode)["policy"]))
+    with_usage = set(actions(member(ACCOUNT, HUB, mode, Usage="true")["policy"]))
+    assert with_usage - without == {"cloudtrail:LookupEvents"}
+    assert without <= with_usage
+
+
 @pytest.mark.parametrize("mode", ["read-only", "enforcing"])
 def test_findings_are_posted_in_either_mode(mode: str) -> None:
     granted, usual = (

@@ -147,6 +147,13 @@ def test_schema_check_and_documentation_come_out_of_one_declaration(element: Any
         ({"type": "stale-access-key", "days": True}, False),
         ({"type": "stale-access-key", "days": 400_000}, False),
         ({"type": "stale-access-key", "slot": 3}, False),
+        ({"type": "stale-access-key", "usage": 1}, True),
+        ({"type": "stale-access-key", "usage": 90}, True),
+        ({"type": "stale-access-key", "usage": 90.5}, False),
+        ({"type": "stale-access-key", "usage": 0.5}, False),
+        ({"type": "stale-access-key", "usage": True}, False),
+        ({"type": "expiring-access-key", "usage": 7}, True),
+        ({"type": "unclear-access-key", "usage": 7}, False),
         ({"type": "stale-access-key", "status": "active"}, False),
         ({"type": "expiring-access-key", "remind-at": [14, 7]}, True),
         ({"type": "expiring-access-key", "remind-at": []}, False),
@@ -189,7 +196,7 @@ def test_every_permission_is_a_real_action(element: Any) -> None:
     assert permissions
     for permission in permissions:
         service, _, action = permission.partition(":")
-        assert service == "iam" or element is PostKeyFinding
+        assert service in ("iam", "cloudtrail") or element is PostKeyFinding
         assert action in operations(service)
 
 

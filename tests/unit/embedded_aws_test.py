@@ -797,3 +797,113 @@ def test_the_benchmark_has_so_many_to_find(account: Account) -> None:
     assert find == account.expected()
     dates = [key.created for key in account.live_keys()]
     assert len(dates) == len(set(dates))
+
+
+# CloudTrail's event history
+
+
+def lookup(aws: EmbeddedAws, key: str, region: str = "us-east-1", **more: Any) -> dict[str, Any]:
+    attribute = {"AttributeKey": "AccessKeyId", "AttributeValue": key}
+    found: dict[str, Any] = client(aws, "cloudtrail", region=region).lookup_events(
+        LookupAttributes=[attribute], **more
+    )
+    return found
+
+
+def test_the_event_history_has_a_keys_calls_of_a_region_the_latest_first(
+    aws: EmbeddedAws, account: Account
+) -> None:
+    account.add_user("ana", Key(), Key())
+    account.record_call("ana", 2, times=2)
+    account.record_call("ana", 2, "iam:GetUser", "10.0.0.1", minutes_ago=1, error="AccessDenied")
+    account.record_call("ana", 2, region="eu-west-1")
+    account.record_call("ana", 1)
+    answer = lookup(aws, account.key_id("ana", 2))
+    names = [event["EventName"] for event in answer["Events"]]
+    assert names == ["GetUser", "ListBuckets", "ListBuckets"]
+    latest = answer["Events"][0]
+    assert (latest["EventSource"], latest["Username"]) == ("iam.amazonaws.com", "ana")
+    assert latest["AccessKeyId"] == account.key_id("ana", 2)
+    assert datetime.now(timezone.utc) - latest["EventTime"] < timedelta(minutes=2)
+    detail = json.loads(latest["CloudTrailEvent"])
+    assert (detail["sourceIPAddress"], detail["errorCode"]) == ("10.0.0.1", "AccessDenied")
+    assert detail["userIdentity"]["accessKeyId"] == account.key_id("ana", 2)
+    assert "NextToken" not in answer
+    aws.move_clock(1)
+    (later,) = lookup(aws, account.key_id("ana", 2), "eu-west-1")["Events"]
+    assert datetime.now(timezone.utc) - later["EventTime"] > timedelta(days=1)
+
+
+def test_the_event_history_comes_in_pages_of_fifty(
+    aws: EmbeddedAws, account: Account, mocker: MockerFixture
+) -> None:
+    at_will(mocker)
+    account.add_user("ana", slot2=Key())
+    account.record_call("ana", 2, times=60)
+    key, now = account.key_id("ana", 2), datetime.now(timezone.utc)
+    first = lookup(aws, key, EndTime=now)
+    assert len(first["Events"]) == 50
+    token = first["NextToken"]
+    rest = lookup(aws, key, EndTime=now, NextToken=token)
+    assert len(rest["Events"]) == 10
+    assert "NextToken" not in rest
+    for wrong in ({"NextToken": token}, {"NextToken": token, "EndTime": now, "MaxResults": 9}):
+        assert error_of(lambda more=wrong: lookup(aws, key, **more)) == "InvalidNextTokenException"
+
+
+def error_of(call: Any) -> str:
+    with pytest.raises(ClientError) as caught:
+        call()
+    return str(caught.value.response["Error"]["Code"])
+
+
+def at_will(mocker: MockerFixture) -> None:
+    """A clock on which limits never end: each look is a minute later."""
+    ticks = iter(range(0, 60_000, 60))
+    mocker.patch("embedded_aws.event_history.monotonic", side_effect=ticks)
+
+
+def test_the_event_history_is_of_a_time_and_what_is_late_comes_later(
+    aws: EmbeddedAws, account: Account, mocker: MockerFixture
+) -> None:
+    at_will(mocker)
+    account.add_user("ana", slot2=Key())
+    key, now = account.key_id("ana", 2), datetime.now(timezone.utc)
+    for minutes in (1, 120, 91 * 24 * 60):
+        account.record_call("ana", 2, minutes_ago=minutes)
+    account.record_call("ana", 2, "iam:GetUser", minutes_ago=10, late_minutes=15)
+    assert len(lookup(aws, key)["Events"]) == 2  # of 90 days
+    hour = timedelta(hours=1)
+    assert len(lookup(aws, key, StartTime=now - hour)["Events"]) == 1
+    assert len(lookup(aws, key, StartTime=now - 3 * hour, EndTime=now - hour)["Events"]) == 1
+    wrong = error_of(lambda: lookup(aws, key, StartTime=now, EndTime=now - hour))
+    assert wrong == "InvalidTimeRangeException"
+    aws.history.shift(timedelta(minutes=5))
+    assert len(lookup(aws, key)["Events"]) == 3
+
+
+def test_the_event_history_is_asked_twice_a_second_in_an_account_and_region(
+    aws: EmbeddedAws, mocker: MockerFixture
+) -> None:
+    now = mocker.patch("embedded_aws.event_history.monotonic", return_value=100.0)
+    lookup(aws, "AKIA1")
+    lookup(aws, "AKIA2")
+    assert error_of(lambda: lookup(aws, "AKIA3")) == "ThrottlingException"
+    lookup(aws, "AKIA3", "eu-west-1")
+    now.return_value = 100.5
+    lookup(aws, "AKIA3")
+    assert error_of(lambda: lookup(aws, "AKIA3")) == "ThrottlingException"
+
+
+def test_a_role_needs_a_permission_for_the_event_history(
+    aws: EmbeddedAws, account: Account
+) -> None:
+    account.add_role("r", member(HUB, HUB)["policy"])
+    account.add_role("s", member(HUB, HUB, Usage="true")["policy"])
+    aws.enforce()
+
+    def ask(role: str) -> Any:
+        return client(aws, "cloudtrail", role=role).lookup_events()
+
+    assert error_of(lambda: ask("r")) == "AccessDeniedException"
+    assert ask("s")["Events"] == []

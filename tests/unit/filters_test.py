@@ -763,6 +763,7 @@ def test_the_record(iam: Iam, custodian: Custodian, at: datetime) -> None:
         "last_used_region": "eu-west-1",
         "exemption": None,
         "description": "build server",
+        "usage": None,
         "other_key": {
             "access_key_id": "u-1",
             "status": "Active",
@@ -1055,8 +1056,8 @@ def test_unknown_options_are_refused_and_the_known_ones_named(
     custodian: Custodian, kind: str, option: str
 ) -> None:
     known = {
-        STALE: "days, report-max-age, slot, status, superseded, unused-days",
-        EXPIRING: "days, notice, remind-at, report-max-age, slot",
+        STALE: "days, report-max-age, slot, status, superseded, unused-days, usage",
+        EXPIRING: "days, notice, remind-at, report-max-age, slot, usage",
         UNCLEAR: "days, report-max-age, slot, weekdays",
         EXEMPT: "ends-within, longer-than, state, tag",
     }
@@ -1141,7 +1142,9 @@ def test_a_lambda_without_our_package_and_handler_is_refused(
         (stale(superseded=False), None, {"GetUser", "ListAccessKeys"}),
         (stale(unused_days=3), None, {"GetUser", "ListAccessKeys", "GetAccessKeyLastUsed"}),
         (stale(superseded=True), None, {"GetUser", "ListAccessKeys", "GetAccessKeyLastUsed"}),
+        (stale(usage=7), None, {"GetUser", "ListAccessKeys", "LookupEvents"}),
         (expiring(), None, {"GetUser", "ListAccessKeys"}),
+        (expiring(usage=7), None, {"GetUser", "ListAccessKeys", "LookupEvents"}),
         (unclear(), None, {"GetUser", "ListAccessKeys"}),
         ({"type": "rotation-exempt"}, "describe", {"GetUser"}),
         ({"type": "rotation-exempt"}, "credential-report", {"GetUser"}),
@@ -1153,5 +1156,6 @@ def test_permissions_are_those_of_the_calls_that_are_made(
     (element,) = custodian.policy([data], source=source).resource_manager.filters
     report = {"iam:GenerateCredentialReport", "iam:GetCredentialReport"}
     asked = set(element.get_permissions())
-    assert asked - report == {f"iam:{name}" for name in expected}
+    assert {name.partition(":")[2] for name in asked - report} == expected
+    assert ("cloudtrail:LookupEvents" in asked) is ("LookupEvents" in expected)
     assert (asked >= report) is (data["type"] != "rotation-exempt")

@@ -172,6 +172,7 @@ def test_what_is_never_an_answer_of_aws_ends_in_one_short_line(
         (200, b'{"QueueUrl": "https://x"}', None, ""),
         (400, b'{"__type": "com.amazonaws.sqs#QueueDoesNotExist"}', Kind.OTHER, "QueueDoesNot"),
         (403, b'{"__type": "x#AccessDenied"}', Kind.DENIED, "is denied"),
+        (400, b'{"__type": "ThrottlingException"}', Kind.THROTTLED, "(ThrottlingException)"),
         (407, PAGE, Kind.NOT_AWS, "(HTML page, HTTP 407): look at the proxy)"),
         (403, b'{"error": "sign in"}', Kind.NOT_AWS, "(JSON, HTTP 403): look at the proxy)"),
         (502, b"", Kind.NOT_AWS, "(empty answer, HTTP 502): look at the proxy)"),
@@ -189,7 +190,30 @@ def test_a_service_that_speaks_json(
     error = failure(client, "get_queue_url", QueueName="q")
     assert error.kind is kind
     assert says in str(error)
-    assert server.calls == (2 if kind is Kind.NOT_AWS else 1)
+    assert server.calls == (2 if kind in (Kind.NOT_AWS, Kind.THROTTLED) else 1)
+
+
+def test_a_throttled_call_of_a_service_that_speaks_json_is_no_success(
+    server: Server, session: Any
+) -> None:
+    """Otherwise the patience with an AWS that answers nothing else would never end."""
+    server.answers = [(400, b'{"__type": "ThrottlingException"}')]
+    config = Config(retries={"mode": "standard", "total_max_attempts": 2})
+    client = iam.client(session, "cloudtrail", region="us-east-1", config=config)
+    client.keyrot_guard.last_success -= iam.PATIENCE / 2
+    before = client.keyrot_guard.last_success
+    assert failure(client, "lookup_events", MaxResults=1).kind is Kind.THROTTLED
+    assert client.keyrot_guard.last_success == before
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"Events": null}', b'{"Events": [{"EventName": "x"}]}'])
+def test_a_history_without_events_is_not_cloudtrails(
+    server: Server, session: Any, body: bytes
+) -> None:
+    server.answers = [(200, body)]
+    client = iam.client(session, "cloudtrail", region="us-east-1")
+    with pytest.raises(CallError, match="isn't AWS"):
+        iam.call(client, "lookup_events", tries=1, MaxResults=1)
 
 
 def test_an_answer_without_what_is_needed_is_not_aws(client: Any, server: Server) -> None:

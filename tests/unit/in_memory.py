@@ -64,6 +64,8 @@ class Iam:
         # User -> code with which GetUser fails once stock's describe has read the user.
         self.later_errors: dict[str, str] = {}
         self.changed: list[tuple[str, str, str]] = []
+        # What CloudTrail's event history has: entries of LookupEvents, by region and key id.
+        self.events: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self.lock = threading.Lock()
         self.meta = SimpleNamespace(events=SimpleNamespace(register=lambda *args: None))
 
@@ -210,9 +212,23 @@ class Session:
         self.iam, self.region_name = iam, "us-east-1"
         self.events = SimpleNamespace(unregister=lambda *args, **kwargs: None)
 
-    def client(self, service: str, *args: Any, **kwargs: Any) -> Iam:
+    def client(self, service: str, region_name: str = "", **kwargs: Any) -> Any:
+        if service == "cloudtrail":
+            return CloudTrail(self.iam, region_name)
         assert service == "iam"
         return self.iam
+
+
+class CloudTrail:
+    """CloudTrail's client for a region."""
+
+    def __init__(self, iam: Iam, region: str) -> None:
+        self.iam, self.region = iam, region
+
+    def lookup_events(self, LookupAttributes: Any, **asked: Any) -> dict[str, Any]:
+        (attribute,) = LookupAttributes
+        self.iam._call("LookupEvents", self.region)
+        return {"Events": self.iam.events.get((self.region, attribute["AttributeValue"]), [])}
 
 
 class Custodian:

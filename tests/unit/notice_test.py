@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from notices import KEY, NOW, exemptions, other, record, twin, user
+from notices import KEY, NOW, exemptions, group, other, record, twin, usage, user
 
 from c7n_keyrot import notice
 from c7n_keyrot.notice import Plan
@@ -204,7 +204,13 @@ def test_all_that_is_said_is_printable_and_bounded(text: str, situation: str) ->
         "exemption": tag,
     }
     tags = {text: text, "keyrot-exempt-until": text, "keyrot-exempt-reason": text, "Owner": text}
-    key = record("disabling", **more, other_key=other(access_key_id=text, description=text))
+    used = usage(
+        groups=[group(action=text, source=text, agent=text, errors={text: 1}), group()],
+        unknown={text: text},
+    )
+    key = record(
+        "disabling", **more, usage=used, other_key=other(access_key_id=text, description=text)
+    )
     made = twin(text, tags, **more) if situation == "unclear" else user(text, key, tags=tags)
     plan = Plan("disable", NOW, NOW, ("x",), text, 3, 4)
     policy = {"name": text, "metadata": {"title": text, "frameworks": [text], "references": text}}

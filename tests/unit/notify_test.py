@@ -19,6 +19,8 @@ from c7n.exceptions import PolicyExecutionError
 from c7n.utils import dumps
 from in_memory import Custodian, Iam
 
+from c7n_keyrot.event_history import Pacer
+
 STALE, EXPIRING = "stale-access-key", "expiring-access-key"
 NOTIFY = {
     "type": "notify",
@@ -303,6 +305,48 @@ def test_three_hundred_users_come_in_one_message(
     custodian.run([STALE], [NOTIFY, "disable-access-key"])
     assert [len(message["resources"]) for message in sent] == [300]
     assert len(dumps(sent[0])) < 2 * 262_144 * 0.75  # Custodian begins another one beyond
+
+
+def use(iam: Iam, key_id: str, texts: random.Random) -> None:
+    """Let the event history have 50 calls with a key, no two of them alike."""
+    iam.events["us-east-1", key_id] = [
+        {
+            "EventTime": iam.now - timedelta(minutes=number),
+            "EventSource": "ec2.amazonaws.com",
+            "EventName": f"{texts.getrandbits(400):x}",
+            "CloudTrailEvent": json.dumps(
+                {
+                    "sourceIPAddress": f"{texts.getrandbits(128):x}",
+                    "userAgent": f"{texts.getrandbits(400):x}/{texts.getrandbits(400):x}",
+                    "errorCode": f"{texts.getrandbits(400):x}",
+                }
+            ),
+        }
+        for number in range(50)
+    ]
+
+
+@pytest.mark.parametrize("number", [9, 90, 300])
+def test_three_hundred_users_come_in_one_message_with_who_uses_their_keys(
+    iam: Iam,
+    custodian: Custodian,
+    sent: list[dict[str, Any]],
+    crowd: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    monkeypatch.setattr(Pacer, "wait", lambda self, until: True)
+    crowd(number, "Jenkins on build-3, since 2024")
+    texts = random.Random(1)
+    for index in range(number):
+        use(iam, f"svc-reporting-{index:04}-2", texts)
+    custodian.run([{"type": STALE, "usage": 7}], [NOTIFY, "disable-access-key"])
+    assert [len(message["resources"]) for message in sent] == [number]
+    assert len(dumps(sent[0])) < 2 * 262_144
+    told = [user[NOTICE]["keys"][0]["usage"] for user in sent[0]["resources"]]
+    assert all(usage["said"].startswith("Used 50 times in 7 days") for usage in told)
+    # So many places, and a line that counts the rest.
+    assert {len(usage.get("lines", ())) for usage in told} == {{9: 7, 90: 3, 300: 0}[number]}
 
 
 def test_no_message_is_too_long_whatever_the_tags_say(

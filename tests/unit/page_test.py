@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import sample_reports
 from jsonschema import Draft202012Validator
+from output_tree import A, Run
 
 import c7n_keyrot
+from c7n_keyrot.cli import main
 from c7n_keyrot.cli.report import view, words
 from c7n_keyrot.cli.report.page import render
 
@@ -127,6 +129,26 @@ def test_text_from_outside_stays_text(plain: Page, text: str) -> None:
     assert {key["user"] for key in page.keys} == {shown}
 
 
+def test_it_is_made_of_what_runs_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    run = Run(A, counts={"fresh": 10, "stale": 2}, report_hours=1)
+    run.match("ana", 200, {"OwnerContact": "ana@corp.test"}).outcome("ana")
+    run.leave("marek").write(out, "shop")
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "out"]) == 0
+    page = Page((tmp_path / "keyrot-report.html").read_text("utf-8"))
+    assert {key["user"]: key["state"] for key in page.keys} == {"ana": "fixed", "marek": "exempt"}
+    text = " ".join(" ".join(page.text).split())
+    for part in (
+        "Only 1 exempt key is too old",
+        "83.3%",
+        "D9.AWS.IAM.07",
+        "29 compliance frameworks",
+    ):
+        assert part in text
+    assert run.id in str([attributes.get("data-facts") for _, attributes in page.elements])
+
+
 def test_the_policy_allows_this_style_sheet_and_this_script_only(plain: Page) -> None:
     (policy,) = (a["content"] for _, a in plain.elements if "http-equiv" in a)
     assert policy is not None
@@ -174,15 +196,16 @@ def test_it_can_be_read_by_a_screen_reader(plain: Page) -> None:
     [
         ({}, "In compliance: no active key is too old"),
         ({"fixed": 9}, "In compliance: no active key is too old"),
-        ({"exempt": 1}, "In compliance, but for 1 exempt key"),
-        ({"unclear": 1, "exempt": 1}, "Not sure: 1 key needs a look"),
-        ({"unclear": 2}, "Not sure: 2 keys need a look"),
+        ({"exempt": 1}, "Only 1 exempt key is too old"),
+        ({"unclear": 1, "exempt": 1}, "Not yet in compliance: 1 key needs a look"),
+        ({"unclear": 2}, "Not yet in compliance: 2 keys need a look"),
         ({"open": 1, "unclear": 1}, "Not in compliance: 1 key is too old and still active"),
         (
             {"open": 1000, "not_covered": 1},
-            "Not in compliance: 1,000 keys are too old and still active, and 1 account not covered",
+            "Not in compliance: 1,000 keys are too old and still active,"
+            " and 1 account is not covered",
         ),
-        ({"not_covered": 2}, "In compliance where we looked; 2 accounts not covered"),
+        ({"not_covered": 2}, "No active key is too old, but 2 accounts are not covered"),
         ({"covered": 0, "not_covered": 3, "open": 1}, "No answer yet: no account is covered"),
         ({"covered": 0}, "No answer yet: no account is covered"),
     ],
@@ -216,3 +239,26 @@ def test_a_report_of_any_size_has_a_page(size: tuple[int, int, int]) -> None:
     rows = [a for tag, a in page.elements if tag == "tbody" and "data-id" in a]
     assert {row["data-id"] for row in rows} == {a["account_id"] for a in report["accounts"]}
     assert not {"None", "nan", "NaN", "Undefined"} & set(" ".join(page.text).split())
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict", "age", "expected"),
+    [
+        (90.0, "expiring", 90.0, "to 90"),
+        (90.0, "stale", 90.0, "to 120"),  # to one decimal; by the second it is older
+        (90.0, "stale", 90.1, "to 120"),
+        (90.0, "stale", 120.0, "to 120"),
+        (90.0, "stale", 731.0, "older"),
+        (200.0, "stale", 201.0, "to 365"),
+        (0.5, "stale", 0.6, "to 120"),
+        (1000.0, "stale", 1001.0, "older"),
+        (1000.0, "expiring", 990.0, "to 1000"),
+    ],
+)
+def test_the_limit_divides_the_ages(limit: float, verdict: str, age: float, expected: str) -> None:
+    report = sample_reports.report(1, 1, 0)
+    report["rule"] = {**report["rule"], "days": limit}
+    report["keys"][0] |= {"verdict": verdict, "state": "open", "age_days": age}
+    columns = view.ages(report)
+    assert [column.label for column in columns[1:] if column.count] == [expected]
+    assert columns[1].label == f"to {limit:g}"  # the dashed line is behind it

@@ -12,10 +12,13 @@ import pytest
 from c7n_keyrot.credential_report import Row, Slot
 from c7n_keyrot.records import KeyRecord, OtherKey, description, other_key
 from c7n_keyrot.rotation import Identified, Verdict
+from c7n_keyrot.usage import Group, Usage
 
 NOW = datetime(2026, 7, 19, 9, tzinfo=timezone.utc)
 USED = NOW - timedelta(days=1)
 OTHER = OtherKey("AKIA1", "Active", "2026-07-01T00:00:00+00:00", 18.4, True, None, None, None, "ci")
+GROUP = Group("s3:ListBuckets", "1.2.3.4", "aws-cli/2.15", 3, "t", "t", {"AccessDenied": 1})
+USAGE = Usage(7, "t", ["us-east-1"], {"eu-west-1": "denied"}, 4, [GROUP], 1, 1, True)
 RECORD = KeyRecord(
     filter="stale-access-key",
     path="0",
@@ -49,6 +52,7 @@ def test_every_field_is_documented(kind: Any) -> None:
     "record",
     [
         RECORD,
+        dataclasses.replace(RECORD, usage=USAGE),
         dataclasses.replace(RECORD, other_key=None, exemption={"tag": "t", "state": "expired"}),
         dataclasses.replace(
             RECORD,
@@ -64,6 +68,10 @@ def test_a_record_comes_back_from_json_as_it_was(record: KeyRecord) -> None:
     plain = json.loads(json.dumps(record.annotation()))
     assert type(plain["verdict"]) is str
     assert KeyRecord.parse(plain) == record
+
+
+def used() -> dict[str, Any]:
+    return dataclasses.asdict(USAGE)
 
 
 def changed(name: str, value: Any) -> dict[str, Any]:
@@ -90,6 +98,14 @@ def changed(name: str, value: Any) -> dict[str, Any]:
         (changed("other_key", "AKIA1"), "other_key is 'AKIA1'"),
         (changed("other_key", {}), "fields differ"),
         (changed("other_key", {**vars(OTHER), "age_days": "1"}), "age_days is '1'"),
+        (changed("usage", []), "usage is"),
+        (changed("usage", {}), "fields differ"),
+        (changed("usage", {**used(), "events": "4"}), "events is '4'"),
+        (changed("usage", {**used(), "regions": [1]}), "regions is"),
+        (changed("usage", {**used(), "groups": ["x"]}), "groups is"),
+        (changed("usage", {**used(), "groups": [{}]}), "fields differ"),
+        (changed("usage", {**used(), "groups": [{**vars(GROUP), "count": 1.5}]}), "count is"),
+        (changed("usage", {**used(), "groups": [{**vars(GROUP), "errors": []}]}), "errors is"),
     ],
 )
 def test_what_is_not_a_record_is_refused(value: object, message: str) -> None:

@@ -73,9 +73,11 @@ def test_what_the_role_may_do_is_what_its_template_allows() -> None:
             ("graceful-rollout", "delete-stage"): "Marking",
             ("superseded-first", "delete-stage"): "LastUsed",
             ("security-hub",): "Findings",
-            (): "Enforcing" if "enforcing" in condition else "",
+            (): {"enforcing": "Enforcing", "Usage": "Asking"}.get(
+                next(iter(re.findall("enforcing|Usage", condition)), ""), ""
+            ),
         }[tuple(examples)]
-        said.setdefault(name, set()).update(re.findall(r"`(?:securityhub:)?([A-Z]\w+)`", actions))
+        said.setdefault(name, set()).update(re.findall(r"`(?:\w+:)?([A-Z]\w+)`", actions))
     assert said == allowed
 
 

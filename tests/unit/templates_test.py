@@ -25,12 +25,14 @@ from notices import (
     SITUATIONS,
     UNCLEAR,
     exemptions,
+    group,
     message,
     notified,
     other,
     record,
     render,
     twin,
+    usage,
     user,
     users,
 )
@@ -372,6 +374,56 @@ def test_slack_names_a_channel_except_to_a_webhook(recipient: str, channel: str 
     assert json.loads(render(made, recipient)).get("channel") == channel
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("number", [1, 5])
+def test_an_owner_sees_who_uses_the_key(form: str, situation: str, number: int) -> None:
+    server = group(action="iam:GetUser", source="10.9.8.7", agent="Boto3/1.34", count=3)
+    used = usage(events=230, groups=[group(), server], other_groups=1, other_events=15)
+    made = [
+        user(f"u{n}", record(situation, access_key_id=f"AKIA{n}", usage=used))
+        for n in range(number)
+    ]
+    flat = " ".join(shown(situation, form, made).split())
+    for words, times in (
+        ("Used 230 times in 7 days", number),
+        ("s3:ListBuckets from 203.0.113.7 by aws-cli/2.15, 212 times, last 2 hours ago", number),
+        ("iam:GetUser from 10.9.8.7 by Boto3/1.34, 3 times, last 2 hours ago", number),
+        ("and 15 other calls", number),
+        ("It has no data events, such as reads of S3 objects", 1),
+    ):
+        assert flat.count(words) == times, words
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"events": 0, "groups": []}, "No call in 7 days is in CloudTrail's event history"),
+        (
+            {"events": 0, "groups": [], "regions": [], "unknown": {"us-east-1": "X is denied"}},
+            "Usage in us-east-1 isn't known: X is denied",
+        ),
+    ],
+)
+def test_silence_of_the_history_is_never_told_as_no_use(
+    form: str, situation: str, changes: dict[str, Any], said: str
+) -> None:
+    made = [user("ana", record(situation, usage=usage(**changes)))]
+    flat = " ".join(shown(situation, form, made).split())
+    assert said in flat
+    assert "may be in use all the same" in flat
+    assert "unused" not in flat.lower()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_the_option_no_notice_speaks_of_usage(form: str) -> None:
+    text = shown("disabling", form, [user("ana", record("disabling"))])
+    assert "CloudTrail" not in text
+    assert "Usage" not in text
+
+
 # Hostile content
 
 
@@ -385,6 +437,8 @@ def hostile(situation: str, text: str) -> list[dict[str, Any]]:
     }
     if situation == "unclear":
         return [twin(text, tags={text: text, "AKIATWINA": text}, **changes)]
+    hostile_group = group(action=text, source=text, agent=text, errors={text: 1})
+    changes["usage"] = usage(groups=[hostile_group, group()], unknown={text: text})
     changes["other_key"] = other(description=text, last_used_service=text, access_key_id=text)
     named = user(text, record(situation, **changes), path=f"/{text}/", tags={text: text})
     bare = {"UserName": text, "Tags": [{"Key": "maid_status", "Value": f"x-access-key@{text}"}]}
@@ -530,7 +584,8 @@ def sample(situation: str, form: str = "html") -> dict[str, Any]:
     more = {"exemption": tag, "description": "job", "drift": True}
     if situation == "unclear":
         return message(situation, [twin("lena", tags={"AKIATWINA": "job"}, **more)], form)
-    known = record(situation, other_key=other(description="job"), **more)
+    used = usage(groups=[group(), group(source="10.9.8.7")], unknown={"eu-west-1": "denied"})
+    known = record(situation, other_key=other(description="job"), usage=used, **more)
     return message(situation, [user("jane.doe", known, tags=MARKED)], form)
 
 

@@ -27,6 +27,7 @@ READS: dict[str, tuple[str, dict[str, Any]]] = {
     "iam:ListAccessKeys": ("list_access_keys", {"UserName": NOBODY}),
     "iam:ListUsers": ("list_users", {"MaxItems": 1}),
     "iam:GetAccessKeyLastUsed": ("get_access_key_last_used", {"AccessKeyId": NO_KEY}),
+    "cloudtrail:LookupEvents": ("lookup_events", {"MaxResults": 1}),
 }
 # Answers that only allowed callers get.
 ALLOWED = {"NoSuchEntity", "ReportNotPresent", "ReportInProgress", "ReportExpired"}
@@ -39,6 +40,7 @@ PARAMETERS = {
     "iam:UntagUser": "Mode=enforcing and Example=graceful-rollout (or delete-stage)",
     "iam:GetAccessKeyLastUsed": "Mode=enforcing and Example=superseded-first (or delete-stage)",
     "iam:DeleteAccessKey": "Mode=enforcing and Example=delete-stage",
+    "cloudtrail:LookupEvents": "Usage=true",
 }
 SEND = "sqs:SendMessage"
 # By permission: ok, FAIL or not checked, and why.
@@ -125,8 +127,8 @@ def _of(context: Context, account: Account | None, access: Access) -> Checks:
         needed.discard(SEND)  # the hub does
     answers: Answers = {}
     try:
-        client = access.client()
         for permission in sorted(needed & READS.keys()):
+            client = access.client(permission.partition(":")[0])
             answers[permission] = read_call(client, permission)
     except CallError as error:
         yield Check(FAIL, "permissions", str(error), NETWORK, account)

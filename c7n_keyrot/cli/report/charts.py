@@ -9,8 +9,9 @@ readers; the page has the same numbers in a table beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from markupsafe import Markup
 
@@ -37,6 +38,10 @@ class Column:
     @property
     def count(self) -> int:
         return sum(part.count for part in self.parts)
+
+    def of(self, kind: str) -> int:
+        """Return how many are of one kind."""
+        return sum(part.count for part in self.parts if part.kind == kind)
 
 
 def shares(parts: Sequence[Part]) -> Markup:
@@ -95,20 +100,22 @@ def histogram(columns: Sequence[Column], line_before: int, line: str, width: int
     return _svg(f"0 0 {width} {height}", "chart", drawn)
 
 
-def trend(values: Sequence[float | None], labels: Sequence[str], width: int) -> Markup:
-    """Draw percentages over time as a line; None leaves a gap.
+def trend(values: Mapping[date, float | None], width: int) -> Markup:
+    """Draw the percentages of days as a line; None leaves a gap.
 
-    :param labels: of the first and of the last value.
+    :param values: of at least two days, in their order.
+    :param width: as in ``histogram``.
     """
     height, left, right, top = 190, 40, 14, 16
     ground = height - BELOW
-    known = [value for value in values if value is not None]
+    known = [value for value in values.values() if value is not None]
+    days = [*values]
     # The axis begins at a round number below the lowest value, so that changes can be seen.
     low = min(math.floor((min(known, default=0) - 1) / 10) * 10, 90)
     low = max(low, 0)
 
-    def x(index: int) -> float:
-        return left + (width - left - right) * (index / (len(values) - 1) if len(values) > 1 else 1)
+    def x(day: date) -> float:
+        return left + (width - left - right) * ((day - days[0]) / (days[-1] - days[0]))
 
     def y(value: float) -> float:
         return ground - (ground - top) * (value - low) / (100 - low)
@@ -118,19 +125,19 @@ def trend(values: Sequence[float | None], labels: Sequence[str], width: int) -> 
         drawn += _line(left, y(tick), width - right, y(tick), "grid")
         drawn += _text(left - 8, y(tick) + 4, f"{tick:g}%", "end", "axis")
     path, pen = "", "M"
-    for index, value in enumerate(values):
+    for day, value in values.items():
         if value is None:
             pen = "M"
             continue
-        path += f"{pen}{x(index):.1f} {y(value):.1f}"
+        path += f"{pen}{x(day):.1f} {y(value):.1f}"
         pen = "L"
         if len(values) <= 40:
             drawn += Markup('<circle class="dot" cx="{}" cy="{}" r="3"/>').format(
-                round(x(index), 1), round(y(value), 1)
+                round(x(day), 1), round(y(value), 1)
             )
     drawn += Markup('<path class="line" d="{}"/>').format(path)
-    for anchor, at, label in zip(("start", "end"), (left, width - right), labels, strict=False):
-        drawn += _text(at, height - 5, label, anchor, "axis")
+    for anchor, day in ("start", days[0]), ("end", days[-1]):
+        drawn += _text(x(day), height - 5, str(day), anchor, "axis")
     return _svg(f"0 0 {width} {height}", "chart", drawn)
 
 

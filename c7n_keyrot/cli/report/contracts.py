@@ -19,7 +19,7 @@ from c7n_keyrot.records import KeyRecord, RunSummary
 OWNER_TAGS = ("OwnerContact", "OwnerEmail", "Owner")
 # Options of filters, as a summary has them, that are numbers.
 MOST = 10**8  # of them, and of keys and users
-NUMBERS = ("days", "notice", "report-max-age", "unused-days")
+NUMBERS = ("days", "notice", "report-max-age", "unused-days", "usage")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,10 @@ def read_user(value: Any) -> User:
         ):
             if time is not None:
                 _check_time(time)
+        if record.usage is not None:
+            for group in record.usage.groups:
+                _check_time(group.first)
+                _check_time(group.last)
         if record.access_key_id and not outcomes.KEY_ID.fullmatch(record.access_key_id):
             raise ValueError("not a key's id")
     return found

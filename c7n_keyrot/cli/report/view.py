@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from c7n_keyrot import __version__
@@ -32,6 +32,7 @@ from c7n_keyrot.cli.report.words import (
 )
 
 MOST_EXEMPTIONS = 200  # rows; all of them are among the keys
+ACCOUNTS_AT_ONCE = 200  # rows that are shown before somebody asks for more
 MOST_NAMES = 12  # of the keys of a day
 BROAD, NARROW = 540, 330  # width of a chart on a screen and on a phone, in pixels
 STALE_NEWS = timedelta(days=2)  # a report of runs that are older says so
@@ -69,6 +70,7 @@ def page(report: Report) -> dict[str, Any]:
         "cards": [covered(report), compliant(totals), upcoming(report)],
         "warnings": warnings(report),
         "limit": days,
+        "active_keys": totals["active_keys"],
         "days": list(calendar(report)),
         "shares": charts.shares([part for part, _ in parts(totals, days)]),
         "parts": parts(totals, days),
@@ -78,6 +80,7 @@ def page(report: Report) -> dict[str, Any]:
         ],
         **trend(report),
         "accounts": accounts(report),
+        "at_once": ACCOUNTS_AT_ONCE,
         "key_count": len(report["keys"]),
         "states": STATES,
         "key_outcomes": sorted({clean(key["outcome"]) or "none" for key in report["keys"]}),
@@ -102,14 +105,16 @@ def headline(totals: Mapping[str, Any]) -> str:
         answer = f"Not in compliance: {totals['open']:,} {keys} too old and still active"
     elif totals["unclear"]:
         keys = "key needs" if totals["unclear"] == 1 else "keys need"
-        answer = f"Not sure: {totals['unclear']:,} {keys} a look"
+        answer = f"Not yet in compliance: {totals['unclear']:,} {keys} a look"
     elif totals["exempt"]:
-        answer = f"In compliance, but for {many(totals['exempt'], 'exempt key')}"
+        are = "is" if totals["exempt"] == 1 else "are"
+        answer = f"Only {many(totals['exempt'], 'exempt key')} {are} too old"
     elif missing:
-        return f"In compliance where we looked; {many(missing, 'account')} not covered"
+        answer = "No active key is too old"
     else:
-        return "In compliance: no active key is too old"
-    return answer + (f", and {many(missing, 'account')} not covered" if missing else "")
+        answer = "In compliance: no active key is too old"
+    join, are = "and" if totals["open"] else "but", "is" if missing == 1 else "are"
+    return answer + (f", {join} {many(missing, 'account')} {are} not covered" if missing else "")
 
 
 def lead(report: Report) -> str:
@@ -149,15 +154,19 @@ def compliant(totals: Mapping[str, Any]) -> Card:
     if totals["open"]:
         state, answer = "bad", f"No, {many(totals['open'], 'key')} still open"
     elif totals["unclear"]:
-        state, answer = "soon", f"Not sure, {many(totals['unclear'], 'key')} in doubt"
-    elif totals["active_keys"]:
-        state, answer = "good", "Yes, but for exempt keys" if totals["exempt"] else "Yes"
+        state, answer = "soon", f"Not yet, {many(totals['unclear'], 'key')} in doubt"
+    elif not totals["covered"]:
+        state, answer = "none", "Not known"
+    elif totals["exempt"]:
+        state, answer = "soon", "All but exempt keys"
     else:
-        state, answer = "none", "There was no active key"
+        state, answer = "good", "Yes"
+    share = percent(totals["compliant_percent"]) if totals["active_keys"] else "0"
+    of = f"of {many(totals['active_keys'], 'key')}" if totals["active_keys"] else "active keys"
     return Card(
         "Are the keys in compliance?",
-        percent(totals["compliant_percent"] if totals["active_keys"] else None),
-        f"of {many(totals['active_keys'], 'key')}, as found",
+        share,
+        f"{of}, as found",
         state,
         answer,
         f"{many(found, 'key')} found too old or unknown. Now: {told}." if told else "",
@@ -175,9 +184,9 @@ def upcoming(report: Report) -> Card:
         "What comes next?",
         f"{due:,}",
         "key due in 14 days" if due == 1 else "keys due in 14 days",
-        "soon" if due else "good",
-        f"The first on {day_name(first)}" if first else "No key is due",
-        f"{many(ends, 'exemption')} {'ends' if ends == 1 else 'end'} in them." if ends else "",
+        "soon" if due else "good" if days else "none",
+        f"The first on {day_name(first)}" if first else "No key is due" if days else "Not known",
+        f"{many(ends, 'exemption')} {'ends' if ends == 1 else 'end'}, too." if ends else "",
         "next",
         "See the days",
     )  # fmt: skip
@@ -198,18 +207,19 @@ def warnings(report: Report) -> list[str]:
 def calendar(report: Report) -> Iterator[dict[str, Any]]:
     """Yield the coming days, what is due on each, and for whom."""
     words = {
-        "becoming_stale": ("key is due", "keys are due"),
-        "exemptions_ending": ("exemption ends", "exemptions end"),
+        "becoming_stale": ("soon", "key is due", "keys are due"),
+        "exemptions_ending": ("none", "exemption ends", "exemptions end"),
     }
     for day in report["upcoming"]:
         events = []
-        for name, texts in words.items():
+        for name, (kind, one, several) in words.items():
             keys = [report["keys"][place] for place in day[name]]
             if keys:
                 who = [f"{clean(key['user'])} ({key_account(key)})" for key in keys[:MOST_NAMES]]
                 more = f" and {len(keys) - MOST_NAMES:,} more" if len(keys) > MOST_NAMES else ""
-                text = texts[len(keys) > 1]
-                events.append({"count": len(keys), "text": text, "who": who, "more": more})
+                text = one if len(keys) == 1 else several
+                event = {"kind": kind, "count": len(keys), "text": text, "who": who, "more": more}
+                events.append(event)
         yield {"date": day["date"], "name": day_name(day["date"]), "events": events}
 
 
@@ -256,9 +266,8 @@ def trend(report: Report) -> dict[str, Any]:
     ]
     if len(runs) < 2:
         return {"trend": [], "trend_chart": []}
-    values = [run["compliant_percent"] for run in runs]
-    labels = [clean(run["date"]) for run in (runs[0], runs[-1])]
-    drawn = [charts.trend(values, labels, width) for width in (BROAD, NARROW)]
+    values = {date.fromisoformat(run["date"]): run["compliant_percent"] for run in runs}
+    drawn = [charts.trend(values, width) for width in (BROAD, NARROW)]
     return {"trend": runs[::-1], "trend_chart": drawn}
 
 
@@ -277,6 +286,7 @@ def accounts(report: Report) -> list[dict[str, Any]]:
                 "name": account_name(row),
                 "why": clean(row["why"]) or ("dry run" if row["dry_run"] else ""),
                 "key_count": keys[row["account_id"]],
+                "facts": facts(row),
                 "state": " ".join(states) or "fine",
                 "share": share,
                 "percent": percent(share) if row["active_keys"] is not None else "not known",
@@ -284,6 +294,24 @@ def accounts(report: Report) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: (row["covered"], -row["open"] - row["unclear"]))
+
+
+def facts(row: Mapping[str, Any]) -> str:
+    """Return where an account's figures are from: what to look for on disk."""
+    told = []
+    if row["last_run"]:
+        told.append(
+            f"Last run: {instant(row['last_run'])}{', a dry run' if row['dry_run'] else ''}."
+        )
+    if row["report_generated"]:
+        told.append(
+            f"Figures by the credential report of {instant(row['report_generated'])}, with a limit"
+            f" of {row['days']:g} days; in keyrot-summary.jsonl by run"
+            f" {some([clean(one) for one in row['run_ids']], 3)}."
+        )
+    if row["failed"]:
+        told.append(f"Failed: {some([clean(name) for name in row['failed']], 5)}.")
+    return " ".join(told) or "No run of this account is in these folders."
 
 
 def keys(report: Report) -> Iterator[dict[str, Any]]:
