@@ -89,6 +89,21 @@ DAYS_LIST = Kind(
     "a list of whole days, 0 or more",
     unit="days",
 )
+HOURS_RANGE = Kind(
+    {
+        "type": "array",
+        "minItems": 2,
+        "maxItems": 2,
+        "items": {"type": "integer", "minimum": 0, "maximum": 24},
+    },
+    lambda value: (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(_is_whole(hour) and hour <= 24 for hour in value)
+    ),
+    "two whole hours of a day, 0 to 24",
+    unit="hours",
+)
 FLAG = Kind({"type": "boolean"}, lambda value: isinstance(value, bool), "true or false")
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ NOTHING = object()
 ARNS = {
     "AWS::CloudWatch::Alarm": ("cloudwatch", "AlarmName", "alarm:{}"),
     "AWS::CodeBuild::Project": ("codebuild", "Name", "project/{}"),
+    "AWS::Events::EventBus": ("events", "Name", "event-bus/{}"),
     "AWS::Events::Rule": ("events", "Name", "rule/{}"),
     "AWS::IAM::Role": ("iam", "RoleName", "role/{}"),
     "AWS::Logs::LogGroup": ("logs", "LogGroupName", "log-group:{}:*"),
@@ -26,6 +28,7 @@ ARNS = {
 # What Ref gives, of types for which that is a name and not an ARN or a URL.
 NAMES = {
     "AWS::CodeBuild::Project": "Name",
+    "AWS::Events::EventBus": "Name",
     "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::S3::Bucket": "BucketName",
 }
@@ -136,6 +139,18 @@ def hub(account_id: str, organization: str, **parameters: str) -> dict[str, Any]
 
 def runner(account_id: str, **parameters: str) -> dict[str, Any]:
     return stack("runner.yml", account_id, **parameters)
+
+
+def told(event: dict[str, Any], target: dict[str, Any]) -> str:
+    """What EventBridge makes of an event for a target with an input transformer."""
+    text = str(target["InputTransformer"]["InputTemplate"])
+    for name, path in target["InputTransformer"]["InputPathsMap"].items():
+        value: Any = event
+        for key in path.removeprefix("$.").split("."):
+            value = value[key]
+        text = text.replace(f"<{name}>", value)
+    assert "<" not in text
+    return "".join(f"{json.loads(line)}\n" for line in text.splitlines())
 
 
 def actions(document: dict[str, Any], effect: str = "Allow") -> list[str]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ import c7n_keyrot
 from c7n_keyrot.cli import main
 from c7n_keyrot.records import Why
 from c7n_keyrot.rotation import DAY, Verdict
+from c7n_keyrot.usage import Group, Usage
 
 SCHEMA = json.loads(
     (Path(c7n_keyrot.__file__).parent / "schemas" / "report.schema.json").read_text("utf-8")
@@ -558,3 +560,17 @@ def test_a_long_read_says_how_far_it_is(
     mocker.patch("time.monotonic", side_effect=range(0, 1000, 3))
     assert main(["report", str(pack), "--format", "csv"]) == 0
     assert capsys.readouterr().err.splitlines()[0] == "read 1 policy folder"
+
+
+def test_who_used_a_key_is_in_its_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    until = NOW.isoformat()
+    group = Group("s3:ListBuckets", "203.0.113.7", "aws-cli/2.15", 60, until, until, {})
+    usage = Usage(7, until, ["us-east-1"], {}, 60, [group], 0, 0, False)
+    run = Run(counts={"stale": 3}).match("ana", 100, usage=usage).match("bob", 100)
+    run.match("eve", 100, usage=dataclasses.replace(usage, until="yesterday"))
+    run.write(tmp_path / "out", "payments")
+    assert keys(report(capsys, tmp_path / "out"), "usage") == {
+        "ana": "Used 60 times in 7 days: s3:ListBuckets from 203.0.113.7 by aws-cli/2.15, "
+        "last 0 minutes ago",
+        "bob": None,
+    }

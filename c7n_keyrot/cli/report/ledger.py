@@ -18,6 +18,7 @@ from c7n_keyrot.cli.text import one_line
 from c7n_keyrot.outcomes import Outcome, Result
 from c7n_keyrot.records import KeyRecord, NotMatched, RunSummary, Why
 from c7n_keyrot.rotation import ExemptionState, Verdict
+from c7n_keyrot.usage_words import sentence
 
 # After these a key isn't active any more.
 FIXED = (Result.DISABLED, Result.DELETED, Result.GONE)
@@ -248,6 +249,7 @@ def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
         last_used_date=_utc(record.last_used_date),
         last_used_service=record.last_used_service and one_line(record.last_used_service, 100),
         last_used_region=record.last_used_region and one_line(record.last_used_region, 100),
+        usage=sentence(record.usage) or None,
         exemption=EXEMPTIONS.get((record.exemption or {}).get("state", "")),
     )
 
@@ -313,6 +315,7 @@ FIELDS = (
     "last_used_date",
     "last_used_service",
     "last_used_region",
+    "usage",
     "policy",
     "run",
     "as_of",
