@@ -20,6 +20,13 @@ MOST_ACTIONS = 3
 LONGEST = 240
 
 
+def sentence(usage: Usage | None) -> str:
+    """Return one sentence without its full stop, as of when the history was asked; "" for None."""
+    if usage is None:
+        return ""
+    return str(in_words(usage, datetime.fromisoformat(usage.until), most=1)["said"])
+
+
 def in_words(usage: Usage, now: datetime, most: int) -> dict[str, Any]:
     """Return ``said``, one sentence without its full stop, and if needed ``lines`` and ``gap``.
 

@@ -75,6 +75,7 @@ def key(number: int, account: dict[str, Any], chance: random.Random) -> dict[str
         "last_used_date": (NOW - timedelta(days=chance.uniform(0, 90))).isoformat(),
         "last_used_service": "s3",
         "last_used_region": "eu-west-1",
+        "usage": None,
         "policy": "iam-user-second-access-key-stale",
         "run": "6f0f4e56-0000-4000-8000-000000000001",
         "as_of": NOW.isoformat(),

@@ -237,7 +237,7 @@ def _named(title: str, keys: list[tuple[AccountPlan, Key]], most: int) -> Iterat
     yield row("ACCOUNT", "USER", "SLOT", "KEY", "")
     for account, key in shown:
         age = f"{key.age_days:.1f} days old" if key.age_days is not None else ""
-        notes: Iterable[str] = filter(None, (age, key.why if not key.acts else ""))
+        notes: Iterable[str] = filter(None, (age, key.why if not key.acts else "", key.usage))
         cells = (account.label, key.user, str(key.slot or ""), key.key_id or "")
         yield row(*cells, "; ".join(notes))
     if len(keys) > most:

@@ -16,6 +16,7 @@ from c7n_keyrot.cli.text import counted, listed, utc
 from c7n_keyrot.outcomes import Action
 from c7n_keyrot.records import NotMatched, RunSummary, Why
 from c7n_keyrot.rotation import Identified
+from c7n_keyrot.usage_words import sentence
 
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
 DISABLE, DELETE, TELL, LEAVE = "disable", "delete", "tell", "leave"
@@ -47,6 +48,7 @@ class Key:
     """A slot of a user, and what all policies together would do to the key in it.
 
     :ivar slot: None for a user who is told, but of no key.
+    :ivar usage: who used it lately, in one sentence; "" where nobody asked.
     :ivar acts: ``disable`` and ``delete``, as far as a policy would.
     :ivar told: whether a notice would go out about it.
     :ivar uncertain: why a policy that acts can't take it: which live key it is isn't known.
@@ -57,6 +59,7 @@ class Key:
     slot: int | None
     key_id: str | None = None
     age_days: float | None = None
+    usage: str = ""
     acts: set[str] = field(default_factory=set)
     told: bool = False
     uncertain: str = ""
@@ -268,6 +271,7 @@ def _add(account: AccountPlan, one: PolicyFolder) -> Iterator[str]:
             key = account.key(user.name, record.slot)
             key.key_id = key.key_id or record.access_key_id
             key.age_days = record.age_days if key.age_days is None else key.age_days
+            key.usage = key.usage or sentence(record.usage)
             key.told |= tells
             status = user.matched.get(record.access_key_id or "")
             if record.filter != "stale-access-key" or not acts:

@@ -81,6 +81,7 @@ def read_user(value: Any) -> User:
             if time is not None:
                 _check_time(time)
         if record.usage is not None:
+            _check_time(record.usage.until)
             for group in record.usage.groups:
                 _check_time(group.first)
                 _check_time(group.last)

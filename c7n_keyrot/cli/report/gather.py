@@ -33,7 +33,13 @@ from c7n_keyrot.records import KeyRecord, RunSummary
 
 # A policy with one of these is one of ours.
 OUR_FILTERS = frozenset(
-    ("stale-access-key", "expiring-access-key", "unclear-access-key", "rotation-exempt")
+    (
+        "stale-access-key",
+        "expiring-access-key",
+        "unclear-access-key",
+        "rotation-exempt",
+        "time-window",
+    )
 )
 OUR_ACTIONS = frozenset(("disable-access-key", "delete-access-key", "post-key-finding"))
 METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log"

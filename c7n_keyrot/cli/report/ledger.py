@@ -17,7 +17,8 @@ from c7n_keyrot.cli.report.gather import PolicyFolder
 from c7n_keyrot.cli.text import one_line
 from c7n_keyrot.outcomes import Outcome, Result
 from c7n_keyrot.records import KeyRecord, NotMatched, RunSummary, Why
-from c7n_keyrot.rotation import ExemptionState, Verdict
+from c7n_keyrot.rotation import ExemptionState, Identified, Verdict
+from c7n_keyrot.usage_words import sentence
 
 # After these a key isn't active any more.
 FIXED = (Result.DISABLED, Result.DELETED, Result.GONE)
@@ -248,6 +249,7 @@ def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
         last_used_date=_utc(record.last_used_date),
         last_used_service=record.last_used_service and one_line(record.last_used_service, 100),
         last_used_region=record.last_used_region and one_line(record.last_used_region, 100),
+        usage=sentence(record.usage) or None,
         exemption=EXEMPTIONS.get((record.exemption or {}).get("state", "")),
     )
 
@@ -313,6 +315,7 @@ FIELDS = (
     "last_used_date",
     "last_used_service",
     "last_used_region",
+    "usage",
     "policy",
     "run",
     "as_of",
@@ -361,7 +364,7 @@ def _state(entry: Entry, line: Outcome | None) -> str:
         return "expiring"
     if why == Why.EXEMPT.value:
         return "exempt"
-    doubtful = entry["identified"] in ("ambiguous", "no", "gone", "unread")
+    doubtful = entry["identified"] not in (None, Identified.DATE, Identified.ELIMINATION)
     if verdict == Verdict.UNKNOWN.value or doubtful or why in (Why.UNCLEAR, Why.UNREAD, Why.TWICE):
         return "unclear"
     return "open"

@@ -347,7 +347,7 @@ def why(key: Mapping[str, Any]) -> str:
 
 def used_by(key: Mapping[str, Any]) -> str:
     where = (clean(key[f"last_used_{what}"]) for what in ("service", "region"))
-    return ", ".join(filter(None, where))
+    return ". ".join(filter(None, (", ".join(filter(None, where)), clean(key["usage"]))))
 
 
 def outcomes(counts: Mapping[str, int]) -> list[dict[str, Any]]:
