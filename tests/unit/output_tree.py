@@ -108,7 +108,9 @@ class Run:
                 "Path": "/",
                 "Tags": [{"Key": key, "Value": value} for key, value in (tags or {}).items()],
                 "c7n:keyrot": [record.annotation()],
-                "c7n:matched-keys": matched if self.kind == "stale" else [],
+                "c7n:matched-keys": matched
+                if record.access_key_id and self.kind == "stale"
+                else [],
             }
         )
         return self

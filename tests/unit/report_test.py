@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -20,8 +20,9 @@ from pytest_mock import MockerFixture
 
 import c7n_keyrot
 from c7n_keyrot.cli import main
+from c7n_keyrot.outcomes import Action, Result
 from c7n_keyrot.records import Why
-from c7n_keyrot.rotation import DAY, Verdict
+from c7n_keyrot.rotation import DAY, ExemptionState, Identified, Verdict
 from c7n_keyrot.usage import Group, Usage
 
 SCHEMA = json.loads(
@@ -75,6 +76,22 @@ def pack(tmp_path: Path) -> Path:
 
 def test_the_schema_is_a_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("verdict", Verdict),
+        ("why", Why),
+        ("identified", Identified),
+        ("exemption", ExemptionState),
+        ("outcome", Result),
+        ("action", Action),
+    ],
+)
+def test_the_schema_has_the_words_of_the_code(field: str, words: Iterable[Any]) -> None:
+    allowed = SCHEMA["properties"]["keys"]["items"]["properties"][field]["enum"]
+    assert set(allowed) == {word.value for word in words} | {None}
 
 
 def test_a_run_of_the_pack(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,6 +339,25 @@ def test_the_line_that_knows_what_expires_counts_if_it_is_of_the_same_run(
     Run(counts={"fresh": 5, "stale": 1}, report_hours=0.5).match("ana", 91).write(tmp_path)
     (row,) = report(capsys, tmp_path)["accounts"]
     assert (row["expiring"], row["stale"]) == (expiring, 0 if expiring else 1)
+
+
+@pytest.mark.parametrize("identified", Identified)
+def test_a_key_that_is_not_identified_needs_a_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], identified: Identified
+) -> None:
+    known = identified in (Identified.DATE, Identified.ELIMINATION)
+    which = {"identified": identified, "access_key_id": "AKIA1" if known else None}
+    Run(counts={"stale": 1}).match("ana", 100, **which).write(tmp_path)
+    assert keys(report(capsys, tmp_path), "state") == {"ana": "open" if known else "unclear"}
+
+
+def test_stale_keys_that_no_policy_lists_are_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Run(kind="expiring", counts={"fresh": 3, "stale": 2}).write(tmp_path)
+    found = report(capsys, tmp_path)
+    assert (found["accounts"][0]["open"], found["totals"]["open"], found["keys"]) == (2, 2, [])
+    assert "2 stale keys of the credential report counted as open" in found["warnings"][0]
 
 
 def folder_of_nothing(out: Path, account: str = "payments", name: str = STALE) -> Path:

@@ -17,7 +17,7 @@ from c7n_keyrot.cli.report.gather import PolicyFolder
 from c7n_keyrot.cli.text import one_line
 from c7n_keyrot.outcomes import Outcome, Result
 from c7n_keyrot.records import KeyRecord, NotMatched, RunSummary, Why
-from c7n_keyrot.rotation import ExemptionState, Verdict
+from c7n_keyrot.rotation import ExemptionState, Identified, Verdict
 from c7n_keyrot.usage_words import sentence
 
 # After these a key isn't active any more.
@@ -364,7 +364,7 @@ def _state(entry: Entry, line: Outcome | None) -> str:
         return "expiring"
     if why == Why.EXEMPT.value:
         return "exempt"
-    doubtful = entry["identified"] in ("ambiguous", "no", "gone", "unread")
+    doubtful = entry["identified"] not in (None, Identified.DATE, Identified.ELIMINATION)
     if verdict == Verdict.UNKNOWN.value or doubtful or why in (Why.UNCLEAR, Why.UNREAD, Why.TWICE):
         return "unclear"
     return "open"

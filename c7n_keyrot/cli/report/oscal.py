@@ -145,8 +145,7 @@ def _observation(key: Mapping[str, Any]) -> Object:
 def _finding(
     report: Mapping[str, Any], row: Mapping[str, Any], keys: Sequence[Mapping[str, Any]]
 ) -> Object:
-    against = [key for key in keys if key["state"] in AGAINST]
-    satisfied = row["covered"] and not against
+    satisfied = row["covered"] and not any(row[state] for state in AGAINST)
     why = ", ".join(_reasons(row))
     found = {
         "uuid": _id("finding", row["account_id"] or row["name"]),
