@@ -169,6 +169,10 @@ def build_resource_diff(
             known = any(name in names for names in found.values())
             if not known and "Fn::If" in json.dumps(resource, default=str):
                 found["Modify"].append(name)
+    # Whose condition didn't hold was never made; if it holds now, it is.
+    unmade = [name for name in found["Modify"] if resources._parsed_resources.get(name) is None]
+    found["Modify"] = [name for name in found["Modify"] if name not in unmade]
+    found["Add"] = [*found["Add"], *unmade]
     return found
 
 

@@ -8,9 +8,11 @@ was uploaded is run by an interpreter with nothing else on its path than what La
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -35,9 +37,9 @@ from embedded_aws import HUB, ORGANIZATION_ID, REGION, Account, EmbeddedAws, Key
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE, PACK = ROOT / "examples" / "lambda.yml", ROOT / "policies" / "second-access-key.yml"
-ACCOUNTS = ROOT / "examples" / "accounts.yml"
+ACCOUNTS, PAGE = ROOT / "examples" / "accounts.yml", ROOT / "docs" / "lambda.md"
 QUEUE, BUCKET, ROLE = "c7n-keyrot", f"c7n-keyrot-outcomes-{HUB}", "c7n-keyrot"
-PAYMENTS, WEB, SANDBOX = "111111111111", "222222222222", "333333333333"
+PAYMENTS, WEB = "111111111111", "222222222222"
 POLICIES = [f"iam-user-second-access-key-{name}" for name in ("expiring", "unclear", "stale")]
 EXPIRING, UNCLEAR, STALE = POLICIES
 # What EventBridge sends for a schedule.
@@ -142,11 +144,23 @@ class Story:
         self.command: dict[str, list[str]] = {}
         self.back: Finished
         self.in_doubt: Finished
+        self.functions: dict[str, Any] = {}  # {name: configuration}
+        self.rules: dict[str, Any] = {}
+        self.removed: Finished
 
     def deploy(self, accounts: Path, policies: Path, *flags: str) -> Finished:
         out = self.folder / "deployed"
         args = c7n_org("run", "-c", accounts, "-s", out, "-u", policies, *flags)
         return run(args, self.aws.env(HUB, self.folder, "runner"), self.folder)
+
+    def remove(self, accounts: Path, aws_cli: Path) -> None:
+        """By the page's own commands, in the one account that has functions."""
+        section = PAGE.read_text("utf-8").split("## Stop, and remove\n")[1].split("\n## ")[0]
+        code = "\n".join(re.findall(r"(?m)^ {4}(.*)$", section))
+        code = code.replace("run-script -c", "run-script -a payments -c")
+        env = self.aws.env(HUB, self.folder, "runner")
+        env |= {"PATH": f"{env['PATH']}:{aws_cli}", "AWS_PAGER": ""}
+        self.removed = run(["/bin/sh", "-euc", code], env, accounts.parent)
 
     def disabled(self, account: Account, do: Callable[[], Any]) -> set[str]:
         """The users whose second key that disabled; it must change nothing else."""
@@ -207,7 +221,7 @@ def organization(aws: EmbeddedAws, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(tmp_path_factory: pytest.TempPathFactory, aws_cli: Path) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("lambda")
     with EmbeddedAws() as aws:
         accounts = organization(aws, folder)
@@ -217,9 +231,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         example.write_text(every_day(EXAMPLE), "utf-8")
         pack.write_text(every_day(PACK), "utf-8")
 
-        told.deployed = told.deploy(accounts, example, "-t", "env:prod")
+        told.deployed = told.deploy(accounts, example, "-a", "payments")
         known = len(aws.log)
         told.again = told.deploy(accounts, example, "-a", "payments", "-p", STALE)
+        told.functions = {n: one for n, (one, _) in aws.functions(PAYMENTS).items()}
+        told.rules = copy.deepcopy(rules(PAYMENTS))
         told.calls = [call.action for call in [*aws.log][known:]]
 
         for name in (EXPIRING, UNCLEAR):
@@ -257,8 +273,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             name: sorted(keys(json.loads((out / name / "resources.json").read_text())))
             for name in POLICIES
         }
+        told.remove(accounts, aws_cli)
         yield told
         assert aws.errors == []
+
+
+def rules(account_id: str) -> dict[str, Any]:
+    """EventBridge's rules of an account by their names."""
+    found: dict[str, Any] = get_backend("events")[account_id][REGION].event_buses["default"].rules
+    return found
 
 
 def keys(users: list[dict[str, Any]]) -> list[str]:
@@ -281,18 +304,14 @@ def matched(aws: EmbeddedAws) -> dict[str, list[str]]:
 
 def test_c7n_org_deploys_a_daily_function_for_each_policy_and_account(story: Story) -> None:
     assert story.deployed.code == 0, story.deployed.text
-    for account_id in (PAYMENTS, WEB):
-        functions = story.aws.functions(account_id)
-        assert sorted(functions) == sorted(f"custodian-{name}" for name in POLICIES)
-        rules = get_backend("events")[account_id][REGION].event_buses["default"].rules
-        for name, (configuration, _) in functions.items():
-            assert configuration["Role"] == f"arn:aws:iam::{account_id}:role/{ROLE}"
-            assert configuration["Timeout"] == 900
-            assert rules[name].scheduled_expression == "cron(0 6 * * ? *)"
-            assert [target["Arn"] for target in rules[name].targets] == [
-                configuration["FunctionArn"]
-            ]
-    assert story.aws.functions(SANDBOX) == {}
+    assert sorted(story.functions) == sorted(f"custodian-{name}" for name in POLICIES)
+    for name, configuration in story.functions.items():
+        assert configuration["Role"] == f"arn:aws:iam::{PAYMENTS}:role/{ROLE}"
+        assert configuration["Timeout"] == 900
+        (target,) = story.rules[name].targets
+        assert story.rules[name].scheduled_expression == "cron(0 6 * * ? *)"
+        assert target["Arn"] == configuration["FunctionArn"]
+    assert story.aws.functions(WEB) == {}
 
 
 def test_deploying_again_changes_nothing(story: Story) -> None:
@@ -345,6 +364,12 @@ def test_what_was_done_is_in_the_log_if_the_outcomes_are_lost(story: Story) -> N
     # Nobody knows it by the bucket, so that nothing is switched on without being asked for.
     assert {story.account.status(user, 2) for user in story.changed["lost"]} == {"Inactive"}
     assert story.in_doubt.lines("--key")
+
+
+def test_the_pages_commands_remove_functions_and_rules(story: Story) -> None:
+    assert story.removed.code == 0, story.removed.text
+    assert story.aws.functions(PAYMENTS) == {}
+    assert rules(PAYMENTS) == {}
 
 
 @pytest.mark.parametrize("missing", ["packages", "handler"])
