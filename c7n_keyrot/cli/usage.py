@@ -67,8 +67,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "usage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Prints who uses access keys: which calls, from where, by which program.\n"
-        "It asks CloudTrail's event history, which has the management events of 90 days, at two "
-        "calls a second.",
+        "It asks CloudTrail's event history, which has the management events of 90 days, at\n"
+        "two calls a second.",
         epilog="examples:\n"
         "  c7n-keyrot usage AKIAIOSFODNN7EXAMPLE --days 30\n"
         "  c7n-keyrot usage out\n"

@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "report",
-        description="Reports what runs of the pack found and did: which accounts are covered and "
+        description="Reports what runs of the pack found and did: which accounts are covered and\n"
         "compliant, each key that isn't, what was done, and what comes next.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
