@@ -263,7 +263,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
     def _record(self, task: _Task, line: Outcome, error: CallError | None = None) -> None:
         line = replace(line, time=_now())
         task.lines.append((line, error))
-        self.run.acted_on.add(line.access_key_id)
+        self.run.acted_on[line.access_key_id] = line.outcome
         self.run.outcomes[line.outcome] += 1
         if not self._append(outcomes.FILE, line):
             self.run.fail(

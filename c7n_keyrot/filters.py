@@ -342,7 +342,7 @@ class UnclearAccessKey(SlotFilter):
 
     def validate(self) -> KeyrotFilter:
         super().validate()
-        if self.option("weekdays") is not None and is_under_not(self):
+        if self.option("weekdays") is not None and nots_above(self):
             raise invalid(
                 self,
                 "weekdays has no meaning inside of a not block: users would be left out on these "
@@ -374,11 +374,11 @@ class UnclearAccessKey(SlotFilter):
         return matched
 
 
-def is_under_not(element: Any) -> bool:
-    """Tell whether a filter stands inside of a not block of its policy, at any depth."""
-    nots = {place for place, other in places(element.manager.filters) if other.type == "not"}
-    mine = next(place for place, other in places(element.manager.filters) if other is element)
-    return any(mine.startswith(f"{place}.") for place in nots)
+def nots_above(element: Any) -> int:
+    """Return in how many not blocks of its policy a filter stands."""
+    everywhere = list(places(element.manager.filters))
+    mine = next(place for place, other in everywhere if other is element)
+    return sum(other.type == "not" and mine.startswith(f"{place}.") for place, other in everywhere)
 
 
 def stale_filters(filters: Sequence[Any]) -> Iterator[StaleAccessKey]:

@@ -17,8 +17,19 @@ from c7n_keyrot import hooks, iam
 from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.iam import CallError, one_line
 from c7n_keyrot.matched_keys import meant
-from c7n_keyrot.options import Option, check_mode, check_options, declare, invalid, one_of, text
+from c7n_keyrot.options import (
+    MOST_DAYS,
+    Option,
+    check_mode,
+    check_options,
+    declare,
+    invalid,
+    one_of,
+    text,
+)
+from c7n_keyrot.outcomes import Result
 from c7n_keyrot.rotation import DAY, created, deadline, is_older
+from c7n_keyrot.shared_report import report_of
 from c7n_keyrot.summary import shortened
 
 # The most that BatchImportFindings takes in a call, and GetFindings returns.
@@ -61,11 +72,14 @@ class _Key:
                 field.name: str(fields[f"c7n-keyrot/{field.name}"])
                 for field in dataclasses.fields(cls)
             }
-            datetime.fromisoformat(kept["created"])
+            made = datetime.fromisoformat(kept["created"])
             kept |= {"slot": int(kept["slot"]), "days": float(kept["days"])}  # type: ignore[dict-item]
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a finding of ours: {error}") from None
-        return cls(**kept)  # type: ignore[arg-type]
+        key = cls(**kept)  # type: ignore[arg-type]
+        if not (key.user and made.tzinfo and key.slot in (1, 2) and 0 < key.days <= MOST_DAYS):
+            raise ValueError("not a finding of ours: a field is out of range")
+        return key
 
 
 @declare(
@@ -126,9 +140,15 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
         self.run = hooks.run_of(self.manager)
         self.now = datetime.now(timezone.utc)
         before = len(self.run.failures)
-        posted = {self._id(key): self._finding(key, "FAILED") for key in self._stale(resources)}
+        # The filters don't ask for it where those before them have left nobody.
+        ages = (element.option("report-max-age") for element in stale_filters(self.manager.filters))
+        self.report = self.run.used_report or report_of(self.run, min(ages))
         try:
             self.client = iam.client(self.run.session, "securityhub", region=self._region)
+        except CallError as error:
+            raise self.run.stop(f"no finding is posted or closed: {error}") from None
+        posted = {self._id(key): self._finding(key, "FAILED") for key in self._stale(resources)}
+        try:
             closed = self._closed(posted)
         except CallError as error:
             self.run.fail(f"findings of before can't be read, so none is closed: {error}")
@@ -140,7 +160,8 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
     def _stale(self, users: list[dict[str, Any]]) -> Iterator[_Key]:
         for user in users:
             for record, key in meant(user):
-                if key["Status"] == "Active":
+                # An action before this one may have seen to it.
+                if key["Status"] == "Active" and not self._is_fixed(key["AccessKeyId"]):
                     yield _Key(
                         user=user["UserName"],
                         user_arn=user["Arn"],
@@ -149,6 +170,10 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
                         created=created(key).isoformat(),
                         days=record["days"],
                     )
+
+    def _is_fixed(self, key_id: str) -> bool:
+        """Tell whether an action of this run has deactivated or deleted the key."""
+        return self.run.acted_on.get(key_id) in (Result.DISABLED, Result.DELETED)
 
     # -- findings of before
 
@@ -204,29 +229,40 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
 
         :raises CallError: nobody can tell.
         """
-        made = datetime.fromisoformat(key.created)
+        if self._is_fixed(key.access_key_id):
+            return False
+        live: list[dict[str, Any]] | None
         try:
             live = iam.live_keys(self.run.client, key.user)
         except CallError as error:
             if not error.gone:
                 raise
-            # The user may have another name now, of which the report tells by the key's date.
-            report = self.run.used_report
-            rows = report.rows.values() if report else ()
-            return any(
-                slot.active and slot.last_rotated == made for row in rows for slot in row.slots
-            )
-        days = [
+            live = None
+        for one in live or ():
+            if one["AccessKeyId"] == key.access_key_id:
+                limit = self._limit(key)
+                return one["Status"] == "Active" and is_older(created(one), self.run.now, limit)
+        # Its user may have another name now, and another user the old one. The credential report
+        # tells of it by the key's date, and a row of the old name counts if that user is gone.
+        made = datetime.fromisoformat(key.created)
+        return any(
+            slot.active and slot.last_rotated == made
+            for row in self.report.rows.values()
+            if live is None or row.user != key.user
+            for slot in row.slots
+        )
+
+    def _limit(self, key: _Key) -> float:
+        """Return after how many days a key of this slot is stale, by the policy as it is now.
+
+        By the finding itself where the policy doesn't look at the slot any more.
+        """
+        limits = (
             element.option("days")
             for element in stale_filters(self.manager.filters)
             if element.option("slot") == key.slot and element.option("status") == "Active"
-        ]
-        return any(
-            one["Status"] == "Active" and is_older(created(one), self.run.now, limit)
-            for one in live
-            if one["AccessKeyId"] == key.access_key_id
-            for limit in days
         )
+        return min(limits, default=key.days)
 
     # -- findings that are posted
 
@@ -262,7 +298,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
             f"It is active and was last rotated {age:.0f} days ago, on {made:%Y-%m-%d}; the limit "
             f"is {key.days:g} days."
             if failed
-            else f"It isn't active any more, or isn't older than {key.days:g} days."
+            else f"It isn't active any more, or isn't older than {self._limit(key):g} days."
         )
         default = f"An active access key is older than {key.days:g} days (slot {key.slot})"
         requirements = [one for one in metadata.get("frameworks") or () if isinstance(one, str)]

@@ -106,7 +106,7 @@ NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
     ),
     "GetQueueUrl": (("QueueUrl", str),),
     "LookupEvents": (("Events", list), ("Events.*.EventTime", datetime)),
-    "GetFindings": (("Findings", list),),
+    "GetFindings": (("Findings", list), ("Findings.*.Id", str), ("Findings.*.GeneratorId", str)),
     "BatchImportFindings": (("FailedCount", int),),
 }
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import local_session
 
-from c7n_keyrot import iam
+from c7n_keyrot import iam, outcomes
 from c7n_keyrot.credential_report import Report
 from c7n_keyrot.iam import CallError, log
 from c7n_keyrot.records import Why
@@ -50,7 +50,8 @@ class PolicyRun:
         self.account_id: str = self.manager.config.account_id
         # Why no outcome can be written any more, by any action of the policy.
         self.unwritable = ""
-        self.acted_on: set[str | None] = set()
+        # What an action of the policy has done to a key last, by its id.
+        self.acted_on: dict[str | None, outcomes.Result] = {}
         # Why candidates aren't matched, by user and slot, and exemptions that hold, by user.
         self.left: dict[tuple[str, int], Why] = {}
         self.exempt_until: dict[str, str] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from c7n_keyrot.filters import nots_above
 from c7n_keyrot.options import HOURS_RANGE, WEEKDAYS, Option, declare, invalid, some_of
 from c7n_keyrot.slots import KeyrotFilter
 
@@ -27,6 +28,9 @@ class TimeWindow(KeyrotFilter):
     daily run. The policy runs all the same, so its summary has every stale key on each day. A run
     that began within the window isn't stopped at its end. For a window over midnight put two
     filters into an ``or`` block.
+
+    A dry run shows what a run at the right time would do, whenever it is made: a plan that is made
+    before the window must have the keys that the run within it disables.
 
     {options}
 
@@ -65,6 +69,8 @@ class TimeWindow(KeyrotFilter):
 
     def process(self, resources: list[dict[str, Any]], event: Any = None) -> list[dict[str, Any]]:
         """Keep all users, or none."""
+        if self.run.manager.ctx.options.dryrun:
+            return resources if nots_above(self) % 2 == 0 else []
         if self.is_open:
             return resources
         self.run.log_once(f"{self._window}: not now, so nobody is matched", logging.INFO)

@@ -11,6 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import InvalidRegionError
 from botocore.stub import Stubber
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 from in_memory import ACCOUNT, Custodian, Iam, Session, client_error
@@ -160,8 +161,6 @@ def test_finding_passes_once_its_key_is_not_stale_any_more(
     filters = [STALE, {"not": ["rotation-exempt"]}]
     custodian.run(filters, [POST])
     event(iam)
-    if event in (switched_off, deleted):
-        iam.rows["ana"][7] = "false"
     shared_report.reports.clear()  # the next run is another process
     assert custodian.run(filters, [POST]) == []  # nobody is selected, and still it is done
     assert hub.statuses() == {"ana-2": status}
@@ -236,7 +235,20 @@ def test_what_cannot_be_read_stops_no_new_finding(iam: Iam, custodian: Custodian
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, None, {"c7n-keyrot/user": "x"}, {"created": "soon"}, {"slot": "two"}, {"days": "many"}],
+    [
+        {},
+        None,
+        {"c7n-keyrot/user": "x"},
+        {"created": "soon"},
+        {"created": "2020-01-01T00:00:00"},
+        {"slot": "two"},
+        {"slot": "3"},
+        {"days": "many"},
+        {"days": "nan"},
+        {"days": "1e300"},
+        {"days": "-1"},
+        {"user": ""},
+    ],
 )
 def test_finding_that_somebody_else_wrote_is_left(
     iam: Iam, custodian: Custodian, hub: Hub, fields: Any
@@ -244,7 +256,7 @@ def test_finding_that_somebody_else_wrote_is_left(
     iam.add("ana", 10, 100)
     custodian.run([STALE], [POST])
     (finding,) = hub.findings.values()
-    if fields and next(iter(fields)) in ("created", "slot", "days"):
+    if fields and next(iter(fields)) in ("created", "slot", "days", "user"):
         ((name, value),) = fields.items()
         finding["ProductFields"][f"c7n-keyrot/{name}"] = value
     else:
@@ -307,3 +319,97 @@ def test_more_open_findings_than_are_looked_at_is_said(
     hub.page = 1
     with pytest.raises(PolicyExecutionError, match="more than 100 open findings"):
         custodian.run([STALE], [POST])
+
+
+def test_finding_of_a_slot_that_the_policy_no_longer_looks_at_stays(
+    iam: Iam, custodian: Custodian, hub: Hub
+) -> None:
+    iam.add("ana", 10, 100)
+    custodian.run([STALE], [POST])
+    custodian.run([{**STALE, "slot": 1}], [POST])
+    assert hub.statuses() == {"ana-2": "FAILED"}
+
+
+def test_closed_finding_names_the_limit_that_holds_now(
+    iam: Iam, custodian: Custodian, hub: Hub
+) -> None:
+    iam.add("ana", 10, 100)
+    custodian.run([STALE], [POST])
+    custodian.run([{**STALE, "days": 180}], [POST])
+    (finding,) = hub.findings.values()
+    assert finding["Description"].endswith("isn't older than 180 days.")
+
+
+@pytest.mark.parametrize("posted_before", [False, True])
+def test_key_that_this_run_disabled_is_not_posted_as_active(
+    iam: Iam, custodian: Custodian, hub: Hub, posted_before: bool
+) -> None:
+    iam.add("ana", 10, 100)
+    if posted_before:
+        custodian.run([STALE], [POST])
+    custodian.run([STALE], [{"type": "disable-access-key"}, POST])
+    assert hub.statuses() == ({"ana-2": "PASSED"} if posted_before else {})
+
+
+def test_key_that_this_run_could_not_disable_is_posted(
+    iam: Iam, custodian: Custodian, hub: Hub
+) -> None:
+    iam.add("ana", 10, 100)
+    iam.errors["UpdateAccessKey", "ana-2"] = "AccessDenied"
+    with pytest.raises(PolicyExecutionError):
+        custodian.run([STALE], [{"type": "disable-access-key"}, POST])
+    assert hub.statuses() == {"ana-2": "FAILED"}
+
+
+def test_finding_of_a_renamed_user_whose_old_name_is_another_ones_stays(
+    iam: Iam, custodian: Custodian, hub: Hub
+) -> None:
+    iam.add("ana", 10, 100)
+    filters = [STALE, {"not": ["rotation-exempt"]}]
+    custodian.run(filters, [POST])
+    user_renamed(iam)
+    iam.add("ana", None, 5)
+    iam.keys["ana"][0]["AccessKeyId"] = "another"
+    shared_report.reports.clear()
+    custodian.run(filters, [POST])
+    assert hub.statuses() == {"ana-2": "FAILED"}
+
+
+def test_finding_of_a_renamed_user_stays_where_the_filters_did_not_need_the_report(
+    iam: Iam, custodian: Custodian, hub: Hub
+) -> None:
+    iam.add("ana", 10, 100)
+    custodian.run([STALE], [POST], source="describe")
+    user_renamed(iam)
+    shared_report.reports.clear()
+    nobody = {"type": "value", "key": "UserName", "value": "nobody"}
+    custodian.run([nobody, STALE], [POST], source="describe")
+    assert hub.statuses() == {"ana-2": "FAILED"}
+
+
+def test_security_hub_that_no_client_can_be_made_for_fails_the_run(
+    iam: Iam, custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iam.add("ana", 10, 100)
+    of_iam = Session.client
+
+    def client(self: Session, service: str, *args: Any, **kwargs: Any) -> Any:
+        if service == "securityhub":
+            raise InvalidRegionError(region_name="no region")
+        return of_iam(self, service, *args, **kwargs)
+
+    monkeypatch.setattr(Session, "client", client)
+    with pytest.raises(PolicyExecutionError, match="InvalidRegionError"):
+        custodian.run([STALE], [{**POST, "region": "no region"}, {"type": "disable-access-key"}])
+    assert iam.changed == []
+
+
+@pytest.mark.parametrize("answer", [[None], [{}], [{"Id": "x"}]])
+def test_answer_that_is_not_security_hubs_stops_no_new_finding(
+    iam: Iam, custodian: Custodian, hub: Hub, answer: Any
+) -> None:
+    iam.add("ana", 10, 100)
+    hub.get_findings = lambda **asked: {"Findings": answer}  # type: ignore[method-assign]
+    with pytest.raises(PolicyExecutionError, match="something that isn't AWS answered"):
+        custodian.run([STALE], [POST])
+    assert hub.statuses() == {"ana-2": "FAILED"}

@@ -102,6 +102,29 @@ def test_every_stale_key_is_in_the_summary_of_a_run_outside(
 
 
 @pytest.mark.parametrize(
+    "block",
+    [
+        window(hours=[8, 12]),
+        window(hours=[8, 11]),
+        {"not": [window(hours=[8, 12])]},
+        {"not": [window(hours=[8, 11])]},
+        {"not": [{"not": [window(hours=[8, 11])]}]},
+        {"or": [window(hours=[8, 11]), {"not": [window(hours=[8, 12])]}]},
+    ],
+)
+def test_dry_run_shows_what_a_run_at_the_right_time_would_do(
+    iam: Iam, custodian: Custodian, clock: Clock, told: Callable[[], list[str]], block: Any
+) -> None:
+    """Else a run that begins within the window acts after a plan that was made before it."""
+    iam.now = clock(TUESDAY + timedelta(hours=11, minutes=30))
+    iam.add("old", None, iam.now - timedelta(days=200))
+    custodian.options["dryrun"] = True
+    custodian.run([STALE, block], ["disable-access-key"])
+    assert iam.key("old-2")["Status"] == "Active"
+    assert "would disable 1" in " ".join(told())
+
+
+@pytest.mark.parametrize(
     ("options", "says"),
     [
         ({}, "give weekdays, hours, or both"),
