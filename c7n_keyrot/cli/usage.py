@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot usage KEY_ID… | OUTPUT_DIR`: who uses these keys, by CloudTrail's event history.
+"""``c7n-keyrot usage KEY_ID… | OUTPUT_DIR``: who uses these keys, by CloudTrail's event history.
 
 It only reads. Nothing it prints says that a key isn't used, since the history lacks some calls.
 """

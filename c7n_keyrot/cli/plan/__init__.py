@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot plan OUTPUT_DIR`: what a dry run would do, over all accounts, before it is done."""
+"""``c7n-keyrot plan OUTPUT_DIR``: what a dry run would do, over all accounts, before it is done."""
 
 from __future__ import annotations
 

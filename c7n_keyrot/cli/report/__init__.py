@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot report OUTPUT_DIR...`: what runs found and did, out of what they left on disk."""
+"""``c7n-keyrot report OUTPUT_DIR...``: what runs found and did, out of what they left on disk."""
 
 from __future__ import annotations
 
