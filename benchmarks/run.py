@@ -246,7 +246,7 @@ def nothing(size: Size, results: Results) -> None:
     results.section(
         "None to find",
         table(["run", "calls", "s, median (from, to; runs)", "x iam-group"], rows),
-        "The whole pack is `policies/` as shipped: two policies, which share one report.",
+        "The whole pack is `policies/` as shipped; its policies share one report.",
     )
 
 

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m c7n_keyrot ARG...` is `c7n-keyrot ARG...`, where its script isn't on the PATH."""
+"""``python -m c7n_keyrot ARG...`` is ``c7n-keyrot ARG...``, where its script isn't on the PATH."""
 
 import sys
 

@@ -291,7 +291,7 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-GONE = "the key or its user is gone meanwhile"
+GONE = "the key or its user is no longer there"
 LEFT_ALONE = {
     Identified.AMBIGUOUS.value: "ambiguous: two keys of one second can't be told apart",
     Identified.UNMATCHED.value: "the credential report's dates show no live key to be this one",
@@ -367,7 +367,7 @@ class DeleteAccessKey(KeyAction):
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
         now = self.live_status(name, key_id)
         if now is None:
-            return Result.GONE, "the key is gone meanwhile"
+            return Result.GONE, "the key is no longer there"
         if now != self.status:
             return Result.SKIPPED, f"the key is {now} meanwhile, not {self.status}"
         key = {"UserName": name, "AccessKeyId": key_id}

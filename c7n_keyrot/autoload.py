@@ -3,10 +3,10 @@
 """Adds the pack to Cloud Custodian when Custodian imports its IAM resources, and not before.
 
 Custodian loads no plugins from outside, so this module installs its import hook when it is
-imported: by the startup file `c7n_keyrot.pth` at every start of Python up to 3.14 (newer ones call
-`install()`, as `c7n_keyrot.start` says), by the command `c7n-keyrot`, and in Lambda. That is why
-nothing but `sys` is imported here at module level, and why annotations are strings: `typing` alone
-would cost more than all of this.
+imported: by the startup file ``c7n_keyrot.pth`` at every start of Python up to 3.14 (newer ones
+call ``install()``, as ``c7n_keyrot.start`` says), by the command ``c7n-keyrot``, and in Lambda.
+That is why nothing but ``sys`` is imported here at module level, and why annotations are strings:
+``typing`` alone would cost more than all of this.
 """
 
 import sys
@@ -22,7 +22,7 @@ TARGET = "c7n.resources.iam"
 
 
 class Finder:
-    """Finds `TARGET` by means of the finders behind it, and has it followed by `register()`."""
+    """Finds ``TARGET`` by means of the finders behind it, and has it followed by ``register()``."""
 
     def find_spec(
         self,
@@ -49,10 +49,10 @@ class Finder:
 
 
 class ExecThenRegister:
-    """Stands in for one loader's `exec_module`; a class, not a closure, since loaders get pickled.
+    """Stands in for one loader's ``exec_module``; a class, not a closure: loaders get pickled.
 
-    The loader itself stays, so what else it does (`get_source`, `get_data`) it goes on doing, and
-    who looks at its type finds what they expect.
+    The loader itself stays, so what else it does (``get_source``, ``get_data``) goes on, and who
+    looks at its type finds what they expect.
     """
 
     def __init__(self, loader: "Any") -> None:
@@ -76,7 +76,7 @@ class ExecThenRegister:
 
 
 def register() -> None:
-    """Adds the pack to Custodian. A failure is logged, never raised: c7n goes on without it."""
+    """Add the pack to Custodian. A failure is logged, never raised: c7n goes on without it."""
     try:
         from c7n_keyrot import plugin
 
@@ -86,7 +86,7 @@ def register() -> None:
 
 
 def log_failure(error: Exception) -> None:
-    """Logs in one line that the pack isn't there; the traceback at debug level."""
+    """Log in one line that the pack isn't there; the traceback at debug level."""
     import logging
 
     log = logging.getLogger("custodian.keyrot")
@@ -100,7 +100,7 @@ def log_failure(error: Exception) -> None:
 
 
 def install() -> None:
-    """Installs the hook. Again is harmless: `site` reads a `.pth` file twice in some venvs."""
+    """Install the hook. Again is harmless: ``site`` reads a ``.pth`` file twice in some venvs."""
     # By the module's name, so that not even a reload of this module adds a second one.
     if any(type(finder).__module__ == __name__ for finder in sys.meta_path):
         return

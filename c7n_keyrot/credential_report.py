@@ -240,8 +240,8 @@ def read(lines: Iterable[str]) -> Iterator[Row]:
             # A short row is a report that was cut: the users behind the cut would pass for clean.
             if len(fields) != len(header):
                 raise ReportError(
-                    f"line {reader.line_num} has not as many fields as the header, so it is cut "
-                    "or broken"
+                    f"line {reader.line_num} has fewer or more fields than the header, so it is "
+                    "cut or broken"
                 )
             fields.append("")  # what a column that isn't there says
             yield Row(

@@ -30,8 +30,8 @@ STATES = (*(state.value for state in ExemptionState), ANY)
         "valid, expired, unreadable, or any: which exemptions match; only a valid one exempts",
         "valid",
     ),
-    Option("ends-within", NUMBER, "and its last day is at most so many days after today (UTC)"),
-    Option("longer-than", NUMBER, "and its last day is more than so many days after today (UTC)"),
+    Option("ends-within", NUMBER, "and its last day is at most this many days after today (UTC)"),
+    Option("longer-than", NUMBER, "and its last day is more than this many days after today (UTC)"),
 )
 class RotationExempt(KeyrotFilter):
     """Users with an exemption that hasn't ended: a tag with its last day, YYYY-MM-DD.

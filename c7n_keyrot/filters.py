@@ -55,7 +55,7 @@ DAYS = Option("days", NUMBER, "days after which an active key is stale", 90)
     Option(
         "unused-days",
         NUMBER,
-        "and never used, or not for more than so many days, by GetAccessKeyLastUsed",
+        "and never used, or last used more than this many days ago (GetAccessKeyLastUsed)",
     ),
     Option(
         "superseded",
@@ -67,7 +67,7 @@ DAYS = Option("days", NUMBER, "days after which an active key is stale", 90)
     REPORT_MAX_AGE,
 )
 class StaleAccessKey(SlotFilter):
-    """Users whose key in one slot is older than so many days; by default the second key.
+    """Users whose key in one slot is older than ``days``; by default the second key.
 
     It is the rule CloudGuard D9.AWS.IAM.07: the second access key is active and was last rotated
     before now - 90 x 24 hours (UTC, to the second; exactly 90 days passes). The slot is that of
@@ -142,7 +142,7 @@ class StaleAccessKey(SlotFilter):
         read = [match for match in matched if match.is_read]
         for match, keep, error in self.run.each("last uses read", self._is_dispensable, read):
             if error is not None and error.gone:
-                self.run.log_once(f"user {match.row.user!r}: a key is gone meanwhile", logging.INFO)
+                self.run.log_once(f"user {match.row.user!r}: a key no longer exists", logging.INFO)
                 self.run.note(match.row.user, self.option("slot"), Why.GONE)
             elif error is not None:
                 self.run.mark_unread(match.row.user, f"last use not read, {error}")
@@ -195,20 +195,20 @@ class StaleAccessKey(SlotFilter):
     Option(
         "notice",
         NUMBER,
-        "matches an active key in so many last days before it is stale; less than days",
+        "matches an active key in this many days before it is stale; less than days",
         14,
     ),
     Option(
         "remind-at",
         DAYS_LIST,
-        "a list of whole days: matches only on the UTC days that are so many days before the "
-        "deadline's UTC day (0: on that day); at most notice",
+        "a list of whole days: matches only on the UTC days that are one of these numbers of "
+        "days before the deadline's UTC day (0: on that day); at most notice",
     ),
     USAGE,
     REPORT_MAX_AGE,
 )
 class ExpiringAccessKey(SlotFilter):
-    """Users whose active key in one slot is not stale yet, but will be within so many days.
+    """Users whose active key in one slot is not stale yet, but will be within ``notice`` days.
 
     For notices before ``stale-access-key`` matches. Such a key never enters ``c7n:matched-keys``,
     so no action disables it. A key that can't be identified is not matched: no notice promises what
@@ -299,18 +299,18 @@ class ExpiringAccessKey(SlotFilter):
     Option(
         "weekdays",
         some_of(*WEEKDAYS),
-        "a list of Mon to Sun: matches only on these UTC days, so that a daily run tells weekly",
+        "a list of Mon to Sun: matches only on these UTC days, so that a daily run notifies weekly",
     ),
     REPORT_MAX_AGE,
 )
 class UnclearAccessKey(SlotFilter):
-    """Users whose key in one slot needs a look by somebody who can resolve a doubt.
+    """Users whose key in one slot only a person can judge.
 
     The slot's key is active, and the credential report's date or status of it can't be read; or it
     is stale, and no live key can be identified as it: two keys of one second, or dates that fit
-    none. Nothing is ever done to such keys, so their owners must not be told that it is:
+    none. Nothing is ever done to such keys, so no notice may say that it is:
     ``- not: [unclear-access-key]`` leaves them out of a policy that disables, and a policy of its
-    own tells those who can look. It never puts a key into ``c7n:matched-keys``.
+    own notifies those who can look. It never puts a key into ``c7n:matched-keys``.
 
     A user whose keys couldn't be read isn't such a doubt: the run ends with an error.
 

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The entry point in AWS Lambda: `handler: c7n_keyrot.handler.run` in a policy's `mode`.
+"""The entry point in AWS Lambda: ``handler: c7n_keyrot.handler.run`` in a policy's ``mode``.
 
 No startup file is read there, so the hook is installed here, before c7n loads the policy.
 """
@@ -15,5 +15,5 @@ autoload.install()
 
 
 def run(event: dict[str, Any], context: Any) -> Any:
-    """Runs the archive's policies on `event`, as Custodian's own `custodian_policy.run` does."""
+    """Run the archive's policies on ``event``, as Custodian's ``custodian_policy.run`` does."""
     return dispatch_event(event, context)

@@ -217,10 +217,10 @@ def watch_upload(run: PolicyRun) -> None:
         except Exception:
             place = iam.one_line(f"{output.type}://{output.bucket}/{output.key_prefix}")
             kept = (
-                "what was done to each key stands in this log only; c7n-keyrot reactivate shows "
+                "what was done to each key is in this log only; c7n-keyrot reactivate shows "
                 "these keys as in doubt, by the intents in the bucket"
                 if is_serverless(run.manager)
-                else f"what was done to each key stands in {output.root_dir}; keep that folder, "
+                else f"what was done to each key is in {output.root_dir}; keep that folder, "
                 "copy it to the bucket, or give it to c7n-keyrot reactivate"
             )
             run.log(f"the output can't be copied to {place}: {kept}", logging.ERROR)

@@ -38,8 +38,8 @@ REPORT_MAX_AGE = Option(
 USAGE = Option(
     "usage",
     between(1, MOST_DAYS, "days"),
-    "so many days back: who used the matched keys, by CloudTrail's event history, for notices; it "
-    "decides nothing",
+    "how many days back to ask CloudTrail's event history who used the matched keys; shown in "
+    "notices, decides nothing",
 )
 USAGE_PERMISSION = "cloudtrail:LookupEvents"
 

@@ -62,8 +62,8 @@ class TimeWindow(KeyrotFilter):
         if hours is not None and hours[0] >= hours[1]:
             raise invalid(
                 self,
-                f"hours {hours} is no time of a day; FROM must be less than TO (over midnight: two "
-                "filters in an or block)",
+                f"hours {hours}: FROM must be less than TO (over midnight: two filters in an or "
+                "block)",
             )
         return self
 

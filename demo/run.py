@@ -124,18 +124,18 @@ def one_account() -> None:
         shell.run("Run it: notices to the queue, then the keys", "custodian run -s out policies/")
         show_policies(shell.folder / "out")
         notices = aws.messages(world.QUEUE)
-        say(f"{len(notices)} notices (one a policy) wait in the queue, for c7n-mailer")
+        say(f"{len(notices)} notices (one for each policy) wait in the queue, for c7n-mailer")
         after = account.snapshot()
 
         shell.run(
-            "Once more: nothing is left to do. With -S Python reads no startup file",
+            "Once more, without a startup file (python -S): no stale key is left",
             "python -S -m c7n_keyrot custodian run -s again policies/",
             # -S leaves it out as well.
             PYTHONPATH=os.pathsep.join(p for p in sys.path if p not in ("", REPOSITORY)),
         )
         show_policies(shell.folder / "again")
         check(after == account.snapshot(), "the second run changed a key")
-        say("no key was changed; notices went out again, so once a day is right")
+        say("no key was changed; the other notices were sent again, so run it once a day")
 
         show_people(account, people, notices, shell.folder / "out" / STALE)
         changed = account.changes(before)
@@ -159,28 +159,28 @@ def organization() -> None:
         with mail_server(shell.folder / "mails") as mails:
             write_settings(shell.folder, f"{aws.url}/{HUB}/{world.QUEUE}", mails.port)
             shell.run(
-                "All member accounts, from the hub",
+                "Run it in all member accounts, from the hub",
                 "c7n-org run -c accounts.yml -s out -u policies/second-access-key.yml",
             )
             show_accounts(aws, homes, shell.folder / "out")
             notices = len(aws.messages(world.QUEUE))
             shell.run(
-                "The notices go out (the mailer ends when the queue was empty for 10 seconds)",
+                "Send the notices (c7n-mailer ends once the queue has been empty for 10 seconds)",
                 'c7n-mailer --run -c mailer.yml -t "$(c7n-keyrot templates)"',
                 mails.show,
             )
             mails.show()
             check(not aws.messages(world.QUEUE), "notices were left in the queue")
             check(sorted(mails.seen) == sorted(expected_mails(homes)), "other mails than expected")
-            say(f"{notices} notices became {len(mails.seen)} mails. A notice is one policy's in")
-            say("one account; c7n-mailer sends each owner in it a mail, about their own users only")
+            say(f"{notices} notices became {len(mails.seen)} mails. A notice is one policy's,")
+            say("in one account, about all its users; an owner's mail has their own users only")
             doctor = shell.run(
                 "Is everything set up, and what did the last run cover?",
                 "c7n-keyrot doctor --accounts accounts.yml --mailer mailer.yml --output-dir out",
             )
             show_checks(doctor)
             shell.run(
-                "One page for an auditor, of what the run left in its folder",
+                "One page for an auditor, made of what the run left in its folder",
                 f"c7n-keyrot report out --accounts accounts.yml -o {REPORT}",
             )
             show_report(shell.folder / REPORT)

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The `c7n-keyrot` command: one module a sub-command, all of them in `COMMANDS`."""
+"""The ``c7n-keyrot`` command: one module a sub-command, all of them in ``COMMANDS``."""
 
 import argparse
 import importlib
@@ -66,7 +66,7 @@ class _Help(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """The parser of all commands; each gives `epilog="examples:..."`, one example a line."""
+    """The parser of all commands; each gives ``epilog="examples:..."``, one example a line."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"formatter_class": _Help, **settings})
@@ -75,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> Any:
     """Run one command; return its exit code (1: it failed; 2: wrong arguments).
 
-    For another program, return what its script passes to `sys.exit`.
+    For another program, return what its script passes to ``sys.exit``.
     """
     argv = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot init [DIR]`: write the pack's policies, examples and deploy files."""
+"""``c7n-keyrot init [DIR]``: write the pack's policies, examples and deploy files."""
 
 import argparse
 import os
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{word:9} {target / file}")
         kept += word == "kept"
     if kept:
-        print(f"Kept: {kept} with a content of your own. To see the pack's, use an empty DIR.")
+        print(f"Kept: {kept} of your own. To see the pack's, run this with an empty DIR.")
     look = target / "examples" / "notify-only.yml"  # unlike the pack, it never stops at a limit
     print(f"Next: custodian run --dryrun -s look {look}")
     return 0
@@ -67,7 +67,7 @@ def pack() -> Path:
 
 
 def files(source: Path) -> Iterator[Path]:
-    """Return the pack's files, relative to `source`, always in the same order."""
+    """Return the pack's files, relative to ``source``, always in the same order."""
     for folder in FOLDERS:
         for path in sorted((source / folder).rglob("*")):
             relative = path.relative_to(source)
@@ -77,7 +77,7 @@ def files(source: Path) -> Iterator[Path]:
 
 
 def write(source: Path, target: Path) -> str:
-    """Write one file unless there is one; return `wrote`, `unchanged` or `kept`."""
+    """Write one file unless there is one; return ``wrote``, ``unchanged`` or ``kept``."""
     content = source.read_bytes()
     target.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(target):  # also true for a dangling link: it is the user's

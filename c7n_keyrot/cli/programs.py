@@ -1,8 +1,8 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot custodian`, `org`, `mailer`: the programs' own command lines, with the pack.
+"""``c7n-keyrot custodian``, ``org``, ``mailer``: the programs' own command lines, with the pack.
 
-No startup file is needed for these. `c7n_keyrot.cli` has installed the import hook, in c7n-org's
+No startup file is needed for these. ``c7n_keyrot.cli`` has installed the import hook, in c7n-org's
 worker processes as well. Output, behaviour and exit codes are the programs' own.
 """
 

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot templates`: print the folder of the notices' templates, for `c7n-mailer -t`."""
+"""``c7n-keyrot templates``: print the folder of the notices' templates, for ``c7n-mailer -t``."""
 
 import argparse
 from pathlib import Path

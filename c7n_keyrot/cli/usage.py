@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot usage KEY_ID… | OUTPUT_DIR`: who uses these keys, by CloudTrail's event history.
+"""``c7n-keyrot usage KEY_ID… | OUTPUT_DIR``: who uses these keys, by CloudTrail's event history.
 
 It only reads. Nothing it prints says that a key isn't used, since the history lacks some calls.
 """
@@ -67,8 +67,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "usage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Prints who uses access keys: which calls, from where, by which program.\n"
-        "It asks CloudTrail's event history, which has the management events of 90 days, at two "
-        "calls a second.",
+        "It asks CloudTrail's event history, which has the management events of 90 days, at\n"
+        "two calls a second.",
         epilog="examples:\n"
         "  c7n-keyrot usage AKIAIOSFODNN7EXAMPLE --days 30\n"
         "  c7n-keyrot usage out\n"

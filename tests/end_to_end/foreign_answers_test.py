@@ -293,7 +293,7 @@ def test_an_upload_that_fails_at_the_end_says_where_the_outcomes_are(
     (line,) = run.lines(
         f"account {account.id} (policy test): the output can't be copied to s3://keyrot-out/runs"
     )
-    folder = re.search(r"stands in (\S+);", line)[1]
+    folder = re.search(r"each key is in (\S+);", line)[1]
     back = run_in(keyrot("reactivate", folder, "--yes"))
     assert back.code == 0, back.text
     assert {account.status(user, 2) for user in users} == {"Active"}

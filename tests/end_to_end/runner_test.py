@@ -257,7 +257,7 @@ def test_the_page(hub: Hub) -> None:
         if key not in known
     }
     assert b"".join(added.values()).count(b'"reactivated"') == len(MEMBERS)
-    in_hub, in_member = section("Told by AWS itself")
+    in_hub, in_member = section("Messages from AWS's own record")
     hub.run(in_hub, **{"o-...": ORGANIZATION_ID})
     stacks = cloudformation_backends[HUB][REGION].stacks.values()
     (bus,) = [o["OutputValue"] for s in stacks for o in s.outputs if o["OutputKey"] == "BusArn"]

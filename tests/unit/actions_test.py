@@ -28,7 +28,7 @@ INACTIVE = {"type": "stale-access-key", "status": "Inactive"}
 DISABLE, DELETE = "disable-access-key", "delete-access-key"
 HERE = "account 123456789012 (policy test)"
 # Reasons, as outcomes and errors have them.
-GONE = "the key or its user is gone meanwhile"
+GONE = "the key or its user is no longer there"
 MAYBE = "it may have taken effect"
 UNSURE = "it is unknown whether it took effect"
 
@@ -429,7 +429,7 @@ def test_the_reasons_of_outcomes(
         if ": key " in line and "identified" not in line
     } == {
         "user 'denied': key denied-2: iam:UpdateAccessKey is denied (AccessDenied)",
-        "user 'gone': key gone-2: gone (the key or its user is gone meanwhile)",
+        "user 'gone': key gone-2: gone (the key or its user is no longer there)",
         "user 'ruled-out': key in slot 2: skipped (another filter of the policy doesn't mean this "
         "key)",
         "user 'twins': key in slot 2: skipped (ambiguous: two keys of one second can't be told "
@@ -708,7 +708,7 @@ def test_a_key_that_is_gone_before_its_deletion(
     mocker.patch.object(iam, "list_access_keys", list_access_keys)
     custodian.run([INACTIVE], [DELETE])
     (line,) = recorded(custodian)
-    assert (line.outcome, line.reason) == ("gone", "the key is gone meanwhile")
+    assert (line.outcome, line.reason) == ("gone", "the key is no longer there")
 
 
 def test_a_deletion_whose_look_before_it_failed_is_no_lost_answer(

@@ -272,7 +272,7 @@ def test_files_of_windows_are_read_too(said: Explain, end: str) -> None:
         (b"{" * 100_000, "the column 'user' is missing"),
         (b"<html></html>", "the column 'user' is missing"),
         (report(user("ana"), columns=COLUMNS[:-1]), "'access_key_2_last_rotated' is missing"),
-        (report(user("ana")) + "bob,arn\n", "line 3 has not as many fields as the header"),
+        (report(user("ana")) + "bob,arn\n", "line 3 has fewer or more fields than the header"),
         (report(user("ana")) + '"bob', "not CSV"),
         (report(user("ana")).encode("utf-16"), "not UTF-8"),
         (report(user("a-b")).replace("a-b", "a\0b"), "not CSV (line contains NUL)"),

@@ -433,7 +433,7 @@ def test_the_words_about_last_uses_that_are_not_read(
     iam.errors["GetAccessKeyLastUsed", "bob-2"] = "AccessDenied"
     with pytest.raises(PolicyExecutionError) as caught:
         custodian.run([stale(unused_days=30)], ["disable-access-key"])
-    assert f"{HERE}: user 'ana': a key is gone meanwhile" in told()
+    assert f"{HERE}: user 'ana': a key no longer exists" in told()
     # Nothing to look at.
     assert {r.levelname for r in caplog.records if "'ana'" in r.getMessage()} == {"INFO"}
     assert str(caught.value) == (

@@ -437,3 +437,14 @@ def test_findings_are_posted_though_the_look_at_those_of_before_took_minutes(
     monkeypatch.setattr(hub, "batch_import_findings", checked)
     custodian.run([STALE], [POST])
     assert hub.statuses() == {"ana-2": "PASSED"}
+
+
+def test_user_whom_only_stocks_filter_matched_gets_no_finding(
+    iam: Iam, custodian: Custodian, hub: Hub
+) -> None:
+    """Stock leaves entries of another shape in the same annotation."""
+    iam.add("ana", 10, 100)
+    iam.add("bob", 100, 10)
+    stock = {"type": "credential", "key": "access_keys.active", "value": True}
+    custodian.run([{"or": [STALE, stock]}], [POST])
+    assert hub.statuses() == {"ana-2": "FAILED"}

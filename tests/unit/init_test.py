@@ -87,7 +87,7 @@ class TestInit:
         assert f"kept      {target}/policies/a.yml\n" in out
         assert f"wrote     {target}/examples/sub/b.yml\n" in out
         assert f"unchanged {target}/deploy/c.yml\n" in out
-        assert "Kept: 1 " in out
+        assert "Kept: 1 of your own." in out
 
     @pytest.mark.parametrize("kind", ["folder", "dangling link"])
     def test_keeps_what_is_no_file(self, target: Path, kind: str) -> None:

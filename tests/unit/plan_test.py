@@ -108,7 +108,7 @@ def test_what_would_happen_in_each_account_and_in_all(tmp_path: Path, plan: Plan
         ["ana", "2", key_id(B, "ana")],
     ]
     assert disabled[1].endswith("200.5 days old")
-    assert [line.split()[2] for line in said.part("Would tell, and do nothing else")] == ["sam"] * 3
+    assert [line.split()[2] for line in said.part("Would notify only")] == ["sam"] * 3
     left = {line.split()[2]: line for line in said.part("Would leave")}
     until = f"{NOW - 3 * HOUR + timedelta(days=10):%Y-%m-%d}"
     assert left["eve"].endswith(f"stale; exempt until {until}")

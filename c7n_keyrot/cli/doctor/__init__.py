@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot doctor`: check all that the pack needs, one line a check.
+"""``c7n-keyrot doctor``: check all that the pack needs, one line a check.
 
 It only reads. Its calls to AWS are named Get, List or Simulate, except for AssumeRole, which makes
 credentials for this process alone, as c7n-org does, and changes nothing.

@@ -47,7 +47,7 @@ def checks(context: Context) -> Checks:
                 yield Check(NOT_CHECKED, f"policies {file}", "no policies in it")
                 continue
             if not isinstance(data.get("policies"), list):
-                raise CommandError("no list of policies in it")
+                raise CommandError("it has no list of policies")
             names.update(str(mapping(policy).get("name")) for policy in data["policies"])
             data = {**data, "policies": chosen(data["policies"], context)}
         except CommandError as error:

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot explain REPORT.csv`: what the rule says of each slot of a credential report, and why.
+"""``c7n-keyrot explain REPORT.csv``: what the rule says of each slot of a report, and why.
 
 It needs no credentials and makes no calls.
 """

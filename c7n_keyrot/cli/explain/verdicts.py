@@ -118,7 +118,7 @@ def read(path: str) -> Report:
     except OSError as error:
         raise CommandError(f"{name} can't be read: {error.strerror or error}") from None
     if len(content) > MOST:
-        raise CommandError(f"{name} is longer than {MOST >> 20} MB: no credential report")
+        raise CommandError(f"{name} is longer than {MOST >> 20} MB: not a credential report")
     content, generated = unwrapped(content)
     accounts, names, twice = set(), set(), set()
     longest = 0

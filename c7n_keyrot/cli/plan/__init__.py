@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot plan OUTPUT_DIR`: what a dry run would do, over all accounts, before it is done."""
+"""``c7n-keyrot plan OUTPUT_DIR``: what a dry run would do, over all accounts, before it is done."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.accounts import load, select
-from c7n_keyrot.cli.plan.figures import DELETE, DISABLE, LEAVE, TELL, AccountPlan, Key, Plan, make
+from c7n_keyrot.cli.plan.figures import DELETE, DISABLE, LEAVE, NOTIFY, AccountPlan, Key, Plan, make
 from c7n_keyrot.cli.report.gather import gather
 from c7n_keyrot.cli.text import counted, listed, one_line, paragraph, table, utc
 
@@ -27,9 +27,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "plan",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Prints what a dry run would tell, disable, delete and leave, by account and "
-        "in all.\nIt makes no calls. Exit code 3 stops a pipeline before anything happens: too "
-        "many keys\nwould be disabled, an account isn't covered, or the dry run is over a day old.",
+        description="Prints which keys a dry run would disable, delete, notify about and leave,\n"
+        "by account and in all. It makes no calls. Exit code 3 stops a pipeline before\n"
+        "anything happens: too many keys would be disabled, an account isn't covered, or the\n"
+        "dry run is over a day old.",
         epilog="examples:\n"
         "  custodian run --dryrun -s look policies/ && c7n-keyrot plan look\n"
         "  c7n-org run --dryrun -c accounts.yml -s look -u policies/second-access-key.yml\n"
@@ -159,7 +160,7 @@ def lines(plan: Plan, now: datetime, most: int) -> Iterator[str]:
     yield from _not_covered(plan, most)
     for title, fate in (("Would disable", DISABLE), ("Would delete", DELETE)):
         yield from _named(f"{title}", plan.keys(fate), most)
-    yield from _named("Would tell, and do nothing else", plan.keys(TELL), most)
+    yield from _named("Would notify only", plan.keys(NOTIFY), most)
     yield from _named("Would leave", plan.keys(LEAVE), most)
     if plan.others:
         yield ""
@@ -190,7 +191,7 @@ def _ago(time: timedelta) -> str:
 
 def _by_account(plan: Plan, most: int) -> Iterator[str]:
     """Yield the table of accounts: those that aren't covered first, then by their keys."""
-    fates = (DISABLE, DELETE, TELL, LEAVE)
+    fates = (DISABLE, DELETE, NOTIFY, LEAVE)
     longest = max(len(account.label) for account in plan.accounts)
     row = table({"ACCOUNT": longest, **{fate.upper(): 7 for fate in fates}})
     yield row("ACCOUNT", *map(str.upper, fates), "")

@@ -19,7 +19,7 @@ from c7n_keyrot.rotation import Identified
 from c7n_keyrot.usage_words import sentence
 
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
-DISABLE, DELETE, TELL, LEAVE = "disable", "delete", "tell", "leave"
+DISABLE, DELETE, NOTIFY, LEAVE = "disable", "delete", "notify", "leave"
 # In words, the most telling ones first: a key is left for one reason by each policy.
 WHYS = {
     Why.EXEMPT: "exempt",
@@ -70,7 +70,7 @@ class Key:
         """What would happen to it: the gravest of all."""
         if self.acts:
             return DELETE if DELETE in self.acts else DISABLE
-        return TELL if self.told and not self.uncertain else LEAVE
+        return NOTIFY if self.told and not self.uncertain else LEAVE
 
     @property
     def reason(self) -> str:

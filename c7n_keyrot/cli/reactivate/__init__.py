@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot reactivate OUTPUT_DIR`: switch on again what the pack switched off.
+"""``c7n-keyrot reactivate OUTPUT_DIR``: switch on again what the pack switched off.
 
 The outcomes on disk say what the pack did last to a key; AWS says whether the key still exists and
 is inactive. Both must allow it, and so must the user. Both are checked again after the user's

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`c7n-keyrot report OUTPUT_DIR...`: what runs found and did, out of what they left on disk."""
+"""``c7n-keyrot report OUTPUT_DIR...``: what runs found and did, out of what they left on disk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command's parser."""
     parser = subparsers.add_parser(
         "report",
-        description="Reports what runs of the pack found and did: which accounts are covered and "
+        description="Reports what runs of the pack found and did: which accounts are covered and\n"
         "compliant, each key that isn't, what was done, and what comes next.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The page's words: what states, outcomes and reasons mean, and how names and numbers are told."""
+"""The page's words: what states, outcomes and reasons mean, and how names and numbers look."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OUTCOMES = {
 # The words of ``Why`` in the summaries, in words for a reader.
 WHY = {
     "exempt": "exempt",
-    "unclear": "it can't be told from the user's other key",
+    "unclear": "it can't be told apart from the user's other key",
     "unknown": "its date or status can't be read",
     "unread": "the user's keys or tags could not be read",
     "changed": "changed since the credential report",
