@@ -42,6 +42,7 @@ esac
 case "$*" in "-m venv"*) mkdir -p venv/bin && cp "$0" venv/bin/python;; esac
 """,
     "c7n-keyrot": """
+case "$*" in "plan "*) if [ -e "$STAND_INS/plan" ]; then cat "$STAND_INS/plan"; exit 3; fi;; esac
 case "$*" in mailer*) cat "$STAND_INS/mailer-log";; esac
 """,
 }
@@ -52,7 +53,7 @@ STEPS = {
     "pins": r"python -m pip .*--require-hashes --only-binary :all: -r config/requirements\.txt",
     "wheel": r"python -m pip .*--no-index --no-deps config/c7n_keyrot-1-py3-none-any\.whl",
     "look": r"c7n-keyrot org run --dryrun ",
-    "plan": r"c7n-keyrot plan out/look .*--max-keys 50 --max-percent 10$",
+    "plan": r"c7n-keyrot plan out/look .*--max-keys (0|50) --max-percent 10$",
     "run": rf"c7n-keyrot org run -c config/accounts\.yml -s s3://{BUCKET}/runs/.*/run\?region=",
     "mail": r"c7n-keyrot mailer --run -c config/mailer\.yml$",
     "outputs": rf"aws s3 cp .*s3://{BUCKET}/runs/.*/run/ out/run$",
@@ -197,6 +198,16 @@ def test_the_other_modes_disable_nothing_and_go_on(
     done = project.build(mode, "3 plan")
     assert not done.green
     assert project.steps == [*steps, "message"]
+
+
+def test_telling_policies_that_would_disable_a_key_are_not_run(project: Runner) -> None:
+    """Such as TellPolicies=policies/second-access-key.yml: no limit would hold for them."""
+    said = "c7n-keyrot plan: 1 key would be disabled or deleted, more than --max-keys 0\n"
+    (project.folder / "plan").write_text(said, "utf-8")
+    assert not project.build("tell").green
+    assert project.steps == [*LOOK, *END, "message"]
+    assert " --max-keys 0 " in next(line for line in project.log if " plan " in line)
+    assert "FAILED: the plan; see plan.txt" in project.read("message")
 
 
 def test_several_failures_are_all_told(project: Runner) -> None:
