@@ -268,6 +268,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
 
     def _import(self, findings: list[dict[str, Any]]) -> None:
         refused = []
+        iam.renew(self.client)  # the look at many keys may have taken its time
         for start in range(0, len(findings), BATCH):
             batch = findings[start : start + BATCH]
             try:

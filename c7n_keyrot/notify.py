@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from c7n_keyrot import notice
-from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, asserted, places
+from c7n_keyrot.matched_keys import RECORDS, asserted, meant, places
 from c7n_keyrot.notice import NOTICE, SITUATIONS, Plan
 from c7n_keyrot.records import KeyRecord
 
@@ -95,7 +95,7 @@ def prepared(
             plan,
             user,
             [KeyRecord.parse(record) for record in user.get(RECORDS, ())],
-            {key["AccessKeyId"] for key in user.get(MATCHED_KEYS, ())},
+            {key["AccessKeyId"] for _, key in meant(user)},
             run.live.get(user["UserName"], ()),
             run.now,
             most_uses,

@@ -536,10 +536,18 @@ def test_a_function_writes_below_its_own_accounts_prefix(
         ("lambda:CreateFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:other", "", False),
         (
             "events:PutRule",
-            f"{RULES}/custodian-iam-user-x",
+            f"{RULES}/custodian-iam-user-second-access-key-x",
             "",
             True,
         ),
+        # Custodian's functions of other policies may have mightier roles.
+        (
+            "lambda:UpdateFunctionCode",
+            f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:custodian-iam-user-offboard",
+            "",
+            False,
+        ),
+        ("events:PutTargets", f"{RULES}/custodian-iam-user-offboard", "", False),
         ("events:PutRule", f"{RULES}/other", "", False),
         ("iam:PassRole", OURS, "lambda.amazonaws.com", True),
         ("iam:PassRole", OURS, "ec2.amazonaws.com", False),

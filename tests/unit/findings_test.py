@@ -17,6 +17,7 @@ from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 from in_memory import ACCOUNT, Custodian, Iam, Session, client_error
 
 from c7n_keyrot import findings, shared_report
+from c7n_keyrot import iam as gate
 
 STALE = {"type": "stale-access-key"}
 POST = {"type": "post-key-finding"}
@@ -413,6 +414,29 @@ def test_answer_that_is_not_security_hubs_stops_no_new_finding(
     with pytest.raises(PolicyExecutionError, match="something that isn't AWS answered"):
         custodian.run([STALE], [POST])
     assert hub.statuses() == {"ana-2": "FAILED"}
+
+
+def test_findings_are_posted_though_the_look_at_those_of_before_took_minutes(
+    iam: Iam, custodian: Custodian, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iam.add("ana", 10, 100)
+    custodian.run([STALE], [POST])
+    switched_off(iam)
+    hub.keyrot_guard = gate.OutageGuard()  # type: ignore[attr-defined]
+    listed, imported = iam.list_access_keys, hub.batch_import_findings
+
+    def slowly(UserName: str) -> Any:
+        hub.keyrot_guard.last_success -= 2 * gate.PATIENCE  # type: ignore[attr-defined]
+        return listed(UserName)
+
+    def checked(Findings: list[dict[str, Any]]) -> Any:
+        hub.keyrot_guard.check()  # type: ignore[attr-defined]  # as before each request
+        return imported(Findings)
+
+    monkeypatch.setattr(iam, "list_access_keys", slowly)
+    monkeypatch.setattr(hub, "batch_import_findings", checked)
+    custodian.run([STALE], [POST])
+    assert hub.statuses() == {"ana-2": "PASSED"}
 
 
 def test_user_whom_only_stocks_filter_matched_gets_no_finding(

@@ -147,7 +147,9 @@ def test_policies_of_other_packs_do_not_count(tmp_path: Path) -> None:
         ("web", STALE, False),
         ("shop", STALE, True),
     ]
-    assert warnings == []
+    # It may be one of ours.
+    (warning,) = warnings
+    assert "shop/us-east-1/something-else: its policy left a log only" in warning
 
 
 def test_folders_of_failed_policies_alone(tmp_path: Path) -> None:

@@ -359,3 +359,15 @@ def test_no_message_is_too_long_whatever_the_tags_say(
         iam.add(crowd_name, 20, 200, {f"{crowd_name}-2": text, f"{crowd_name}-1": text[::-1]})
     custodian.run([STALE], [NOTIFY, "disable-access-key"])
     assert len(names(sent)) == 300
+
+
+def test_user_whom_only_stocks_filter_matched_stops_no_notice(
+    iam: Iam, custodian: Custodian, sent: list[dict[str, Any]]
+) -> None:
+    """Stock's credential filter leaves entries without a key id in c7n:matched-keys."""
+    iam.add("ana", 10, 100)
+    iam.add("bob", 100, 10)
+    stock = {"type": "credential", "key": "access_keys.active", "value": True}
+    custodian.run([{"or": [STALE, stock]}], [NOTIFY, "disable-access-key"])
+    assert told_keys(sent) == {"ana-2"}
+    assert iam.changed == [("ana", "ana-2", "Inactive")]

@@ -399,6 +399,19 @@ def test_without_a_judged_key_there_is_no_share(
     assert not re.search(r">100<|100(\.0)?%|None|compliant.percent\W+100", text)
 
 
+@pytest.mark.parametrize(("slot", "state"), [(2, "fixed"), (1, "open")])
+def test_a_key_is_fixed_only_if_a_later_report_of_its_slot_has_been_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], slot: int, state: str
+) -> None:
+    """The policy of slot 1 isn't run any more; a key reactivated there is as active as before."""
+    before = Run(time=NOW - 5 * DAY, counts={"stale": 1}, options={"slot": slot})
+    before.policy = {**PACK["stale"], "name": "before"}
+    before.match("ana", 110, slot=slot)
+    before.outcome("ana", "reactivated", "reactivate", slot=slot).write(tmp_path)
+    Run(counts={"fresh": 1}).write(tmp_path)
+    assert keys(report(capsys, tmp_path), "state") == {"ana": state}
+
+
 def folder_of_nothing(out: Path, account: str = "payments", name: str = STALE) -> Path:
     folder = out / account / "us-east-1" / name
     folder.mkdir(parents=True)

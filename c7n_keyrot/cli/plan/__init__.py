@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"{what} {args.accounts or '--accounts'}; correct them")
     warnings: list[str] = []
     now = datetime.now(timezone.utc)
-    folders = list(gather([args.dir], warnings, accounts, now, unfinished=True))
+    folders = list(gather([args.dir], warnings, accounts, now))
     limit = sys.maxsize if args.all else MOST_ROWS
     for line in cut(warnings, limit, "warnings"):
         print(one_line(line, 1000), file=sys.stderr)

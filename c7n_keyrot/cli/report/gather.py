@@ -114,20 +114,17 @@ def gather(
     warnings: list[str],
     accounts: Iterable[Account] = (),
     now: datetime | None = None,
-    *,
-    unfinished: bool = False,
 ) -> Iterator[PolicyFolder]:
     """Yield the folder of each policy of ours in output folders, in the order of their paths.
 
     A folder without metadata doesn't say which filters the policy has. It comes last, and only if
-    its name is that of a policy of ours, or if no folder has metadata.
+    its name is that of a policy of ours, or if no folder has metadata; else a warning names it.
 
     :param folders: each the ``-s`` of custodian run or c7n-org run, a folder in one, or a copy of
         a bucket.
     :param warnings: gets a line for all that can't be read, or that contradicts itself.
     :param accounts: of accounts.yml; they say which id a folder of c7n-org is for.
     :param now: the instant (UTC) after which nothing can have happened.
-    :param unfinished: whether each folder without metadata comes, since it may be one of ours.
     :raises CommandError: one of the folders isn't there.
     """
     seen, names, unnamed = set(), set(), []
@@ -147,8 +144,15 @@ def gather(
             elif found.summaries or found.outcomes:
                 yield found
             elif any(name.startswith(LOG) for name in files):
-                unnamed.append(found)
-    yield from (one for one in unnamed if unfinished or one.name in names or not names)
+                unnamed.append((found, warn))
+    for found, warn in unnamed:
+        if found.name in names or not names:
+            yield found
+        else:
+            warn.add(
+                f"{found.path}: its policy left a log only: it was stopped, or runs; if it is "
+                "one of the pack, its keys are missing here"
+            )
 
 
 def is_ours(policy: Mapping[str, Any]) -> bool:

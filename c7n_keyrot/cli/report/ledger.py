@@ -188,7 +188,6 @@ class AccountLedger:
                 for entry in one.entries:
                     place = entry["user"], entry["slot"]
                     found[place] = _merged(found.get(place), entry)
-        reports = [line.report for line in self.lines]
         for place, entry in found.items():
             yield self._with_outcome(entry, self._outcome_of(place, entry))
         known = {entry["access_key_id"] for entry in found.values()}
@@ -196,7 +195,8 @@ class AccountLedger:
         for key_id, line in self.done.items():
             if key_id not in known | shown and line.outcome in LASTING:
                 entry = {**self.facts.get(key_id, _of_outcome(line)), "verdict": None}
-                seen = bool(reports) and outcomes.instant(line) < max(reports)
+                reports = (one.report for one in self.lines if line.slot in one.slots)
+                seen = any(outcomes.instant(line) < report for report in reports)
                 yield self._with_outcome(entry, line, seen)
 
     def _outcome_of(self, place: Place, entry: Entry) -> Outcome | None:
