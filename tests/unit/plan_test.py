@@ -243,6 +243,24 @@ def test_nothing_to_disable_is_no_percent(tmp_path: Path, plan: Plan) -> None:
     assert plan("--max-percent", "0", "--max-keys", "0").code == 0
 
 
+@pytest.mark.parametrize("action", ["delete", {"type": "delete", "options": ["access-keys"]}])
+def test_deleting_users_cannot_be_planned(tmp_path: Path, plan: Plan, action: Any) -> None:
+    dry(policy=actions(action)).match("ana", 200).write(tmp_path / "out")
+    said = plan()
+    assert said.code == 3
+    assert "has delete, which takes users or keys" in said.words
+
+
+def test_remove_keys_of_another_filter_cannot_be_planned(tmp_path: Path, plan: Plan) -> None:
+    """Such as Custodian's own access-key, beside our rotation-exempt."""
+    run = dry(policy=actions({"type": "remove-keys", "matched": True})).match("ana", 200)
+    run.users[0]["c7n:keyrot"] = []
+    run.write(tmp_path / "out")
+    said = plan("--max-keys", "0")
+    assert said.code == 3
+    assert "has remove-keys for keys that no filter of the pack has matched" in said.words
+
+
 # -- coverage
 
 
@@ -351,6 +369,28 @@ def test_an_account_that_is_not_covered_stops(
     # It comes first.
     assert said.out.split("LEAVE\n")[1].startswith(f"web ({B})")
     assert said.row("in all")[0] == ("3" if break_it is _never else "2")
+
+
+def test_a_policy_that_was_stopped_in_the_only_account_stops(tmp_path: Path, plan: Plan) -> None:
+    """Nothing else says that it is a policy of the pack."""
+    out = tmp_path / "out"
+    dry(kind="expiring").write(out)
+    dry().match("ana", 100).write(out)
+    for file in (out / STALE).iterdir():
+        if file.name != "custodian-run.log":
+            file.unlink()
+    said = plan("--max-keys", "0")
+    assert said.code == 3
+    assert f"{STALE} didn't finish" in said.words.replace("- ", "-")
+
+
+@pytest.mark.parametrize(("hours", "code"), [(23, 0), (25, 3)])
+def test_an_old_plan_stops(tmp_path: Path, plan: Plan, hours: int, code: int) -> None:
+    """Such as yesterday's, where today's dry run could take no role, and left nothing."""
+    dry(time=NOW - hours * HOUR).match("ana", 100).write(tmp_path / "out")
+    said = plan()
+    assert said.code == code
+    assert ("the dry run is 25 hours old; make a new one" in said.err) is (code == 3)
 
 
 def test_what_cannot_be_read_stops_even_without_accounts_yml(tmp_path: Path, plan: Plan) -> None:

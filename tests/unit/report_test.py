@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -19,7 +20,9 @@ from output_tree import NOW, PACK, A, B, C, Run, accounts_yml, key_id
 from pytest_mock import MockerFixture
 
 import c7n_keyrot
+from c7n_keyrot import outcomes
 from c7n_keyrot.cli import main
+from c7n_keyrot.cli.report import formats
 from c7n_keyrot.outcomes import Action, Result
 from c7n_keyrot.records import Why
 from c7n_keyrot.rotation import DAY, ExemptionState, Identified, Verdict
@@ -358,6 +361,42 @@ def test_stale_keys_that_no_policy_lists_are_open(
     found = report(capsys, tmp_path)
     assert (found["accounts"][0]["open"], found["totals"]["open"], found["keys"]) == (2, 2, [])
     assert "2 stale keys of the credential report counted as open" in found["warnings"][0]
+
+
+def test_a_delete_stage_alone_covers_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its limit is of inactive keys."""
+    Run(options={"days": 180, "status": "Inactive"}, counts={"fresh": 3}).write(tmp_path)
+    found = report(capsys, tmp_path)
+    assert found["accounts"][0]["why"] == "no run judged its keys by a credential report"
+    assert found["totals"]["compliant_percent"] is None
+
+
+def test_the_longest_limit_of_two_slots_is_the_one_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A key of 200 days in slot 1 is fresh by a limit of 365: not by one of 90."""
+    folder = (run := Run(counts={"fresh": 3})).write(tmp_path)
+    other = {**run.summary.filters[0], "slot": 1, "days": 365}
+    (folder / outcomes.SUMMARY_FILE).unlink()
+    summary = dataclasses.replace(run.summary, filters=[*run.summary.filters, other])
+    outcomes.append(folder / outcomes.SUMMARY_FILE, summary)
+    found = report(capsys, tmp_path)
+    assert (found["accounts"][0]["days"], found["rule"]["days"]) == (365, 365)
+
+
+@pytest.mark.parametrize("form", formats.FORMATS)
+def test_without_a_judged_key_there_is_no_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    (Run(failed=True).write(tmp_path / "out") / outcomes.SUMMARY_FILE).unlink()
+    path = tmp_path / "report"
+    assert main(["report", str(tmp_path / "out"), "--format", form, "-o", str(path)]) == 0
+    told = capsys.readouterr().err
+    assert "0 of 1 account covered, no key judged, 0 keys listed" in told
+    text = re.sub(r"(?s)<(style|script).*?</\1>", "", path.read_text("utf-8"))
+    assert not re.search(r">100<|100(\.0)?%|None|compliant.percent\W+100", text)
 
 
 def folder_of_nothing(out: Path, account: str = "payments", name: str = STALE) -> Path:

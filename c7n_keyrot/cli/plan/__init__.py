@@ -18,7 +18,8 @@ from c7n_keyrot.cli.report.gather import gather
 from c7n_keyrot.cli.text import counted, listed, one_line, paragraph, table, utc
 
 MOST_ROWS = 40
-STOP = 3  # the exit code if a limit is exceeded, or an account isn't covered
+STOP = 3  # the exit code if a limit is exceeded, or something isn't known
+MOST_AGE = timedelta(days=1)  # of a plan; older reports aren't acted on either
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,7 +29,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Prints which keys a dry run would disable, delete, notify about and leave,\n"
         "by account and in all. It makes no calls. Exit code 3 stops a pipeline before\n"
-        "anything happens: too many keys would be disabled, or an account isn't covered.",
+        "anything happens: too many keys would be disabled, an account isn't covered, or the\n"
+        "dry run is over a day old.",
         epilog="examples:\n"
         "  custodian run --dryrun -s look policies/ && c7n-keyrot plan look\n"
         "  c7n-org run --dryrun -c accounts.yml -s look -u policies/second-access-key.yml\n"
@@ -89,7 +91,7 @@ def _percent(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command; return 3 if a limit is exceeded, or an account isn't covered."""
+    """Run the command; return 3 if a limit is exceeded, or something isn't known."""
     accounts = load(args.accounts) if args.accounts else []
     wanted = select(accounts, args.account, args.tags, args.not_accounts)
     if not wanted and (accounts or args.account or args.tags or args.not_accounts):
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"{what} {args.accounts or '--accounts'}; correct them")
     warnings: list[str] = []
     now = datetime.now(timezone.utc)
-    folders = list(gather([args.dir], warnings, accounts, now))
+    folders = list(gather([args.dir], warnings, accounts, now, unfinished=True))
     limit = sys.maxsize if args.all else MOST_ROWS
     for line in cut(warnings, limit, "warnings"):
         print(one_line(line, 1000), file=sys.stderr)
@@ -114,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
     for line in lines(plan, now, limit):
         print(line)
     stops = list(reasons_to_stop(plan, args.max_keys, args.max_percent))
+    if now - plan.begun > MOST_AGE:
+        stops.insert(0, f"the dry run is {_ago(now - plan.begun)} old; make a new one")
     if warnings:
         many = counted(len(warnings), "warning")
         stops.insert(0, f"{many} (see above): what can't be read may hide keys")

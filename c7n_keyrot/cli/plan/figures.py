@@ -234,8 +234,17 @@ def _problem(one: PolicyFolder, begun: datetime) -> str:
     selected = one.metrics.get("ResourceCount", 0)
     if len(one.users) != selected:
         return f"selected {counted(int(selected), 'user')}, of whom {len(one.users)} can be read"
-    if any(name == "remove-keys" and not options.get("matched") for name, options in _actions(one)):
-        return "has remove-keys without matched: true, which takes keys that nothing here names"
+    for name, options in _actions(one):
+        if name == "delete":
+            return "has delete, which takes users or keys that nothing here names"
+        if name == "remove-keys" and not options.get("matched"):
+            return "has remove-keys without matched: true, which takes keys that nothing here names"
+        # By a filter of Custodian's own.
+        if name == "remove-keys" and any(
+            user.matched.keys() - {record.access_key_id for record in user.records}
+            for user in one.users
+        ):
+            return "has remove-keys for keys that no filter of the pack has matched"
     return ""
 
 

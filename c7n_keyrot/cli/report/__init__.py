@@ -92,11 +92,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _about(report: formats.Report, target: str) -> str:
-    totals = report["totals"]
+    totals, share = report["totals"], report["totals"]["compliant_percent"]
+    judged = f"{share}% of {counted(totals['active_keys'], 'key')} compliant"
     return (
         f"{one_line(target, 1000)}: {totals['covered']} of {counted(totals['accounts'], 'account')}"
-        f" covered, {totals['compliant_percent']}% of {counted(totals['active_keys'], 'key')}"
-        f" compliant, {counted(len(report['keys']), 'key')} listed"
+        f" covered, {'no key judged' if share is None else judged}, "
+        f"{counted(len(report['keys']), 'key')} listed"
     )
 
 

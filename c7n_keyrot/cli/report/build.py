@@ -255,11 +255,14 @@ def _failure(last: End) -> str:
 
 def _totals(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     covered = sum(row["covered"] for row in rows)
+    judged = [row for row in rows if row["users"] is not None]
     return {
         "accounts": len(rows),
         "covered": covered,
         "not_covered": len(rows) - covered,
-        **figures.total(row for row in rows if row["users"] is not None),
+        **figures.total(judged),
+        # Nobody knows of any key, so there is no share.
+        **({} if judged else {"compliant_percent": None}),
         **{state: sum(row[state] for row in rows) for state in STATES if state != "expiring"},
     }
 

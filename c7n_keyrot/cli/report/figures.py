@@ -37,7 +37,7 @@ class Line:
     """A summary that judges the keys of an account.
 
     :ivar report: when AWS made the credential report.
-    :ivar days: the limit that the verdicts are by.
+    :ivar days: the limit that the verdicts are by; of several slots the longest.
     :ivar notice: whether it says which keys are expiring.
     :ivar exempt: stale keys that an exemption left out.
     """
@@ -60,12 +60,19 @@ def line_of(summary: RunSummary) -> Line | None:
     judging = [one for one in summary.filters if "slot" in one and "days" in one]
     if not judging or summary.report_generated is None or summary.users is None:
         return None
+    # A slot's verdicts are by its first filter. That of a delete stage has a limit of its own: it
+    # is no rule for active keys.
+    firsts: dict[int, dict[str, Any]] = {}
+    for one in judging:
+        firsts.setdefault(one["slot"], one)
+    if any(one.get("status") == "Inactive" for one in firsts.values()):
+        return None
     stale = [left for left in summary.not_matched if left.verdict is Verdict.STALE]
     return Line(
         time=outcomes.instant(summary),
         report=datetime.fromisoformat(summary.report_generated),
         slots=frozenset(one["slot"] for one in judging),
-        days=judging[0]["days"],
+        days=max(one["days"] for one in firsts.values()),
         notice="notice" in judging[0],
         users=summary.users,
         active_keys=summary.active_keys,

@@ -114,6 +114,8 @@ def gather(
     warnings: list[str],
     accounts: Iterable[Account] = (),
     now: datetime | None = None,
+    *,
+    unfinished: bool = False,
 ) -> Iterator[PolicyFolder]:
     """Yield the folder of each policy of ours in output folders, in the order of their paths.
 
@@ -125,6 +127,7 @@ def gather(
     :param warnings: gets a line for all that can't be read, or that contradicts itself.
     :param accounts: of accounts.yml; they say which id a folder of c7n-org is for.
     :param now: the instant (UTC) after which nothing can have happened.
+    :param unfinished: whether each folder without metadata comes, since it may be one of ours.
     :raises CommandError: one of the folders isn't there.
     """
     seen, names, unnamed = set(), set(), []
@@ -145,7 +148,7 @@ def gather(
                 yield found
             elif any(name.startswith(LOG) for name in files):
                 unnamed.append(found)
-    yield from (one for one in unnamed if one.name in names or not names)
+    yield from (one for one in unnamed if unfinished or one.name in names or not names)
 
 
 def is_ours(policy: Mapping[str, Any]) -> bool:

@@ -79,15 +79,17 @@ def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
         by_account[key["account_id"]].append(key)
     totals = report["totals"]
     days = [run["date"] for run in report["runs"]]
+    share = totals["compliant_percent"]
+    compliant = f"{share}% of {totals['active_keys']} active access keys are compliant"
     result = {
         "uuid": _id(document, "result"),
         "title": f"Access key rotation: {_rule(report)}",
         "description": f"{totals['covered']} of {totals['accounts']} accounts are covered; "
-        f"{totals['compliant_percent']}% of {totals['active_keys']} active access keys are "
-        f"compliant, by the credential reports. Ages are those at the runs.",
+        f"{'no active access key is judged' if share is None else compliant}, by the credential "
+        "reports. Ages are those at the runs.",
         "start": f"{days[0]}T00:00:00+00:00" if days else as_of,
         "end": as_of,
-        "props": [_property(name, totals[name]) for name in totals],
+        "props": [_property(name, totals[name]) for name in totals if totals[name] is not None],
         "local-definitions": {"components": [_component(row) for row in report["accounts"]]},
         "reviewed-controls": {"control-selections": [_selection(report["rule"])]},
         "observations": map(_observation, report["keys"]),
