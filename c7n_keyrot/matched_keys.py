@@ -83,7 +83,8 @@ def meant(user: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]
         for record in user.get(RECORDS, ())
         if record["filter"] == "stale-access-key"
     }
-    for key in user.get(MATCHED_KEYS, ()):
+    # Stock's filters leave entries of another shape, on users without a record of ours.
+    for key in user[MATCHED_KEYS] if records else ():
         if key["AccessKeyId"] in records:
             yield records[key["AccessKeyId"]], key
 

@@ -19,7 +19,7 @@ from c7n.exceptions import ResourceLimitExceeded
 from c7n_keyrot import event_history, iam
 from c7n_keyrot.event_history import Question
 from c7n_keyrot.iam import CallError
-from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, places
+from c7n_keyrot.matched_keys import RECORDS, meant, places
 from c7n_keyrot.policy_run import PolicyRun
 
 
@@ -78,11 +78,11 @@ def _questions(
         for place, element in places(run.manager.filters)
     }
     for user in users:
-        meant = {key["AccessKeyId"] for key in user.get(MATCHED_KEYS, ())}
+        ids = {key["AccessKeyId"] for _, key in meant(user)}
         for record in user.get(RECORDS, ()):
             days, key_id = days_by_place.get(record["path"]), record["access_key_id"]
             # Keys that are only expiring never are in c7n:matched-keys.
-            if days and key_id and (key_id in meant or record["filter"] != "stale-access-key"):
+            if days and key_id and (key_id in ids or record["filter"] != "stale-access-key"):
                 partition = str(user.get("Arn", "")).split(":")[1:2]
                 regions = event_history.regions_of("".join(partition), record["last_used_region"])
                 yield record, Question(run.account_id, key_id, days, tuple(regions))

@@ -413,3 +413,14 @@ def test_answer_that_is_not_security_hubs_stops_no_new_finding(
     with pytest.raises(PolicyExecutionError, match="something that isn't AWS answered"):
         custodian.run([STALE], [POST])
     assert hub.statuses() == {"ana-2": "FAILED"}
+
+
+def test_user_whom_only_stocks_filter_matched_gets_no_finding(
+    iam: Iam, custodian: Custodian, hub: Hub
+) -> None:
+    """Stock leaves entries of another shape in the same annotation."""
+    iam.add("ana", 10, 100)
+    iam.add("bob", 100, 10)
+    stock = {"type": "credential", "key": "access_keys.active", "value": True}
+    custodian.run([{"or": [STALE, stock]}], [POST])
+    assert hub.statuses() == {"ana-2": "FAILED"}
