@@ -95,7 +95,7 @@ NEEDED: dict[str, tuple[tuple[str, type | tuple[type, ...]], ...]] = {
         ("AccessKeyMetadata.*.Status", str),
         ("AccessKeyMetadata.*.CreateDate", datetime),
     ),
-    # Without it "never used" could not be told from an answer that lacks something.
+    # Without it "never used" looks the same as an answer that lacks something.
     "GetAccessKeyLastUsed": (("AccessKeyLastUsed.ServiceName", str),),
     "GetCallerIdentity": (("Account", str), ("Arn", str)),
     "AssumeRole": (
@@ -380,7 +380,7 @@ def side_by_side(
                 if pending:
                     progress(len(items) - len(pending), len(items))
         finally:
-            # Whoever presses Ctrl-C wants it to stop; the executor would do all that waits.
+            # After Ctrl-C it must stop; the executor would do everything that waits.
             for future in futures:
                 future.cancel()
     return [(item, *_result(future)) for item, future in zip(items, futures, strict=True)]

@@ -20,11 +20,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m embedded_aws", description=main.__doc__)
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
     parser.add_argument("--users", type=int, default=1000, help="users in each account")
-    parser.add_argument("--find", type=int, default=200, help="of them to find, at most")
-    parser.add_argument("--members", type=int, default=0, help="seed so many members, not the hub")
-    parser.add_argument("--latency-ms", type=float, default=0.0, help="a call")
+    parser.add_argument("--find", type=int, default=200, help="how many to find, at most")
+    parser.add_argument("--members", type=int, default=0, help="seed N members, not the hub")
+    parser.add_argument("--latency-ms", type=float, default=0.0, help="of each call")
     parser.add_argument("--report-seconds", type=float, default=2.0, help="to generate a report")
-    parser.add_argument("--calls-per-second", type=float, help="Throttling above, an account")
+    parser.add_argument(
+        "--calls-per-second", type=float, help="Throttling above it, in each account"
+    )
     args = parser.parse_args(argv)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

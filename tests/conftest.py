@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # One worker runs all of these, for the sake of a costly fixture.
-TOGETHER = ("organization_test.py", "reproducible_test.py")
+TOGETHER = ("lambda_test.py", "organization_test.py", "reproducible_test.py")
 
 
 @pytest.hookimpl(optionalhook=True)

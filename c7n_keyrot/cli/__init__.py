@@ -138,7 +138,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     """Return the parser; load this command's module only, since another's may need AWS."""
     parser = _Parser(
         prog="c7n-keyrot",
-        description="Sets up the policies of the pack for Cloud Custodian, and looks after them.",
+        description="Sets up the pack for Cloud Custodian, checks it, reports and undoes runs.",
         epilog=EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"c7n-keyrot {__version__}")

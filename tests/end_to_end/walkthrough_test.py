@@ -118,7 +118,7 @@ def test_the_walk_through_of_one_account(aws: EmbeddedAws, tmp_path: Path, aws_c
             dry = "--dryrun" in command
             assert account.status("old", 2) == ("Active" if dry else "Inactive"), command
     check_commands(walk)
-    assert walk.after("custodian report").lines("old", key_id)
+    assert walk.after("c7n-keyrot plan").lines("old", key_id)
     sent = ses_backends[HUB][REGION].sent_messages
     assert [mail.destinations for mail in sent] == [["ana@corp.test"]]
 

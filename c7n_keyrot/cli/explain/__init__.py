@@ -64,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         type=notice,
         default=14,
-        help="a key counts as expiring in so many last days before that; 0: never (default: 14)",
+        help="a key counts as expiring in this many days before that; 0: never (default: 14)",
     )
     parser.add_argument(
         "--slot",

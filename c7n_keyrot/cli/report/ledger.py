@@ -22,7 +22,7 @@ from c7n_keyrot.usage_words import sentence
 
 # After these a key isn't active any more.
 FIXED = (Result.DISABLED, Result.DELETED, Result.GONE)
-# Outcomes that are told of a key that no run finds any more: something was done, or may have been.
+# Outcomes that are shown of a key that no run finds any more: something was done, or may have been.
 LASTING = (Result.DISABLED, Result.DELETED, Result.REACTIVATED, Result.UNKNOWN, Result.INTENDED)
 # Of these a stale key of the report isn't one any more.
 NOT_ANY_MORE = (Why.CHANGED, Why.GONE, Why.OTHER_USER)
@@ -390,7 +390,7 @@ class Ledger:
     def add(self, folders: Iterable[PolicyFolder]) -> None:
         """Add what the folders hold."""
         for folder in folders:
-            # Each line is of the account that it names, whichever folder it lies in.
+            # Each line is of the account that it names, whichever folder it is in.
             for summary in folder.summaries:
                 self.of(summary.account_id).add_summary(summary, folder)
             for line in folder.outcomes:
