@@ -415,6 +415,12 @@ def organization(size: Size, results: Results) -> None:
         f"{further:.2f} s a further account, {off:.0%} off the line",
         further > 0 and off <= 0.15,
     )
+    share = seconds(each[most]) / seconds(stock)
+    results.target(
+        f"An organization of {most} accounts: at most a quarter of stock's time",
+        f"{share:.2f} ({seconds(each[most]):.1f} s, {seconds(stock):.1f} s)",
+        share <= 0.25,
+    )
     ratio = memory(each[most]) / memory(stock)
     results.target(
         "A worker of c7n-org: at most 1.1 times stock's memory",
