@@ -20,6 +20,7 @@ from c7n.utils import dumps
 
 from c7n_keyrot import iam, matched_usage, notify, summary
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, places, settle
+from c7n_keyrot.options import is_serverless
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
 
 
@@ -215,12 +216,14 @@ def watch_upload(run: PolicyRun) -> None:
             upload()
         except Exception:
             place = iam.one_line(f"{output.type}://{output.bucket}/{output.key_prefix}")
-            run.log(
-                f"the output can't be copied to {place}: what was done to each key stands in "
-                f"{output.root_dir}; keep that folder, copy it to the bucket, or give it to "
-                "c7n-keyrot reactivate",
-                logging.ERROR,
+            kept = (
+                "what was done to each key stands in this log only; c7n-keyrot reactivate shows "
+                "these keys as in doubt, by the intents in the bucket"
+                if is_serverless(run.manager)
+                else f"what was done to each key stands in {output.root_dir}; keep that folder, "
+                "copy it to the bucket, or give it to c7n-keyrot reactivate"
             )
+            run.log(f"the output can't be copied to {place}: {kept}", logging.ERROR)
             raise
 
     output.upload = watched

@@ -89,6 +89,21 @@ DAYS_LIST = Kind(
     "a list of whole days, 0 or more",
     unit="days",
 )
+HOURS_RANGE = Kind(
+    {
+        "type": "array",
+        "minItems": 2,
+        "maxItems": 2,
+        "items": {"type": "integer", "minimum": 0, "maximum": 24},
+    },
+    lambda value: (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(_is_whole(hour) and hour <= 24 for hour in value)
+    ),
+    "two whole hours of a day, 0 to 24",
+    unit="hours",
+)
 FLAG = Kind({"type": "boolean"}, lambda value: isinstance(value, bool), "true or false")
 
 
@@ -162,10 +177,16 @@ def check_options(element: Any) -> None:
             raise invalid(element, f"{name} must be {option.kind.words}, not {value!r}")
 
 
+def is_serverless(manager: Any) -> bool:
+    """Tell whether the policy acts in Lambda only."""
+    mode = manager.data.get("mode") or {}
+    return bool(mode.get("type", "pull") != "pull")
+
+
 def check_mode(element: Any) -> None:
     """Refuse a serverless policy that would die in Lambda, where no startup file is read."""
     mode = element.manager.data.get("mode") or {}
-    if mode.get("type", "pull") != "pull" and (
+    if is_serverless(element.manager) and (
         PACKAGE not in (mode.get("packages") or ()) or mode.get("handler") != HANDLER
     ):
         raise invalid(

@@ -19,6 +19,7 @@ def register() -> None:
     from c7n_keyrot.filters import ExpiringAccessKey, StaleAccessKey, UnclearAccessKey
     from c7n_keyrot.findings import PostKeyFinding
     from c7n_keyrot.source import NAME, CredentialReportSource, OtherResource
+    from c7n_keyrot.time_window import TimeWindow
 
     # The schema's words for source come from the registry of all resources; which class serves
     # a resource comes from its own mapping first.
@@ -27,6 +28,7 @@ def register() -> None:
         (User.filter_registry, "expiring-access-key", ExpiringAccessKey),
         (User.filter_registry, "unclear-access-key", UnclearAccessKey),
         (User.filter_registry, "rotation-exempt", RotationExempt),
+        (User.filter_registry, "time-window", TimeWindow),
         (User.action_registry, "disable-access-key", DisableAccessKey),
         (User.action_registry, "delete-access-key", DeleteAccessKey),
         (User.action_registry, "post-key-finding", PostKeyFinding),

@@ -8,7 +8,11 @@ from typing import Any
 
 from moto.codebuild.models import codebuild_backends
 from moto.core.common_models import CloudFormationModel
+from moto.events.models import EventBus
 from moto.utilities.utils import get_partition
+
+# What Ref gives; moto's own has none, and gives the object.
+EventBus.physical_resource_id = property(lambda bus: bus.name)  # type: ignore[attr-defined]
 
 
 class Kept:
@@ -90,3 +94,7 @@ class BucketPolicy(Kept, CloudFormationModel):
 
 class TopicPolicy(Kept, CloudFormationModel):
     TYPE = "AWS::SNS::TopicPolicy"
+
+
+class EventBusPolicy(Kept, CloudFormationModel):
+    TYPE = "AWS::Events::EventBusPolicy"

@@ -40,6 +40,12 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _filled(patterns: Any, facts: Mapping[str, str]) -> list[str]:
+    """Fill in variables, such as ${aws:PrincipalAccount}; one that isn't known matches nothing."""
+    variable = re.compile(r"\$\{([^}]+)\}")
+    return [variable.sub(lambda found: facts.get(found[1], "\0"), p) for p in _list(patterns)]
+
+
 def _like(patterns: Any, value: str, fold: bool = False) -> bool:
     """Match IAM's wildcards: * and ?, nothing else."""
     for pattern in _list(patterns):
@@ -57,7 +63,7 @@ def _applies(
             return False
     elif not _like(statement["Action"], action, fold=True):
         return False
-    if not _like(statement.get("Resource", "*"), resource):
+    if not _like(_filled(statement.get("Resource", "*"), facts), resource):
         return False
     if "Principal" in statement and not _is_principal(statement["Principal"], facts):
         return False
@@ -103,6 +109,12 @@ def queue_of(call: Call) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
+def bucket_of(call: Call) -> str:
+    """Return the name of the bucket that the call is about; "" for a call about none."""
+    path = call.action.partition(" /")[2] if call.action.startswith("s3.") else ""
+    return path.partition("/")[0]
+
+
 # What an S3 call is named in policies, by its method; of a bucket and of an object.
 S3_ACTIONS = {
     ("GET", False): "s3:ListBucket",
@@ -132,11 +144,13 @@ def _sender(call: Call) -> str:
 
 
 class Permissions:
-    """Checks calls against policies: a queue's and, if `enforced`, those of roles."""
+    """Checks calls against policies: a queue's or bucket's and, if `enforced`, those of roles."""
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.enforced = False
+        # Here, since moto would heed their Deny without its condition: {bucket: (owner, policy)}.
+        self.bucket_policies: dict[str, tuple[str, Mapping[str, Any]]] = {}
 
     def denied(self, call: Call) -> str | None:
         """Return AWS's sentence if the call isn't allowed."""
@@ -145,10 +159,9 @@ class Permissions:
         wanted = wanted_by(call)
         sentence = f"User: {self._principal(call)} is not authorized to perform: {wanted}"
         facts = self._facts(call)
-        found = self.partition.sqs(queue[0]).queues.get(queue[1]) if queue else None
-        of_queue = [json.loads(found.policy or "{}")] if found else []
-        foreign = queue is not None and queue[0] != call.account
-        if foreign and found and not allows(of_queue, wanted, resource, facts):
+        owner, of_resource = self._resource_policy(call, queue)
+        foreign = owner is not None and owner != call.account
+        if foreign and of_resource and not allows(of_resource, wanted, resource, facts):
             return (
                 f"{sentence} on resource: {resource} because no resource-based policy allows the"
                 f" {wanted} action"
@@ -165,13 +178,27 @@ class Permissions:
             for version in policy.versions
             if version.is_default
         ]
+        if call.action.startswith("lambda.") and "Role" in call.params:
+            passed = {**facts, "iam:PassedToService": "lambda.amazonaws.com"}
+            if not allows(documents, "iam:PassRole", call.params["Role"], passed):
+                return f"{sentence.rpartition(' ')[0]} iam:PassRole on {call.params['Role']}"
         # In one account either side may allow, and either may deny.
-        if allows([*documents, *([] if foreign else of_queue)], wanted, resource, facts):
+        if allows([*documents, *([] if foreign else of_resource)], wanted, resource, facts):
             return None
         return (
             f"{sentence} on resource: {resource} because no identity-based policy allows the"
             f" {wanted} action"
         )
+
+    def _resource_policy(
+        self, call: Call, queue: tuple[str, str] | None
+    ) -> tuple[str | None, list[Any]]:
+        """Return the owner of the queue or bucket that the call is about, and its policy."""
+        if queue:
+            found = self.partition.sqs(queue[0]).queues.get(queue[1])
+            return queue[0], [json.loads(found.policy or "{}")] if found else []
+        owner, document = self.bucket_policies.get(bucket_of(call), (None, None))
+        return owner, [document] if document else []
 
     def _resource(self, call: Call, queue: tuple[str, str] | None) -> str:
         if queue:
@@ -179,6 +206,13 @@ class Permissions:
         if call.action.startswith("s3."):
             path = unquote(call.action.split(" ", 1)[1]).strip("/")
             return f"arn:{self.partition.name}:s3:::{path}"
+        if call.action.startswith("events."):
+            rule = call.params.get("Rule") or call.params.get("Name")
+            return self._arn(call, f"rule/{rule}", "events", self.partition.region)
+        if call.action.startswith("lambda."):
+            name = str(call.params.get("Resource") or call.params.get("FunctionName"))
+            name = name.rpartition(":")[2]
+            return self._arn(call, f"function:{name}", "lambda", self.partition.region)
         for name in ("RoleArn", "TopicArn"):
             if name in call.params:
                 return str(call.params[name])
@@ -201,8 +235,8 @@ class Permissions:
             return self._arn(call, "user/administrator")
         return self._arn(call, f"assumed-role/{key.role_arn.split('/')[-1]}/session", "sts")
 
-    def _arn(self, call: Call, resource: str, service: str = "iam") -> str:
-        return self.partition.arn(service, call.account, resource)
+    def _arn(self, call: Call, resource: str, service: str = "iam", region: str = "") -> str:
+        return self.partition.arn(service, call.account, resource, region)
 
     def _facts(self, call: Call) -> dict[str, str]:
         """Return what conditions and principals of policies are compared with."""

@@ -42,6 +42,7 @@ from embedded_aws.constants import HUB, ORGANIZATION_ID
 from embedded_aws.event_history import ACTION as LOOKUP
 from embedded_aws.event_history import EventHistory, HistoryError
 from embedded_aws.faults import FaultInjection
+from embedded_aws.functions import archives, operation
 from embedded_aws.moto_patches import patched
 from embedded_aws.partitions import PARTITIONS
 from embedded_aws.permissions import Permissions, queue_of
@@ -229,15 +230,27 @@ class EmbeddedAws(FaultInjection):
 
     # Buckets
 
-    def create_bucket(self, name: str, account_id: str = HUB) -> None:
+    def create_bucket(
+        self, name: str, account_id: str = HUB, policy: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make a bucket; with a policy other accounts may do in it only what that allows."""
         with self.lock:
             s3_backends[account_id][self.partition.name].create_bucket(name, self.partition.region)
+            if policy:
+                self._permissions.bucket_policies[name] = (account_id, policy)
 
     def objects(self, bucket: str, account_id: str = HUB) -> dict[str, bytes]:
         """Return the bucket's objects by their keys."""
         with self.lock:
             keys = s3_backends[account_id][self.partition.name].get_bucket(bucket).keys
             return {key: item.value for key, item in keys.items()}
+
+    # Lambda
+
+    def functions(self, account_id: str = HUB) -> dict[str, tuple[dict[str, Any], bytes]]:
+        """Return {name: (configuration, archive)} of the account's Lambda functions."""
+        with self.lock:
+            return archives(account_id, self.partition.region)
 
     # Time
 
@@ -298,6 +311,8 @@ class EmbeddedAws(FaultInjection):
         if target:
             params = json.loads(body or b"{}")
             action = target.split(".")[-1]
+        elif service == "lambda":
+            action, params = operation(environ["REQUEST_METHOD"], environ["PATH_INFO"], body)
         else:
             text = body.decode("utf-8", "replace")
             if service == "s3":  # its body is an object

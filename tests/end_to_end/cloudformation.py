@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ NOTHING = object()
 ARNS = {
     "AWS::CloudWatch::Alarm": ("cloudwatch", "AlarmName", "alarm:{}"),
     "AWS::CodeBuild::Project": ("codebuild", "Name", "project/{}"),
+    "AWS::Events::EventBus": ("events", "Name", "event-bus/{}"),
     "AWS::Events::Rule": ("events", "Name", "rule/{}"),
     "AWS::IAM::Role": ("iam", "RoleName", "role/{}"),
     "AWS::Logs::LogGroup": ("logs", "LogGroupName", "log-group:{}:*"),
@@ -26,6 +28,7 @@ ARNS = {
 # What Ref gives, of types for which that is a name and not an ARN or a URL.
 NAMES = {
     "AWS::CodeBuild::Project": "Name",
+    "AWS::Events::EventBus": "Name",
     "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::S3::Bucket": "BucketName",
 }
@@ -62,6 +65,8 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
     def ref(key: str) -> Any:
         if key == "AWS::NoValue":
             return NOTHING
+        if key.startswith("!"):  # a literal ${...}, for IAM
+            return f"${{{key[1:]}}}"
         if key in template["Resources"]:
             type_ = template["Resources"][key]["Type"]
             if type_ == "AWS::SNS::Topic":
@@ -102,18 +107,24 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
         "Or": lambda args: any(map(fill, args)),
         "Condition": condition,
     }
-    return {key: fill(r["Properties"]) for key, r in template["Resources"].items()}
+    return {
+        key: fill(r["Properties"])
+        for key, r in template["Resources"].items()
+        if "Condition" not in r or condition(r["Condition"])
+    }
 
 
-def member(account_id: str, hub: str, mode: str = "enforcing", **parameters: str) -> dict[str, Any]:
-    """The role of deploy/member-role.yml: {"policy": document, "trust": document}."""
+def member(
+    account_id: str, hub: str, mode: str = "enforcing", name: str = "Role", **parameters: str
+) -> dict[str, Any]:
+    """A role of deploy/member-role.yml: {"policy": document, "trust": document}."""
     role = stack(
         "member-role.yml",
         account_id,
         HubAccountId=hub,
         Mode=mode,
         **{"ExternalId": "c7n-keyrot-2f6c1d", **parameters},
-    )["Role"]
+    )[name]
     assert len(role["Policies"]) == 1
     return {
         "policy": role["Policies"][0]["PolicyDocument"],
@@ -128,6 +139,18 @@ def hub(account_id: str, organization: str, **parameters: str) -> dict[str, Any]
 
 def runner(account_id: str, **parameters: str) -> dict[str, Any]:
     return stack("runner.yml", account_id, **parameters)
+
+
+def told(event: dict[str, Any], target: dict[str, Any]) -> str:
+    """What EventBridge makes of an event for a target with an input transformer."""
+    text = str(target["InputTransformer"]["InputTemplate"])
+    for name, path in target["InputTransformer"]["InputPathsMap"].items():
+        value: Any = event
+        for key in path.removeprefix("$.").split("."):
+            value = value[key]
+        text = text.replace(f"<{name}>", value)
+    assert "<" not in text
+    return "".join(f"{json.loads(line)}\n" for line in text.splitlines())
 
 
 def actions(document: dict[str, Any], effect: str = "Allow") -> list[str]:

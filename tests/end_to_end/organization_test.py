@@ -139,7 +139,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         flags = ["--policies", policies, "--accounts", mistaken, "--output-dir", "pack"]
         told.doctor = run(keyrot("doctor", *flags), told.env, told.folder)
         told.report = run(
-            keyrot("report", "pack", "--accounts", mistaken, "--format", "json"),
+            keyrot("report", "pack", "--accounts", mistaken, "--format", "json", "-o", "r.json"),
             {"PATH": told.env["PATH"], "HOME": str(told.folder)},
             told.folder,
         )
@@ -189,14 +189,12 @@ def test_the_report_of_all_accounts_needs_no_credentials(story: Story) -> None:
     """After two runs into one folder; in the second one the role of web couldn't be taken."""
     done = story.report
     assert done.code == 0, done.text
-    text, _, warnings = done.text.rpartition("}\n")
-    found = json.loads(text + "}")
+    found = json.loads((story.folder / "r.json").read_text("utf-8"))
     schema = files("c7n_keyrot") / "schemas" / "report.schema.json"
     jsonschema.validate(found, json.loads(schema.read_text("utf-8")))
     assert {row["name"]: row["account_id"] for row in found["accounts"]} == MEMBERS
     assert all(row["covered"] and row["users"] == 7 for row in found["accounts"])
-    assert "1 warning, the first: the newest run, which began" in warnings
-    assert "in 1 account: account web (222222222222)" in warnings
+    assert done.lines("1 warning, the first: the newest run, which began", "account web (22222222")
     for name in MEMBERS:
         states = {k["user"]: k["state"] for k in found["keys"] if k["account"] == name}
         assert states == {

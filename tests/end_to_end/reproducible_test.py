@@ -74,8 +74,10 @@ def test_nothing_is_in_them_that_is_not_meant(builds: list[list[Path]]) -> None:
     with tarfile.open(sdist) as archive:
         in_sdist = [member.name.split("/", 1)[1] for member in archive if member.isfile()]
     code = r"(cli/(\w+/)?)?\w+\.py"
-    data = r"msg-templates/[\w.-]+\.j2|schemas/[\w.-]+\.json"
-    meant = rf"{code}|{data}|pack/(policies|examples|deploy)/[\w-]+\.yml"
+    page = r"cli/report/page\.(css|js|html\.j2)"
+    data = rf"msg-templates/[\w.-]+\.j2|schemas/[\w.-]+\.json|{page}"
+    pack = r"pack/((policies|examples|deploy)/[\w-]+\.yml|deploy/requirements\.(in|txt))"
+    meant = rf"{code}|{data}|{pack}"
     for name in in_wheel:
         assert re.fullmatch(
             rf"c7n_keyrot/({meant})|c7n_keyrot\.(pth|start)|c7n_keyrot-[\d.]+\.dist-info/.+", name

@@ -30,6 +30,7 @@ from harness import BIN, Finished, keyrot, run
 from mailer_test import Smtp
 from moto.cloudformation.models import cloudformation_backends
 from moto.codebuild.models import codebuild_backends
+from moto.events.models import events_backends
 from moto.sns.models import sns_backends
 from moto.sqs.models import SQSBackend
 from walkthrough_test import commands_in, fill_in, set_addresses
@@ -61,16 +62,16 @@ class Hub:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.smtp.port = free.getsockname()[1]
 
-    def env(self, role: str | None = None) -> dict[str, str]:
-        env = self.aws.env(HUB, home=self.folder, role=role)
+    def env(self, account_id: str = HUB) -> dict[str, str]:
+        env = self.aws.env(account_id, home=self.folder)
         return {**env, "PATH": f"{self.aws_cli}{os.pathsep}{env['PATH']}", "AWS_PAGER": ""}
 
-    def run(self, command: str, **filled: str) -> str:
+    def run(self, command: str, account_id: str = HUB, **filled: str) -> str:
         """Run a command of the page; a variable that it sets is there for those after it."""
         for dots, text in filled.items():
             command = command.replace(dots, text)
         script = f"{command}\ncode=$?\nprintf '\\n%s' \"$BUCKET\"\nexit $code\n"
-        env = {**self.env(), **self.variables}
+        env = {**self.env(account_id), **self.variables}
         done = run(["/bin/bash", "-c", script], env, self.folder, timeout=120)
         text, _, bucket = done.text.rpartition("\n")
         assert done.code == 0, f"$ {command}\n{text}"
@@ -91,7 +92,6 @@ class Hub:
         env = {**self.env(), "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.credentials}
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             del env[name]
-        env["PATH"] = f"{os.environ.get('SHIM', '')}{os.pathsep}{env['PATH']}"
         folder = self.folder / f"build-{len(self.builds)}"
         self.builds.append(build(self.project, folder, env, skip=INSTALLS.search))
         return self.builds[-1]
@@ -221,6 +221,8 @@ def test_the_page(hub: Hub) -> None:
     history = codebuild_backends[HUB][REGION].build_history[PROJECT]
     assert len(history) == 1
     assert {v["Value"] for v in hub.project["Environment"]["EnvironmentVariables"]} >= {"look", 50}
+    told = yaml.safe_load((hub.folder / "config/examples/notify-only.yml").read_text("utf-8"))
+    assert {"type": "time-window", "weekdays": ["Mon"]} in told["policies"][-1]["filters"]
     tell, act = section("From looking to acting")
     hub.run(tell)
     hub.run(act.replace("Mode=act", "Mode=act MaxKeys=0 MaxPercent=100"))
@@ -229,10 +231,13 @@ def test_the_page(hub: Hub) -> None:
     check_that_each_failure_is_told_and_the_rest_is_done(hub)
     check_a_run_without_a_failure(hub)
 
-    summary, page = section("Look at the last run")
+    summary, page, fetch, trend = section("Look at the last run")
     assert "c7n-keyrot, act: keys disabled: 1, steps failed: 0." in hub.run(summary)
     hub.run(page)
     assert (hub.folder / "report.html").read_bytes() == hub.outputs(hub.builds[-1])["report.html"]
+    hub.run(fetch)
+    hub.run(trend)
+    assert MEMBERS["web"] in (hub.folder / "trend.html").read_text("utf-8")
     disable, stop = section("Stop it")
     hub.run(disable)
     assert hub.resource("DailyRun").properties["State"] == "DISABLED"
@@ -251,6 +256,13 @@ def test_the_page(hub: Hub) -> None:
         if key not in known
     }
     assert b"".join(added.values()).count(b'"reactivated"') == len(MEMBERS)
+    in_hub, in_member = section("Told by AWS itself")
+    hub.run(in_hub, **{"o-...": ORGANIZATION_ID})
+    stacks = cloudformation_backends[HUB][REGION].stacks.values()
+    (bus,) = [o["OutputValue"] for s in stacks for o in s.outputs if o["OutputKey"] == "BusArn"]
+    hub.run(in_member, MEMBERS["web"], **{"arn:...": bus})
+    (rule,) = events_backends[MEMBERS["web"]][REGION].event_buses["default"].rules.values()
+    assert [target["Arn"] for target in rule.targets] == [bus]
 
 
 def check_that_nothing_is_done_if_the_plan_is_not_kept(hub: Hub) -> None:
@@ -267,7 +279,8 @@ def check_that_nothing_is_done_if_the_plan_is_not_kept(hub: Hub) -> None:
     assert re.search(
         r"FAIL +coverage of account web .* can't be taken", outputs["doctor.txt"].decode()
     )
-    assert {"report.html", "report.json", "failed.txt"} <= set(outputs)
+    assert {"report.html", "failed.txt"} <= set(outputs)
+    assert covered(outputs) == {"payments": True, "web": False}
     assert any(name.startswith("look/payments/") for name in outputs)
     assert not any(name.startswith("run/") for name in outputs)
     (subject, text), *more = hub.messages
@@ -298,12 +311,19 @@ def check_that_each_failure_is_told_and_the_rest_is_done(hub: Hub) -> None:
     assert f"denied {MEMBERS['web']} old {keys['web']}\n" in text
 
 
+def covered(outputs: dict[str, bytes]) -> dict[str, bool]:
+    """By the report: {name of the account: covered}."""
+    accounts = json.loads(outputs["report.json"])["accounts"]
+    return {account["name"]: account["covered"] for account in accounts}
+
+
 def check_a_run_without_a_failure(hub: Hub) -> None:
     member(hub, "web")
     hub.smtp.start()
     done = hub.build()
     assert done.green, done.text
     assert set(hub.status().values()) == {"Inactive"}
+    assert covered(hub.outputs(done)) == dict.fromkeys(MEMBERS, True)
     sent = [(to, mail["Subject"].split(":")[0]) for (to,), mail in hub.smtp.mails]
     assert sorted(sent) == [
         ("payments@corp.test", "Your AWS access key will be disabled soon"),

@@ -16,7 +16,8 @@ import pytest
 import yaml
 from c7n.config import Config
 from c7n.loader import PolicyLoader
-from cloudformation import DEPLOY, actions, hub, member, runner
+from cloudformation import DEPLOY, actions, hub, member, runner, stack, told
+from moto.events.models import EventPattern
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 ACCOUNT = "111111111111"
 PACK = ROOT / "policies" / "second-access-key.yml"
 NOTIFY_ONLY = ROOT / "examples" / "notify-only.yml"
+LAMBDA = ROOT / "examples" / "lambda.yml"
+BUCKET = f"arn:aws:s3:::c7n-keyrot-outcomes-{HUB}"
 USER = f"arn:aws:iam::{ACCOUNT}:user/alice"
 
 
@@ -99,7 +102,7 @@ def test_read_only_is_the_default_and_lacks_what_changes() -> None:
     assert "Default: read-only" in template
 
 
-@pytest.mark.parametrize("name", ["both-slots", "days-per-account", "exemptions"])
+@pytest.mark.parametrize("name", ["both-slots", "change-window", "days-per-account", "exemptions"])
 def test_the_other_examples_need_no_more_than_the_pack(name: str) -> None:
     assert needed(ROOT / "examples" / f"{name}.yml") <= needed(PACK)
 
@@ -159,7 +162,18 @@ def test_every_arn_is_of_the_partition(partition: str) -> None:
         "ProtectedPath": "/break-glass/",
         "Example": "delete-stage",
     }
-    for made in (member(ACCOUNT, HUB, **given), hub(HUB, ORGANIZATION_ID, **given)):
+    bus = f"arn:{partition}:events:{REGION}:{HUB}:event-bus/c7n-keyrot"
+    more = {**given, "RunBy": "lambda"}
+    for made in (
+        member(ACCOUNT, HUB, **given),
+        member(ACCOUNT, HUB, **more),
+        member(ACCOUNT, HUB, name="DeployerRole", **more),
+        hub(HUB, ORGANIZATION_ID, **given),
+        hub(HUB, ORGANIZATION_ID, **more),
+        runner(HUB, **given),
+        stack("key-events.yml", HUB, OrganizationId=ORGANIZATION_ID, **given),
+        stack("key-events-member.yml", ACCOUNT, HubBusArn=bus, **given),
+    ):
         arns = re.findall(r"arn:([^:]*):", json.dumps(made))
         assert set(arns) == {partition}
 
@@ -374,7 +388,7 @@ def test_the_bucket_is_encrypted_versioned_closed_and_outlives_the_stack(
 
 
 @pytest.mark.parametrize(
-    ("status", "project", "told"),
+    ("status", "project", "told_of"),
     [
         ("FAILED", "c7n-keyrot-runner", True),
         ("TIMED_OUT", "c7n-keyrot-runner", True),
@@ -386,7 +400,7 @@ def test_the_bucket_is_encrypted_versioned_closed_and_outlives_the_stack(
     ],
 )
 def test_the_end_of_a_build_that_is_told(
-    scheduled: dict[str, Any], status: str, project: str, told: bool
+    scheduled: dict[str, Any], status: str, project: str, told_of: bool
 ) -> None:
     detail = {"build-status": status, "project-name": project}
     event = {
@@ -394,10 +408,8 @@ def test_the_end_of_a_build_that_is_told(
         "detail-type": "CodeBuild Build State Change",
         "detail": detail,
     }
-    pattern = scheduled["FailureRule"]["EventPattern"]
-    matches = all(event[key] in pattern[key] for key in ("source", "detail-type"))
-    assert set(pattern["detail"]) == set(detail)
-    assert (matches and all(detail[key] in pattern["detail"][key] for key in detail)) is told
+    pattern = EventPattern(None, scheduled["FailureRule"]["EventPattern"])
+    assert pattern.matches_event(event) is told_of
 
 
 def test_what_is_told_of_a_build(scheduled: dict[str, Any]) -> None:
@@ -417,17 +429,10 @@ def test_what_is_told_of_a_build(scheduled: dict[str, Any]) -> None:
             "additional-information": {"logs": {"deep-link": "https://console.aws.amazon.com/x"}},
         }
     }
-    text = target["InputTransformer"]["InputTemplate"]
-    for name, path in target["InputTransformer"]["InputPathsMap"].items():
-        value = event
-        for key in path.removeprefix("$.").split("."):
-            value = value[key]
-        text = text.replace(f"<{name}>", value)
-    lines = [json.loads(line) for line in text.splitlines()]
-    assert lines[0].endswith(f"FAILED: {event['detail']['build-id']}")
-    assert "https://console.aws.amazon.com/x" in lines[1]
-    assert "s3://c7n-keyrot-runner-" in lines[2]
-    assert "<" not in text
+    first, second, third = told(event, target).splitlines()
+    assert first.endswith(f"FAILED: {event['detail']['build-id']}")
+    assert "https://console.aws.amazon.com/x" in second
+    assert "s3://c7n-keyrot-runner-" in third
 
 
 # What the runner installs
@@ -479,3 +484,113 @@ def test_the_list_says_how_it_was_made() -> None:
         text = re.sub(r"\\\n#? *", "", path.read_text("utf-8"))
         (line,) = re.findall(r"uv pip compile .*", text)
         assert set(line.split()) == {*words, "--upgrade"}, path
+
+
+# RunBy=lambda
+
+
+def test_a_functions_role_is_for_lambda_and_can_do_what_its_policies_need_and_report() -> None:
+    role = member(ACCOUNT, HUB, RunBy="lambda")
+    (trusted,) = role["trust"]["Statement"]
+    assert trusted["Principal"] == {"Service": "lambda.amazonaws.com"}
+    assert set(actions(role["policy"])) == needed(LAMBDA) | {
+        "logs:CreateLogGroup",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "s3:PutObject",
+        "s3:PutObjectAcl",
+        "sqs:SendMessage",
+    }
+
+
+RULES = f"arn:aws:events:{REGION}:{ACCOUNT}:rule"
+FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:custodian-iam-user-second-access-key-stale"
+OURS = f"arn:aws:iam::{ACCOUNT}:role/c7n-keyrot"
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "allowed"),
+    [
+        ("s3:PutObject", f"{BUCKET}/lambda/{ACCOUNT}/policy/2026/11/26/06/x", True),
+        ("s3:PutObject", f"{BUCKET}/lambda/222222222222/policy/x", False),
+        ("s3:GetObject", f"{BUCKET}/lambda/{ACCOUNT}/policy/x", False),
+        ("sqs:SendMessage", f"arn:aws:sqs:{REGION}:{HUB}:c7n-keyrot", True),
+        ("sqs:SendMessage", f"arn:aws:sqs:{REGION}:{HUB}:another", False),
+        ("logs:PutLogEvents", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/"
+         "custodian-iam-user-second-access-key-stale:log-stream:x", True),
+        ("logs:PutLogEvents", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:another:x", False),
+        ("lambda:UpdateFunctionCode", FUNCTION, False),
+    ],
+)  # fmt: skip
+def test_a_function_writes_below_its_own_accounts_prefix(
+    action: str, resource: str, allowed: bool
+) -> None:
+    document = member(ACCOUNT, HUB, RunBy="lambda")["policy"]
+    assert allows([document], action, resource, {}) is allowed
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "service", "allowed"),
+    [
+        ("lambda:CreateFunction", FUNCTION, "", True),
+        ("lambda:CreateFunction", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:other", "", False),
+        (
+            "events:PutRule",
+            f"{RULES}/custodian-iam-user-x",
+            "",
+            True,
+        ),
+        ("events:PutRule", f"{RULES}/other", "", False),
+        ("iam:PassRole", OURS, "lambda.amazonaws.com", True),
+        ("iam:PassRole", OURS, "ec2.amazonaws.com", False),
+        ("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin", "lambda.amazonaws.com", False),
+        ("iam:UpdateAccessKey", USER, "", False),
+        ("sqs:SendMessage", f"arn:aws:sqs:{REGION}:{HUB}:c7n-keyrot", "", False),
+    ],
+)
+def test_the_deployer_deploys_these_functions_with_this_role_only(
+    action: str, resource: str, service: str, allowed: bool
+) -> None:
+    role = member(ACCOUNT, HUB, name="DeployerRole", RunBy="lambda")
+    facts = {"iam:PassedToService": service}
+    assert allows([role["policy"]], action, resource, facts) is allowed
+    assert role["trust"] == member(ACCOUNT, HUB)["trust"]
+
+
+def test_the_deployer_can_be_taken_away() -> None:
+    given = {"HubAccountId": HUB, "ExternalId": "c7n-keyrot-2f6c1d", "RunBy": "lambda"}
+    with_it = stack("member-role.yml", ACCOUNT, **given)
+    without = stack("member-role.yml", ACCOUNT, Deployer="absent", **given)
+    assert with_it.keys() - without.keys() == {"DeployerRole"}
+    assert with_it["Role"] == without["Role"]
+
+
+@pytest.mark.parametrize(
+    ("change", "action", "key", "allowed"),
+    [
+        ({}, "s3:PutObject", f"lambda/{ACCOUNT}/p/x", True),
+        ({}, "s3:PutObject", "lambda/222222222222/p/x", False),
+        ({}, "s3:GetObject", f"lambda/{ACCOUNT}/p/x", False),
+        ({"aws:SecureTransport": "false"}, "s3:PutObject", f"lambda/{ACCOUNT}/p/x", False),
+        ({"aws:PrincipalOrgID": "o-another000"}, "s3:PutObject", f"lambda/{ACCOUNT}/p/x", False),
+        ({"aws:PrincipalArn": USER}, "s3:PutObject", f"lambda/{ACCOUNT}/p/x", False),
+    ],
+)
+def test_the_bucket_takes_each_accounts_outcomes_below_its_own_prefix(
+    change: dict[str, str], action: str, key: str, allowed: bool
+) -> None:
+    made = hub(HUB, ORGANIZATION_ID, RunBy="lambda")
+    assert BUCKET.endswith(f":::{made['Outcomes']['BucketName']}")
+    facts = {
+        "aws:PrincipalAccount": ACCOUNT,
+        "principal": OURS,
+        "aws:PrincipalArn": OURS,
+        "aws:PrincipalOrgID": ORGANIZATION_ID,
+        "aws:SecureTransport": "true",
+    }
+    document = made["OutcomesPolicy"]["PolicyDocument"]
+    assert allows([document], action, f"{BUCKET}/{key}", {**facts, **change}) is allowed
+
+
+def test_without_functions_there_is_no_bucket(resources: dict[str, Any]) -> None:
+    assert not [name for name in resources if name.startswith("Outcomes")]

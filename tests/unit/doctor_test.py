@@ -479,15 +479,43 @@ def test_shipped_address_is_a_placeholder_that_is_named_with_its_line(folder: st
         where.mailer = config
         if "policies" in data:
             notices = tuple(a for p in data["policies"] for a in p["actions"] if "to" in a)
+            if not notices:
+                continue
             where.targets = [Target(policies=[Planned("a", notices=notices, file=str(file))])]
-        elif not config:
-            continue
+        if not config and not any(where.notices()):
+            continue  # such as accounts.yml, or a policy that sends none
         (check,) = [c for c in recipients.checks(where) if c.status != OK]
         found += 1
         line = int(check.fix.rpartition("line ")[2])
         assert check.status == FAIL
         assert "@example.com" in file.read_text("utf-8").splitlines()[line - 1]
     assert found >= (8 if folder == "examples" else 1)
+
+
+@pytest.mark.parametrize(
+    ("to", "config", "words"),
+    [
+        (["slack://owners", "resource-owner"], {"slack_token": "x"}, None),
+        (["slack://owners", "resource-owner"], None, None),  # no --mailer
+        (["slack://webhook/#keys"], {"slack_webhook": "https://hooks.slack.com/x"}, None),
+        (["slack://tag/Slack"], {"slack_token": "x"}, "all users of a notice to the owner of the"),
+        (["slack://owners", "resource-owner"], {"queue_url": "x"}, "needs slack_token"),
+        (["slack://#keys"], {"slack_webhook": "x"}, "slack://#keys needs slack_token"),
+        (["slack://owners"], {"slack_token": "x"}, "without resource-owner finds no owner"),
+    ],
+)
+def test_slack_to_the_wrong_people_or_to_nobody(
+    to: list[str], config: dict[str, str] | None, words: str | None
+) -> None:
+    file = str(EXAMPLES / "slack.yml")
+    planned = Planned("a", notices=({"to": to},), file=file)
+    where = context(Target(policies=[planned]), mailer=config and EXAMPLES / "mailer.yml")
+    where.mailer = config or {}
+    checks = list(recipients.checks(where))
+    assert len(checks) == (words is not None)
+    for check in checks:
+        assert (check.status, str(words) in check.what) == (FAIL, True)
+        assert "slack.yml" in check.fix or "mailer.yml" in check.fix
 
 
 def test_words_that_mean_an_address_are_none() -> None:

@@ -156,6 +156,17 @@ def test_oscal_has_a_finding_for_each_account(
     assert again["results"] == [result]
 
 
+def test_oscal_of_an_account_of_which_nothing_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "shop" / "us-east-1" / "x"
+    folder.mkdir(parents=True)
+    (folder / "custodian-run.log").touch()
+    (result,) = oscal(capsys, ["report", str(tmp_path)])["assessment-results"]["results"]
+    (finding,) = result["findings"]
+    assert finding["target"]["status"] == {"state": "not-satisfied", "reason": "other"}
+
+
 def test_oscal_without_a_key_or_a_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = {"name": "bare", "resource": "aws.iam-user", "filters": ["stale-access-key"]}
     Run(policy=policy).write(tmp_path)

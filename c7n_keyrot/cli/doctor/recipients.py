@@ -34,7 +34,7 @@ SHOWN = 10  # users that get a line of their own
 
 def checks(context: Context) -> Checks:
     """Check that somebody reads each address, and that c7n-mailer can send to it."""
-    wrong = [*_in_policies(context), *_in_mailer(context)]
+    wrong = [*_in_policies(context), *_in_mailer(context), *_in_slack(context)]
     yield from wrong
     addresses = len(set(_addresses(context)))
     if addresses and not wrong:
@@ -85,6 +85,33 @@ def _in_mailer(context: Context) -> Checks:
         if fault and (word == "from_address" or "placeholder" in fault):
             where = place(path, value)
             yield Check(FAIL, "recipients", f"{word} {value} {fault}", f"{YOURS} in {where}")
+
+
+def _in_slack(context: Context) -> Checks:
+    """Find what makes c7n-mailer send messages in Slack to the wrong people, or to nobody."""
+    found: dict[str, str] = {}
+    for _, policy, notice in context.notices():
+        to = [str(word) for word in notice.get("to") or ()]
+        for word in to:
+            where = place(Path(policy.file), word)
+            if word.startswith("slack://tag/"):
+                what = f"{word} sends all users of a notice to the owner of the first one"
+                found[what] = f"replace it with slack://owners in {where}"
+            elif word.startswith("slack://") and context.mailer and not _has_slack(context, word):
+                what = f"{word} needs slack_token, so c7n-mailer stops at each of these notices"
+                found[what] = f"add slack_token to {context.args.mailer}, or remove {word}"
+        if "slack://owners" in to and "resource-owner" not in to:
+            what = "slack://owners without resource-owner finds no owner"
+            found[what] = (
+                f"add resource-owner to it in {place(Path(policy.file), 'slack://owners')}"
+            )
+    for what, fix in found.items():
+        yield Check(FAIL, "recipients", what, fix)
+
+
+def _has_slack(context: Context, word: str) -> bool:
+    by_webhook = word.startswith("slack://webhook/")
+    return bool(context.mailer.get("slack_webhook" if by_webhook else "slack_token"))
 
 
 def place(file: Path, text: str) -> str:

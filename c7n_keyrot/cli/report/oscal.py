@@ -32,6 +32,8 @@ SAID = (
     "outcome_time",
     "run",
 )
+# And of an account: these are of its finding.
+ROW_SAID = ("covered", "account_id", "compliant_percent", "report_generated", "last_run")
 AGAINST = ("open", "unclear", "exempt")
 
 Object = dict[str, Any]
@@ -152,7 +154,7 @@ def _finding(
         "description": f"{_account(row)}: {why or 'no key is against the rule'}.",
         "props": [
             _property(name.replace("_", "-"), row[name])
-            for name in ("account_id", "compliant_percent", "report_generated", "last_run")
+            for name in ROW_SAID
             if row[name] is not None
         ],
         "target": {
