@@ -9,6 +9,7 @@ has its role's credentials as in CodeBuild, by a container's endpoint. `aws` is 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from unittest import mock
 import pytest
 import yaml
 from cloudformation import runner
-from codebuild import Build, build
+from codebuild import Build, build, executable
 from harness import BIN, Finished, keyrot, run
 from mailer_test import Smtp
 from moto.cloudformation.models import cloudformation_backends
@@ -58,6 +59,7 @@ class Hub:
         self.aws, self.folder, self.aws_cli = aws, folder, aws_cli
         self.variables: dict[str, str] = {}
         self.builds: list[Build] = []
+        self.numbers = itertools.count()
         self.smtp = Smtp()  # not started: at first nobody listens there
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.smtp.port = free.getsockname()[1]
@@ -87,14 +89,30 @@ class Hub:
     def project(self) -> dict[str, Any]:
         return dict(self.resource("Project").properties)
 
-    def build(self) -> Build:
-        """What CodeBuild does. This environment is in the place of the one that it would make."""
+    def build(self, programs: Path | None = None, **changed: str) -> Build:
+        """What CodeBuild does. This environment is in the place of the one that it would make.
+
+        :param programs: a folder of programs that are found first; then the build's last phase is
+            left out.
+        :param changed: variables that the build is started with in place of the project's.
+        """
         env = {**self.env(), "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.credentials}
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             del env[name]
-        folder = self.folder / f"build-{len(self.builds)}"
-        self.builds.append(build(self.project, folder, env, skip=INSTALLS.search))
-        return self.builds[-1]
+        folder = self.folder / f"build-{next(self.numbers)}"
+        skipped: set[str] = set()
+        if programs:
+            env["PATH"] = f"{programs}{os.pathsep}{env['PATH']}"
+            phases = yaml.safe_load(self.project["Source"]["BuildSpec"])["phases"]
+            skipped = set(phases["post_build"]["commands"])
+        done = build(
+            self.project,
+            folder,
+            env | changed,
+            skip=lambda command: bool(INSTALLS.search(command)) or command in skipped,
+        )
+        self.builds.append(done)
+        return done
 
     @property
     def messages(self) -> list[tuple[str, str]]:
@@ -226,6 +244,7 @@ def test_the_page(hub: Hub) -> None:
     assert {"type": "time-window", "weekdays": ["Mon"]} in told["policies"][-1]["filters"]
     tell, act = section("From looking to acting")
     hub.run(tell)
+    check_that_no_failure_opens_the_gate(hub)
     hub.run(act.replace("Mode=act", "Mode=act MaxKeys=0 MaxPercent=100"))
     check_that_nothing_is_done_if_the_plan_is_not_kept(hub)
     hub.run(act.replace("Mode=act", "Mode=act MaxKeys=50"))
@@ -264,6 +283,52 @@ def test_the_page(hub: Hub) -> None:
     hub.run(in_member, MEMBERS["web"], **{"arn:...": bus})
     (rule,) = events_backends[MEMBERS["web"]][REGION].event_buses["default"].rules.values()
     assert [target["Arn"] for target in rule.targets] == [bus]
+
+
+ACTING = "policies/second-access-key.yml"
+# What c7n-keyrot is in the place of the real one, by what happens; "" is the real one.
+FAILURES = {
+    "": "",
+    "the plan is killed": 'case "$1" in plan) kill -9 $$;; esac',
+    "no memory for the plan": 'case "$1" in plan) ulimit -v 60000;; esac',
+    "the dry run fails": 'case "$*" in *--dryrun*) exit 1;; esac',
+}
+
+
+def check_that_no_failure_opens_the_gate(hub: Hub) -> None:
+    """`tell` with policies that act, `act` with one of Custodian's own beside them, odd values."""
+    beside = yaml.safe_load((hub.folder / "config" / ACTING).read_text("utf-8"))
+    remove = {"type": "remove-keys", "age": 90, "disable": True}
+    beside["policies"].append({"name": "old", "resource": "aws.iam-user", "actions": [remove]})
+    (hub.folder / "beside.yml").write_text(yaml.safe_dump(beside), "utf-8")
+    hub.run('aws s3 cp beside.yml "s3://$BUCKET/config/policies/beside.yml"')
+    programs = hub.folder / "programs"
+    before = len(hub.builds)
+    for words, script in FAILURES.items():
+        executable(programs / "c7n-keyrot", f'{script}\nexec "{BIN / "c7n-keyrot"}" "$@"')
+        done = hub.build(programs, TELL_POLICIES=ACTING)
+        assert list(done.failed) == ["build"], (words, done.text)
+        check_that_nothing_was_done(hub)
+    assert "iam-user-second-access-key-stale has disable-access-key" in hub.builds[before].text
+    executable(programs / "c7n-keyrot", f'exec "{BIN / "c7n-keyrot"}" "$@"')
+    done = hub.build(programs, MODE="act", POLICIES="policies/beside.yml")
+    assert list(done.failed) == ["build"], done.text
+    assert "old has remove-keys without matched: true" in done.text
+    check_that_nothing_was_done(hub)
+    odd = [{"MODE": "act "}, {"MODE": "Look"}, {"MODE": ""}, {"MAX_PERCENT": ""}, {"MAX_KEYS": ""}]
+    for changed in odd:
+        done = hub.build(programs, **{"MODE": "act", **changed})
+        assert list(done.failed) == ["install"], (changed, done.text)
+        check_that_nothing_was_done(hub)
+    hub.run('aws s3 rm "s3://$BUCKET/config/policies/beside.yml"')
+    del hub.builds[before:]
+
+
+def check_that_nothing_was_done(hub: Hub) -> None:
+    assert set(hub.status().values()) == {"Active"}
+    assert {hub.aws.account(i).status("fresh", 1) for i in MEMBERS.values()} == {"Active"}
+    assert hub.aws.messages("c7n-keyrot") == []
+    assert not any("/run/" in name for name in hub.aws.objects(hub.variables["BUCKET"]))
 
 
 def check_that_nothing_is_done_if_the_plan_is_not_kept(hub: Hub) -> None:

@@ -771,3 +771,24 @@ def test_error_of_a_command_is_one_line(
     assert main(["reactivate", "a\x1b[2J\nb"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("a", "b", "a"), "2 policies are named a: they share an output folder"),
+        (("a-Key", "a-key"), "2 policies are named a-Key or a-key"),
+        (("a/b",), "a/b isn't a policy's name"),
+        (("a", "b"), ""),
+    ],
+)
+def test_policies_that_share_a_folder(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+    """c7n-org lets them pass."""
+    file = tmp_path / "policies.yml"
+    data = {"policies": [{"name": name, "resource": "aws.iam-user"} for name in names]}
+    file.write_text(yaml.safe_dump(data), "utf-8")
+    where = context(Target(Account("web", "222222222222"), account_id="222222222222"))
+    where.args.policies = file
+    found = [check.what for check in policies.checks(where) if check.status == FAIL]
+    assert len(found) == bool(words)
+    assert words in "".join(found)

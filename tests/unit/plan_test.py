@@ -208,7 +208,7 @@ def test_the_limit_is_of_all_accounts_together(
 ) -> None:
     whole(tmp_path / "out")
     said = plan("--accounts", accounts_yml(tmp_path, NAMES), *flags)
-    assert said.code == (3 if stop else 0)
+    assert said.code == ((5 if "percent" in flags[0] else 4) if stop else 0)
     assert said.err == (stop and f"c7n-keyrot plan: {stop}\n")
     assert said.row("in all")[0] == "3"
 
@@ -259,6 +259,112 @@ def test_remove_keys_of_another_filter_cannot_be_planned(tmp_path: Path, plan: P
     said = plan("--max-keys", "0")
     assert said.code == 3
     assert "has remove-keys for keys that no filter of the pack has matched" in said.words
+
+
+STOCK = {"name": "old-keys", "resource": "aws.iam-user"}
+REMOVE = {"type": "remove-keys", "disable": True}
+
+
+def beside(action: Any, **more: Any) -> dict[str, Any]:
+    """A policy of Custodian's own words."""
+    return {**STOCK, "filters": [{"type": "access-key"}], "actions": [action], **more}
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        (beside("remove-keys"), "has remove-keys without matched: true"),
+        (beside(REMOVE), "has remove-keys without matched: true"),
+        (
+            {**beside({**REMOVE, "matched": True}), "mode": {"type": "periodic"}},
+            "has remove-keys in mode periodic",
+        ),
+        (beside("delete", resource="iam-user"), "has delete, which takes users or keys"),
+        (beside({"type": "delete", "options": ["user-policies"]}), "has delete"),
+        (beside({"type": "invoke-lambda", "function": "x"}), "has invoke-lambda: what that"),
+        (beside("invoke-sfn"), "has invoke-sfn"),
+        (beside({"type": "webhook", "url": "x"}), "has webhook"),
+        (beside("retire-keys"), "has retire-keys: what it does to keys isn't known"),
+        (beside("retire-keys", resource="aws.iam-access-key"), "has retire-keys"),
+        (beside("x") | {"actions": {"delete": {}}}, "has delete"),
+        ({**PACK["stale"], "mode": {"type": "periodic"}}, "has disable-access-key in mode"),
+        ({**PACK["stale"], "actions": [{"type": "remove-keys"}]}, "has remove-keys without"),
+        (actions("delete"), "has delete, which takes"),
+        (beside({"type": "mark-for-op", "tag": "x", "op": "remove-keys"}), ""),
+        (beside({"type": "set-policy", "arn": "x", "state": "attached"}), ""),
+        (beside("notify"), ""),
+        (beside("stop", resource="aws.ec2"), ""),
+        (beside("notify", mode={"type": "periodic"}), ""),
+        ({**STOCK, "actions": []}, ""),
+    ],
+)
+def test_a_policy_whose_keys_cannot_be_counted_is_named(
+    tmp_path: Path, plan: Plan, policy: dict[str, Any], why: str
+) -> None:
+    """By the file that is to be run, and by what its dry run left."""
+    out, name = tmp_path / "out", policy["name"]
+    dry().write(out, "payments")
+    file = tmp_path / "policies.yml"
+    file.write_text(json.dumps({"policies": [PACK["stale"], policy]}), "utf-8")
+    if name != STALE:
+        said = plan("--max-keys", "0", "--policies", file)
+        assert (said.code, f"{name} {why}" in said.err) == (3 if why else 0, bool(why))
+    folder = dry(policy=policy).write(out, "payments")
+    if name != STALE:
+        (folder / "keyrot-summary.jsonl").unlink()
+    said = plan("--max-keys", "0")
+    assert said.code == (3 if why else 0), said
+    assert (f"{name} {why}" in said.err) is bool(why)
+    assert (f"(in payments ({A}))" in said.words) is bool(why)
+    assert ("Can't be counted: 1 policy" in said.words) is bool(why)
+
+
+@pytest.mark.parametrize(
+    ("policies", "code"),
+    [
+        ([beside("notify"), beside({"type": "notify", "to": ["x"]}, name="b")], 0),
+        ([{**STOCK}], 0),
+        ([PACK["stale"]], 6),
+        ([PACK["expiring"], beside(REMOVE)], 6),
+        ([beside("stop", resource="aws.ec2")], 6),
+        ([beside({"type": "{act}"})], 6),
+        ([beside("x") | {"actions": {"disable-access-key": {}}}], 6),
+        ([beside("x") | {"actions": "delete"}], 6),
+        ([beside("x") | {"actions": 7}], 6),
+        ([beside("post-key-finding")], 6),
+        ([beside("webhook")], 6),
+        ([beside("notify", mode={"type": "periodic"})], 6),
+        ([beside("notify"), beside("notify")], 3),
+        ([beside("notify"), beside("notify", name="Old-Keys")], 3),
+        ([beside("notify", name="../payments/old-keys")], 3),
+    ],
+)
+def test_only_notices(
+    tmp_path: Path, plan: Plan, policies: list[dict[str, Any]], code: int
+) -> None:
+    """Whatever the dry run says; it may have failed."""
+    dry().write(tmp_path / "out", "payments")
+    file = tmp_path / "policies.json"
+    file.write_text(json.dumps({"policies": policies}), "utf-8")
+    said = plan("--policies", file, "--only-notices")
+    assert said.code == code, said
+    if code == 6:
+        assert plan("--policies", file, "--only-notices", folder=tmp_path / "none").code == 6
+
+
+def test_only_notices_needs_the_file(tmp_path: Path, plan: Plan) -> None:
+    dry().write(tmp_path / "out")
+    assert plan("--only-notices").code == 1
+    assert plan("--only-notices", "--policies", tmp_path / "none.yml").code == 1
+
+
+def test_what_is_not_known_outranks_a_limit(tmp_path: Path, plan: Plan) -> None:
+    """The figures are too small then; each reason is said."""
+    whole(tmp_path / "out")
+    _gone(tmp_path / "out")
+    said = plan("--accounts", accounts_yml(tmp_path, NAMES), "--max-keys", "0")
+    assert (said.code, "more than --max-keys 0" in said.err) == (3, True)
+    assert plan("--max-keys", "0", "--max-percent", "0").code == 4
 
 
 # -- coverage
@@ -457,7 +563,7 @@ def test_accounts_cannot_be_chosen_without_accounts_yml(tmp_path: Path, plan: Pl
 def test_an_account_beyond_accounts_yml_counts_too(tmp_path: Path, plan: Plan) -> None:
     whole(tmp_path / "out")
     said = plan("--accounts", accounts_yml(tmp_path, {"payments": A}), "--max-keys", "2")
-    assert said.code == 3
+    assert said.code == 4
     assert said.row("in all")[0] == "3"
 
 
@@ -543,7 +649,7 @@ def test_hostile_names_are_cleaned(tmp_path: Path, plan: Plan) -> None:
     policy = {**PACK["stale"], "actions": ["disable-access-key", "\x1b[0m\n"]}
     dry(policy=policy).match(name, 100).leave(name + "2").write(tmp_path / "out", "\x1b[2J")
     said = plan()
-    assert said.code == 0
+    assert said.code == 3  # nobody knows that action
     assert all(c.isprintable() or c == "\n" for c in said.out + said.err)
     assert all(len(line) <= 120 for line in said.out.splitlines())
 

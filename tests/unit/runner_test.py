@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,6 @@ esac
 case "$*" in "-m venv"*) mkdir -p venv/bin && cp "$0" venv/bin/python;; esac
 """,
     "c7n-keyrot": """
-case "$*" in "plan "*) if [ -e "$STAND_INS/plan" ]; then cat "$STAND_INS/plan"; exit 3; fi;; esac
 case "$*" in mailer*) cat "$STAND_INS/mailer-log";; esac
 """,
 }
@@ -53,7 +53,7 @@ STEPS = {
     "pins": r"python -m pip .*--require-hashes --only-binary :all: -r config/requirements\.txt",
     "wheel": r"python -m pip .*--no-index --no-deps config/c7n_keyrot-1-py3-none-any\.whl",
     "look": r"c7n-keyrot org run --dryrun ",
-    "plan": r"c7n-keyrot plan out/look .*--max-keys (0|50) --max-percent 10$",
+    "plan": r"c7n-keyrot plan out/look --policies config/.*--max-keys (0|50) --max-percent 10\b",
     "run": rf"c7n-keyrot org run -c config/accounts\.yml -s s3://{BUCKET}/runs/.*/run\?region=",
     "mail": r"c7n-keyrot mailer --run -c config/mailer\.yml$",
     "outputs": rf"aws s3 cp .*s3://{BUCKET}/runs/.*/run/ out/run$",
@@ -81,7 +81,10 @@ class Runner:
         for name in ("faults", "log", "mailer-log"):
             (folder / name).touch()
 
-    def build(self, mode: str, *faults: str, **parameters: str) -> Build:
+    def build(
+        self, mode: str, *faults: str, changed: dict[str, str] | None = None, **parameters: str
+    ) -> Build:
+        """Run a build; `changed` has what it was started with in place of the project's values."""
         (self.folder / "faults").write_text("".join(f"{fault}\n" for fault in faults), "utf-8")
         env = {
             "STAND_INS": str(self.folder),
@@ -89,7 +92,7 @@ class Runner:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
         project = runner(HUB, Mode=mode, **parameters)["Project"]
-        return build(project, self.folder / "build", env)
+        return build(project, self.folder / "build", env | (changed or {}))
 
     @property
     def log(self) -> list[str]:
@@ -143,7 +146,8 @@ def test_the_limit_is_the_stack_s(project: Runner) -> None:
     project.build("look", MaxKeys="7", MaxPercent="3")
     (plan,) = [line for line in project.log if " plan " in line]
     assert plan.endswith(
-        "plan out/look --accounts config/accounts.yml --max-keys 7 --max-percent 3"
+        "plan out/look --policies config/policies/second-access-key.yml "
+        "--accounts config/accounts.yml --max-keys 7 --max-percent 3"
     )
 
 
@@ -180,7 +184,11 @@ def test_a_step_that_fails_stops_no_other_and_makes_the_build_red(
     assert project.read("subject").endswith(": keys disabled: 0, steps failed: 1\n")
 
 
-@pytest.mark.parametrize("code", [1, 2, 3])
+# Of plan: failed, wrong arguments, not known, above a limit, more than notices; and killed.
+CODES = [1, 2, 3, 4, 6, 137]
+
+
+@pytest.mark.parametrize("code", CODES)
 def test_a_plan_that_is_not_kept_stops_an_acting_run_before_it_begins(
     project: Runner, code: int
 ) -> None:
@@ -200,14 +208,52 @@ def test_the_other_modes_disable_nothing_and_go_on(
     assert project.steps == [*steps, "message"]
 
 
-def test_telling_policies_that_would_disable_a_key_are_not_run(project: Runner) -> None:
-    """Such as TellPolicies=policies/second-access-key.yml: no limit would hold for them."""
-    said = "c7n-keyrot plan: 1 key would be disabled or deleted, more than --max-keys 0\n"
-    (project.folder / "plan").write_text(said, "utf-8")
-    assert not project.build("tell").green
+@pytest.mark.parametrize("code", [code for code in CODES if code != 3])
+def test_telling_is_not_begun_unless_it_is_known_to_be_notices_only(
+    project: Runner, code: int
+) -> None:
+    """Such as TellPolicies=policies/second-access-key.yml, and whatever happens to the plan."""
+    assert not project.build("tell", f"{code} plan").green
     assert project.steps == [*LOOK, *END, "message"]
-    assert " --max-keys 0 " in next(line for line in project.log if " plan " in line)
-    assert "FAILED: the plan; see plan.txt" in project.read("message")
+    (plan,) = [line for line in project.log if " plan " in line]
+    assert " --policies config/examples/notify-only.yml " in plan
+    assert plan.endswith(" --max-keys 0 --max-percent 10 --only-notices")
+    assert f"FAILED: the plan; see plan.txt (exit code {code})" in project.read("message")
+
+
+@pytest.mark.parametrize("mode", ["tell", "act"])
+def test_a_full_disk_opens_no_gate(project: Runner, mode: str) -> None:
+    """Neither what plan says nor that it failed can be written down."""
+    executable(project.folder / "bin" / "tee", "cat > /dev/null; exit 1")
+    assert not project.build(mode, "1 plan").green
+    assert "run" not in project.steps
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *(
+            {"MODE": mode}
+            for mode in ("", "Look", "ACT", " look", "act ", "act\n", "look|act", "*")
+        ),
+        *({"MODE": "tell", "MAX_PERCENT": text} for text in ("", " ", "ten", "-1", "1e3", "5%")),
+        *({"MODE": "act", "MAX_KEYS": text} for text in ("", "-1", "50 ", "1.5", "all", "5\n5")),
+    ],
+)
+def test_a_build_that_is_started_with_something_odd_makes_no_call(
+    project: Runner, changed: dict[str, str]
+) -> None:
+    done = project.build("act", changed=changed)
+    assert list(done.failed) == ["install"]
+    assert project.log == []
+    assert "MODE must be look, tell or act" in done.text
+
+
+def test_a_build_without_a_mode_makes_no_call(project: Runner) -> None:
+    first = runner(HUB)["Project"]["Source"]["BuildSpec"].split("- '[[")[1].split("'\n")[0]
+    env = {"MAX_KEYS": "1", "MAX_PERCENT": "1"}
+    ended = subprocess.run(["/bin/bash", "-c", f"[[{first}"], env=env, check=False)
+    assert ended.returncode == 1
 
 
 def test_several_failures_are_all_told(project: Runner) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from c7n_keyrot import autoload
-from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli import CommandError, acting
 from c7n_keyrot.cli.accounts import Account, read_yaml, split
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
@@ -53,6 +53,9 @@ def checks(context: Context) -> Checks:
         except CommandError as error:
             yield Check(FAIL, f"policies {file}", str(error), f"correct {file}")
             continue
+        for problem in acting.bad_names([mapping(one) for one in data["policies"]]):
+            fix = f"give each policy of {file} a name of its own"
+            yield Check(FAIL, f"policies {file}", problem, fix)
         if data["policies"]:
             yield from _in_each_place(file, data, context)
     for pattern in split(context.args.policy):
@@ -154,8 +157,9 @@ def more_than_once(context: Context) -> Checks:
     for account, of_account in regions.items():
         twice: dict[tuple[str, ...], list[str]] = {}
         for name, found in of_account.items():
-            if len(found) > 1:
-                twice.setdefault(tuple(found), []).append(name)
+            places = tuple(dict.fromkeys(found))  # a name may appear twice in a file
+            if len(places) > 1:
+                twice.setdefault(places, []).append(name)
         for places, names in twice.items():
             what = (
                 f"run in {len(places)} regions ({listed(places, 5)}), so notices and actions "

@@ -7,19 +7,36 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
-from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli import CommandError, acting
 from c7n_keyrot.cli.accounts import load, select
 from c7n_keyrot.cli.plan.figures import DELETE, DISABLE, LEAVE, NOTIFY, AccountPlan, Key, Plan, make
 from c7n_keyrot.cli.report.gather import gather
 from c7n_keyrot.cli.text import counted, listed, one_line, paragraph, table, utc
 
 MOST_ROWS = 40
-STOP = 3  # the exit code if a limit is exceeded, or something isn't known
+# Exit codes, the gravest first: the first one that is true is returned. 0 is a promise.
+NOT_ONLY_NOTICES, NOT_KNOWN, TOO_MANY, TOO_LARGE = 6, 3, 4, 5
 MOST_AGE = timedelta(days=1)  # of a plan; older reports aren't acted on either
+
+
+EXIT_CODES = """\
+exit codes; if several are true, the first one of 6, 3, 4, 5:
+  0   everything was looked at, and is within all limits that are given
+  1   there is no plan: no dry run, or a file that can't be read
+  2   wrong arguments
+  3   not all is known: an account isn't covered, a policy may disable or delete keys
+      that can't be counted, policies share a name, a file can't be read, or the dry
+      run is over a day old
+  4   more keys would be disabled or deleted than --max-keys
+  5   a larger share of the active keys would be disabled than --max-percent
+  6   --only-notices: a policy of --policies does more than notify
+Whatever else it is (a signal ended it, such as 137), nothing is known: treat it as 1.
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,13 +45,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "plan",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Prints which keys a dry run would disable, delete, notify about and leave,\n"
-        "by account and in all. It makes no calls. Exit code 3 stops a pipeline before\n"
-        "anything happens: too many keys would be disabled, an account isn't covered, or the\n"
-        "dry run is over a day old.",
-        epilog="examples:\n"
+        "by account and in all. It makes no calls. Its exit code stops a pipeline before\n"
+        "anything happens.",
+        epilog=EXIT_CODES + "\n"
+        "examples:\n"
         "  custodian run --dryrun -s look policies/ && c7n-keyrot plan look\n"
         "  c7n-org run --dryrun -c accounts.yml -s look -u policies/second-access-key.yml\n"
-        "  c7n-keyrot plan look --accounts accounts.yml --max-keys 50 --max-percent 5",
+        "  c7n-keyrot plan look --accounts accounts.yml --max-keys 50 --max-percent 5\n"
+        "  c7n-keyrot plan look --policies examples/notify-only.yml --only-notices",
     )
     parser.add_argument(
         "dir", metavar="OUTPUT_DIR", help="the -s of custodian run --dryrun or c7n-org run --dryrun"
@@ -46,16 +64,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="c7n-org's accounts.yml: each account in it must be covered",
     )
     parser.add_argument(
+        "--policies",
+        metavar="FILE",
+        type=Path,
+        help="the file of policies that is to be run: exit 3 if two of them share a name, or if "
+        "one may disable or delete keys that can't be counted",
+    )
+    parser.add_argument(
+        "--only-notices",
+        action="store_true",
+        help="exit 6 if a policy of --policies has any action but notify",
+    )
+    parser.add_argument(
         "--max-keys",
         metavar="N",
         type=_count,
-        help="exit 3 if more keys would be disabled or deleted, in all accounts together",
+        help="exit 4 if more keys would be disabled or deleted, in all accounts together",
     )
     parser.add_argument(
         "--max-percent",
         metavar="P",
         type=_percent,
-        help="exit 3 if a larger share of the active keys in the slot would be disabled",
+        help="exit 5 if a larger share of the active keys in the slot would be disabled",
     )
     parser.add_argument(
         "--all", action="store_true", help=f"name all keys, not only {MOST_ROWS} of each kind"
@@ -91,7 +121,15 @@ def _percent(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command; return 3 if a limit is exceeded, or something isn't known."""
+    """Run the command; return one of its exit codes."""
+    if args.only_notices and not args.policies:
+        raise CommandError("--only-notices needs --policies FILE, the file that is to be run")
+    policies = acting.policies_of(args.policies) if args.policies else []
+    beyond = list(acting.beyond_notices(policies)) if args.only_notices else []
+    if beyond:  # whatever a dry run of them says
+        for line in beyond:
+            print(f"c7n-keyrot plan: {line}: more than notices", file=sys.stderr)
+        return NOT_ONLY_NOTICES
     accounts = load(args.accounts) if args.accounts else []
     wanted = select(accounts, args.account, args.tags, args.not_accounts)
     if not wanted and (accounts or args.account or args.tags or args.not_accounts):
@@ -99,48 +137,66 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"{what} {args.accounts or '--accounts'}; correct them")
     warnings: list[str] = []
     now = datetime.now(timezone.utc)
-    folders = list(gather([args.dir], warnings, accounts, now))
+    folders = list(gather([args.dir], warnings, accounts, now, acting.is_of_keys))
     limit = sys.maxsize if args.all else MOST_ROWS
     for line in cut(warnings, limit, "warnings"):
         print(one_line(line, 1000), file=sys.stderr)
-    if not folders:
+    if not any(one.ours for one in folders):
         raise CommandError(
             f"no policy of the pack has run into {args.dir}; give the -s of custodian run --dryrun "
             "or c7n-org run --dryrun"
         )
-    if not any(one.dry_run for one in folders):
+    if not any(one.dry_run for one in folders if one.ours):
         raise CommandError(
             f"{args.dir} has no dry run: run custodian or c7n-org with --dryrun and a new -s"
         )
     plan = make(folders, wanted)
     for line in lines(plan, now, limit):
         print(line)
-    stops = list(reasons_to_stop(plan, args.max_keys, args.max_percent))
+    stops = list(reasons_to_stop(plan, policies, args.max_keys, args.max_percent))
     if now - plan.begun > MOST_AGE:
-        stops.insert(0, f"the dry run is {_ago(now - plan.begun)} old; make a new one")
+        what = f"the dry run is {_ago(now - plan.begun)} old; make a new one"
+        stops.insert(0, (NOT_KNOWN, what))
     if warnings:
         many = counted(len(warnings), "warning")
-        stops.insert(0, f"{many} (see above): what can't be read may hide keys")
+        stops.insert(0, (NOT_KNOWN, f"{many} (see above): what can't be read may hide keys"))
     sys.stdout.flush()
-    for line in stops:
+    for _, line in stops:
         print(f"c7n-keyrot plan: {one_line(line, 1000)}", file=sys.stderr)
-    return STOP if stops else 0
+    # What isn't known comes first: then the figures are too small, if anything.
+    return min((code for code, _ in stops), default=0)
 
 
-def reasons_to_stop(plan: Plan, max_keys: int | None, max_percent: float | None) -> Iterator[str]:
-    """Yield why nothing should be done, a line each."""
+def reasons_to_stop(
+    plan: Plan,
+    policies: Sequence[Mapping[str, Any]],
+    max_keys: int | None,
+    max_percent: float | None,
+) -> Iterator[tuple[int, str]]:
+    """Yield why nothing should be done: exit code and line.
+
+    :param policies: those that are to be run, as far as they are known.
+    """
     disabled, deleted = len(plan.keys(DISABLE)), len(plan.keys(DELETE))
     if max_keys is not None and disabled + deleted > max_keys:
         what = f"{counted(disabled + deleted, 'key')} would be disabled or deleted"
-        yield f"{what}, more than --max-keys {max_keys}"
+        yield TOO_MANY, f"{what}, more than --max-keys {max_keys}"
     if max_percent is not None and plan.percent > max_percent:
         yield (
+            TOO_LARGE,
             f"{disabled} of {counted(plan.active_keys, 'active key')} would be disabled: "
-            f"{plan.percent:.1f}%, more than --max-percent {max_percent:g}"
+            f"{plan.percent:.1f}%, more than --max-percent {max_percent:g}",
         )
+    for line in acting.bad_names(policies):
+        yield NOT_KNOWN, line
+    found = dict(plan.uncounted.keys())
+    found |= {acting.name_of(one): why for one in policies if (why := acting.uncounted(one))}
+    for name, why in found.items():
+        yield NOT_KNOWN, f"{name} {why}; it can't be counted"
     missing = [account for account in plan.accounts if account.problems]
     if missing:
-        yield f"{len(missing)} of {counted(len(plan.accounts), 'account')} not covered"
+        what = f"{len(missing)} of {counted(len(plan.accounts), 'account')} not covered"
+        yield NOT_KNOWN, what
 
 
 def lines(plan: Plan, now: datetime, most: int) -> Iterator[str]:
@@ -158,6 +214,7 @@ def lines(plan: Plan, now: datetime, most: int) -> Iterator[str]:
     yield ""
     yield from _by_account(plan, most)
     yield from _not_covered(plan, most)
+    yield from _not_counted(plan, most)
     for title, fate in (("Would disable", DISABLE), ("Would delete", DELETE)):
         yield from _named(f"{title}", plan.keys(fate), most)
     yield from _named("Would notify only", plan.keys(NOTIFY), most)
@@ -218,6 +275,20 @@ def _not_covered(plan: Plan, most: int) -> Iterator[str]:
     yield f"\nNot covered: {counted(len(found), 'account')}; the figures are without these policies"
     problems = [f"{account.label}: {problem}" for account in found for problem in account.problems]
     for line in cut(problems, most, "lines"):
+        yield paragraph(line, indent=2)
+
+
+def _not_counted(plan: Plan, most: int) -> Iterator[str]:
+    """Yield the policies whose keys aren't in the figures, if there are any."""
+    if not plan.uncounted:
+        return
+    names = {name for name, _ in plan.uncounted}
+    count = f"{len(names)} {'policy' if len(names) == 1 else 'policies'}"
+    yield f"\nCan't be counted: {count}; the figures are without their keys"
+    found = (
+        f"{name} {why} (in {listed(labels, 5)})" for (name, why), labels in plan.uncounted.items()
+    )
+    for line in cut(found, most, "lines"):
         yield paragraph(line, indent=2)
 
 

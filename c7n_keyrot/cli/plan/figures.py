@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
 
+from c7n_keyrot.cli import acting
 from c7n_keyrot.cli.accounts import Account
 from c7n_keyrot.cli.files import last_error, last_run
 from c7n_keyrot.cli.report.gather import PolicyFolder
@@ -120,13 +120,16 @@ class Plan:
 
     :ivar begun: when the dry run began.
     :ivar oldest: when AWS made the oldest credential report that it used; None if it used none.
-    :ivar others: other actions than ours and ``notify``, which no key's name is known for.
+    :ivar others: other actions than ours and ``notify``, which leave keys as they are.
+    :ivar uncounted: policies that may disable or delete keys that aren't in these figures: by name,
+        and why, the accounts.
     """
 
     accounts: list[AccountPlan]
     begun: datetime
     oldest: datetime | None
     others: list[str]
+    uncounted: dict[tuple[str, str], list[str]]
 
     def keys(self, fate: str) -> list[tuple[AccountPlan, Key]]:
         return [(account, key) for account in self.accounts for key in account.of(fate)]
@@ -167,10 +170,12 @@ def latest(folders: Iterable[PolicyFolder]) -> list[PolicyFolder]:
 def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
     """Return the plan that is in these folders.
 
-    :param folders: what ``gather()`` found; at least one of a dry run.
+    :param folders: what ``gather()`` found; at least one of a dry run. Those of other policies
+        on IAM users may be among them.
     :param known: of accounts.yml; () if there is none, then those that left a folder count.
     """
-    found = latest(folders)
+    folders = list(folders)
+    found = latest(one for one in folders if one.ours)
     times = [(one.start, one.end) for one in found if one.start and one.end]
     seconds = last_run((start.timestamp(), end.timestamp()) for start, end in times)
     begun = datetime.fromtimestamp(seconds, timezone.utc)
@@ -178,15 +183,25 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
     ran: dict[str, set[str]] = {place: set() for place in accounts}
     reports: list[str] = []
     others: dict[str, None] = {}
+    uncounted: dict[tuple[str, str], list[str]] = {}
+    for one in latest(one for one in folders if not one.ours):
+        reason = acting.uncounted(one.policy)
+        if reason:
+            uncounted.setdefault((one.name, reason), []).append(_label(one))
+        others |= dict.fromkeys(name for name, _ in acting.actions(one.policy))
+    others.pop(acting.NOTIFY, None)
     # An account whose policies all failed left nothing that says its id.
     ids = {one.account: one.account_id for one in found if one.account_id}
     for one in found:
         place = one.account_id or ids.get(one.account, one.account)
         account = accounts.setdefault(place, AccountPlan(_label(one)))
         ran.setdefault(place, set()).add(one.name)
-        problem = _problem(one, begun)
+        problem, reason = _problem(one, begun), acting.uncounted(one.policy) or _of_others(one)
+        if reason:
+            uncounted.setdefault((one.name, reason), []).append(account.label)
         if problem:
             account.problems.append(f"{one.name} {problem}")
+        if problem or reason:
             continue
         others |= dict.fromkeys(_add(account, one))
         if one.summary:
@@ -202,7 +217,7 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
         elif missing := sorted(everywhere - ran[place]):
             account.problems.append(f"{listed(missing)} never ran there")
     oldest = min(map(datetime.fromisoformat, reports), default=None)
-    return Plan(list(accounts.values()), begun, oldest, list(others))
+    return Plan(list(accounts.values()), begun, oldest, list(others), uncounted)
 
 
 def _label(one: PolicyFolder) -> str:
@@ -234,42 +249,31 @@ def _problem(one: PolicyFolder, begun: datetime) -> str:
     selected = one.metrics.get("ResourceCount", 0)
     if len(one.users) != selected:
         return f"selected {counted(int(selected), 'user')}, of whom {len(one.users)} can be read"
-    for name, options in _actions(one):
-        if name == "delete":
-            return "has delete, which takes users or keys that nothing here names"
-        if name == "remove-keys" and not options.get("matched"):
-            return "has remove-keys without matched: true, which takes keys that nothing here names"
-        # By a filter of Custodian's own.
-        if name == "remove-keys" and any(
-            user.matched.keys() - {record.access_key_id for record in user.records}
-            for user in one.users
-        ):
-            return "has remove-keys for keys that no filter of the pack has matched"
     return ""
 
 
-def _actions(one: PolicyFolder) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the name and the options of each action of the policy."""
-    found = one.policy.get("actions")
-    for action in found if isinstance(found, list) else ():
-        if isinstance(action, dict):
-            yield str(action.get("type")), action
-        else:
-            yield str(action), {}
+def _of_others(one: PolicyFolder) -> str:
+    """Return why keys that a filter of Custodian's own selected can't be counted; "" if none is."""
+    if any(name == "remove-keys" for name, _ in acting.actions(one.policy)) and any(
+        user.matched.keys() - {record.access_key_id for record in user.records}
+        for user in one.users
+    ):
+        return "has remove-keys for keys that no filter of the pack has matched"
+    return ""
 
 
 def _add(account: AccountPlan, one: PolicyFolder) -> Iterator[str]:
     """Add what a policy would do to an account's keys; yield the actions that aren't in it."""
     acts: dict[str, str] = {}  # the status of the keys that are taken
     tells = False
-    for name, options in _actions(one):
+    for name, options in acting.actions(one.policy):
         if name == Action.DISABLE.value:
             acts[DISABLE] = "Active"
         elif name == Action.DELETE.value:
             acts[DELETE] = "Inactive"
         elif name == "remove-keys":
             acts[DISABLE if options.get("disable") else DELETE] = ""
-        elif name == "notify":
+        elif name == acting.NOTIFY:
             tells = True
         else:
             yield name

@@ -91,6 +91,11 @@ class PolicyFolder:
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
 
     @property
+    def ours(self) -> bool:
+        """Whether a policy of the pack has run into it, by what is there."""
+        return not self.policy or is_ours(self.policy) or bool(self.summaries)
+
+    @property
     def records(self) -> Iterator[tuple[User, KeyRecord]]:
         """Each record of ``users_run``, with its user."""
         return ((user, record) for user in self.users for record in user.records)
@@ -114,6 +119,7 @@ def gather(
     warnings: list[str],
     accounts: Iterable[Account] = (),
     now: datetime | None = None,
+    others: Callable[[Mapping[str, Any]], bool] = lambda policy: False,
 ) -> Iterator[PolicyFolder]:
     """Yield the folder of each policy of ours in output folders, in the order of their paths.
 
@@ -125,6 +131,7 @@ def gather(
     :param warnings: gets a line for all that can't be read, or that contradicts itself.
     :param accounts: of accounts.yml; they say which id a folder of c7n-org is for.
     :param now: the instant (UTC) after which nothing can have happened.
+    :param others: tells which policies that aren't ours are wanted, too.
     :raises CommandError: one of the folders isn't there.
     """
     seen, names, unnamed = set(), set(), []
@@ -138,8 +145,9 @@ def gather(
             seen.add(real)
             found = reader.folder(root, path, files)
             if found.policy:
-                if is_ours(found.policy) or found.summaries:
+                if found.ours:
                     names.add(found.name)
+                if found.ours or others(found.policy):
                     yield found
             elif found.summaries or found.outcomes:
                 yield found
