@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +15,14 @@ from typing import Any
 from c7n.actions import BaseAction
 from c7n.utils import type_schema
 
-from c7n_keyrot import hooks, iam, outcomes, output_folder
+from c7n_keyrot import hooks, iam, intents, output_folder
 from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.iam import CallError
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, meant
 from c7n_keyrot.options import check_mode, invalid
 from c7n_keyrot.outcomes import Action, Outcome, Result
+from c7n_keyrot.permit import Permit
 from c7n_keyrot.rotation import Identified
-from c7n_keyrot.summary import shortened
 
 
 @dataclass
@@ -72,10 +71,15 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         """Act on every matched key, side by side; one user's failure stops no other.
 
         :returns: the outcomes, which are in ``keyrot-outcomes.jsonl`` already.
+        :raises PolicyExecutionError: the intents can't be kept.
         """
         self.run = hooks.run_of(self.manager)
-        self.lock = threading.Lock()
-        self.prepared = False
+        permit = self.run.permit()
+        return [] if permit is None else self._act_on(resources, permit)
+
+    def _act_on(self, resources: list[dict[str, Any]], permit: Permit) -> list[dict[str, Any]]:
+        intents.prepare(self.run, resources, permit)
+        self.permit = permit
         self.not_tried: list[Outcome] = []
         # Custodian's or and not blocks lose the order.
         tasks = [
@@ -84,7 +88,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
             if user.get(RECORDS)
         ]
         if output_folder.is_bucket(self.manager.ctx):
-            self._prepare_bucket(tasks)
+            hooks.watch_upload(self.run)
         # The first alone: if its outcome can't be written, no other key is touched.
         for some in (tasks[:1], tasks[1:]):
             for task, _, error in self.run.each(f"{self.type}: users done", self._one_user, some):
@@ -95,10 +99,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
             for line, error in task.lines:
                 self._log(line, error)
         if self.not_tried:
-            self.run.outcomes["not tried"] += len(self.not_tried)
-            names = [f"{line.user!r} {line.access_key_id}" for line in self.not_tried]
-            named = ", ".join(shortened(names))
-            self.run.fail(f"{len(names)} keys not tried, since {self.run.unwritable}: {named}")
+            intents.not_tried(self.run, self.not_tried)
         return [vars(line) for task in tasks for line, _ in task.lines]
 
     def _log(self, line: Outcome, error: CallError | None) -> None:
@@ -112,31 +113,22 @@ class KeyAction(BaseAction):  # type: ignore[misc]
             reason = line.reason and f" ({line.reason})"
             self.run.log(f"{who}: {line.outcome}{reason}", logging.INFO)
 
+    def intents(self, resources: Sequence[dict[str, Any]]) -> list[Outcome]:
+        """Return a line for each key that the action is going to touch."""
+        self.run = hooks.run_of(self.manager)
+        return [
+            self._line(user, record["slot"], key["AccessKeyId"], Result.INTENDED, "")
+            for user in sorted(resources, key=lambda user: str(user["UserName"]))
+            for record, key in meant(user)
+            if key["Status"] == self.status
+        ]
+
     def planned(self, resources: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the name and the record of each key that the action would touch."""
         for user in sorted(resources, key=lambda user: str(user["UserName"])):
             for record, key in meant(user):
                 if key["Status"] == self.status:
                     yield user["UserName"], record
-
-    def _prepare_bucket(self, tasks: list[_Task]) -> None:
-        """Have the intents of all keys in the bucket before the first key is touched."""
-        hooks.watch_upload(self.run)
-        self.prepared = True
-        lines = [
-            self._line(task.user, record["slot"], key["AccessKeyId"], Result.INTENDED, "")
-            for task in tasks
-            for record, key in meant(task.user)
-            if key["Status"] == self.status
-        ]
-        if lines and all(self._append(outcomes.INTENTS_FILE, line) for line in lines):
-            try:
-                output_folder.upload_intents(self.manager.ctx)
-            except CallError as error:
-                self.run.unwritable = (
-                    f"their intents can't be kept ({error}); look at the bucket of -s (output_dir) "
-                    "and at who may write to it"
-                )
 
     def _one_user(self, task: _Task) -> None:
         user = task.user
@@ -152,15 +144,14 @@ class KeyAction(BaseAction):  # type: ignore[misc]
             if key["AccessKeyId"] not in self.run.acted_on:
                 reason = f"the key is {key['Status']}, not {self.status}"
                 self._record(task, replace(line, outcome=Result.SKIPPED, reason=reason))
-        elif not self.run.unwritable and (
-            self.prepared or self._append(outcomes.INTENTS_FILE, line)
-        ):
+        elif not self.run.unwritable:
             self._touch(task, line)
         else:
             # What can't be recorded can't be undone either.
             self.not_tried.append(line)
 
     def _touch(self, task: _Task, line: Outcome) -> None:
+        self.run.open_intents.pop(line.operation, None)
         try:
             outcome, reason = self.act(line.user, str(line.access_key_id))
         except CallError as error:
@@ -265,26 +256,11 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         task.lines.append((line, error))
         self.run.acted_on[line.access_key_id] = line.outcome
         self.run.outcomes[line.outcome] += 1
-        if not self._append(outcomes.FILE, line):
+        if not self.run.append_anywhere(line):
             self.run.fail(
                 f"user {line.user!r}: key {line.access_key_id}: {line.outcome}, but "
                 f"{self.run.unwritable}"
             )
-            # Better there than nowhere: reactivate reads both.
-            with contextlib.suppress(OSError):
-                path = output_folder.path_of(self.manager.ctx, outcomes.INTENTS_FILE)
-                outcomes.append(path, line)
-
-    def _append(self, name: str, line: Outcome) -> bool:
-        """Add a line to a file on disk. Once that fails no further key is touched."""
-        with self.lock:
-            try:
-                if not self.run.unwritable:
-                    outcomes.append(output_folder.path_of(self.manager.ctx, name), line)
-                    return True
-            except OSError as error:
-                self.run.unwritable = f"{name} can't be written ({error.strerror or error})"
-        return False
 
 
 def _now() -> str:
@@ -329,6 +305,7 @@ class DisableAccessKey(KeyAction):
             self.run.client,
             "update_access_key",
             tries=tries,
+            permit=self.permit,
             UserName=name,
             AccessKeyId=key_id,
             Status="Inactive",
@@ -371,5 +348,5 @@ class DeleteAccessKey(KeyAction):
         if now != self.status:
             return Result.SKIPPED, f"the key is {now} meanwhile, not {self.status}"
         key = {"UserName": name, "AccessKeyId": key_id}
-        iam.call(self.run.client, "delete_access_key", tries=tries, **key)
+        iam.call(self.run.client, "delete_access_key", tries=tries, permit=self.permit, **key)
         return self.outcome, ""

@@ -28,6 +28,7 @@ from c7n_keyrot.options import (
     text,
 )
 from c7n_keyrot.outcomes import Result
+from c7n_keyrot.permit import Permit
 from c7n_keyrot.rotation import DAY, created, deadline, is_older
 from c7n_keyrot.shared_report import report_of
 from c7n_keyrot.summary import shortened
@@ -138,6 +139,11 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
         :raises PolicyExecutionError: a finding couldn't be posted, read or closed.
         """
         self.run = hooks.run_of(self.manager)
+        permit = self.run.permit()
+        if permit is not None:
+            self._act_on(resources, permit)
+
+    def _act_on(self, resources: list[dict[str, Any]], permit: Permit) -> None:
         self.now = datetime.now(timezone.utc)
         before = len(self.run.failures)
         # The filters don't ask for it where those before them have left nobody.
@@ -153,7 +159,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
         except CallError as error:
             self.run.fail(f"findings of before can't be read, so none is closed: {error}")
             closed = []
-        self._import([*posted.values(), *closed])
+        self._import([*posted.values(), *closed], permit)
         if len(self.run.failures) > before:
             raise self.run.error()
 
@@ -266,13 +272,15 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
 
     # -- findings that are posted
 
-    def _import(self, findings: list[dict[str, Any]]) -> None:
+    def _import(self, findings: list[dict[str, Any]], permit: Permit) -> None:
         refused = []
         iam.renew(self.client)  # the look at many keys may have taken its time
         for start in range(0, len(findings), BATCH):
             batch = findings[start : start + BATCH]
             try:
-                answer = iam.call(self.client, "batch_import_findings", Findings=batch)
+                answer = iam.call(
+                    self.client, "batch_import_findings", permit=permit, Findings=batch
+                )
             except CallError as error:
                 self.run.fail(f"{len(batch)} findings not posted: {error}")
                 continue

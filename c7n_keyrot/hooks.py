@@ -7,18 +7,20 @@ It hangs on instances only: policies without our words never meet any of it.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from c7n.actions import BaseAction
 from c7n.cache import NullCache
-from c7n.utils import dumps
+from c7n.utils import dumps, type_schema
 
-from c7n_keyrot import iam, matched_usage, notify, summary
+from c7n_keyrot import iam, intents, matched_usage, notify, summary
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, places, settle
 from c7n_keyrot.options import is_serverless
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
@@ -102,11 +104,13 @@ def _attach(run: PolicyRun) -> None:
     manager = run.manager
     filter_resources, check_limit = manager.filter_resources, manager.check_resource_limit
 
+    @functools.wraps(filter_resources)
     def filtered(resources: list[dict[str, Any]], event: Any = None) -> Any:
         return _filter(run, filter_resources, resources, event)
 
-    def checked(selected: int, population: int) -> Any:
-        return check_limit(selected, run.population or population)
+    @functools.wraps(check_limit)
+    def checked(selection_count: int, population_count: int) -> Any:
+        return check_limit(selection_count, run.population or population_count)
 
     manager.filter_resources, manager.check_resource_limit = filtered, checked
 
@@ -123,13 +127,20 @@ def begin(run: PolicyRun) -> None:
         run.begin()
 
 
-class EndOfRun:
+class EndOfRun(BaseAction):  # type: ignore[misc]
     """Stands behind a policy's actions: says what was done, and raises what has failed."""
 
-    type = name = "keyrot-summary"
+    type = "keyrot-summary"
+    schema = type_schema(type)
 
     def __init__(self, run: PolicyRun) -> None:
+        super().__init__({"type": self.type}, run.manager)
         self.run = run
+
+    @property
+    def name(self) -> str:
+        """What Custodian calls it in its log."""
+        return self.type
 
     def process(self, resources: list[dict[str, Any]], event: Any = None) -> None:
         summary.end(self.run, resources)
@@ -152,6 +163,7 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
             record["exemption"] = run.ended_exemptions.get(name)
     matched_usage.read(run, selected)
     attach_notices(run, selected)
+    guard_actions(run)
     summary.write(run, selected)
     if run.candidates is not None:
         run.log(
@@ -161,7 +173,7 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
         )
     actions = run.manager.actions
     is_dry = run.manager.ctx.options.dryrun
-    if not selected and not is_dry:
+    if not selected:
         for action in actions:
             if getattr(action, "acts_without_users", False):
                 action.process([])
@@ -204,6 +216,40 @@ def attach_notices(run: PolicyRun, users: Sequence[dict[str, Any]]) -> None:
         action.process, action.expand_variables = process, expanded
 
 
+def guard_actions(run: PolicyRun) -> None:
+    """Let no action of the policy begin in a dry run, or before the intents of all are kept."""
+    for action in run.manager.actions:
+        process = action.process
+        if isinstance(process, _Guarded):  # of an earlier execution
+            process = process.original
+        if not isinstance(action, EndOfRun):
+            action.process = _Guarded(run, action, process)
+
+
+class _Guarded:
+    """Stands for the ``process`` of an action, whoever it belongs to.
+
+    A Lambda function that an event starts calls the actions in a dry run as well
+    (``execution-options: {dryrun: true}``); only Custodian's pull mode doesn't.
+    """
+
+    def __init__(self, run: PolicyRun, action: Any, original: Any) -> None:
+        self.run, self.action, self.original = run, action, original
+        functools.update_wrapper(self, original)
+
+    def __call__(self, resources: list[dict[str, Any]], *args: Any, **kwargs: Any) -> Any:
+        permit = self.run.permit()
+        if permit is None:
+            self.run.log(f"dry run: {self.action.type} does nothing", logging.INFO)
+            return None
+        intents.prepare(self.run, resources, permit)
+        try:
+            return self.original(resources, *args, **kwargs)
+        except BaseException as error:
+            intents.give_up(self.run, self.action, error)
+            raise
+
+
 def watch_upload(run: PolicyRun) -> None:
     """Tell which folder has the outcomes, should the upload at the end of the run fail."""
     output = run.manager.ctx.output
@@ -237,7 +283,8 @@ def keep_users_out_of_cache(manager: Any, source: str) -> None:
 class _WithoutUsers:
     """Custodian's cache for one resource manager, but for the users themselves.
 
-    A tag that was set after a dry run must count in the run a minute later.
+    A tag that was set after a dry run must count in the run a minute later. What else Custodian
+    keeps there (what ``value_from`` and other words read from a URL) it gets as ever.
     """
 
     def __init__(self, cache: Any, source: str) -> None:
@@ -256,9 +303,13 @@ class _WithoutUsers:
     def __exit__(self, *exception: Any) -> None:
         self._cache.__exit__(*exception)
 
-    def get(self, key: dict[str, Any]) -> Any:
-        return None if key.get("source") == self._source else self._cache.get(key)
+    def get(self, key: Any) -> Any:
+        return None if self._is_of_users(key) else self._cache.get(key)
 
-    def save(self, key: dict[str, Any], data: Any) -> None:
-        if key.get("source") != self._source:
-            self._cache.save(key, data)
+    def save(self, key: Any, data: Any, *args: Any, **kwargs: Any) -> None:
+        if not self._is_of_users(key):
+            self._cache.save(key, data, *args, **kwargs)
+
+    def _is_of_users(self, key: Any) -> bool:
+        # Of resources they are dicts, else tuples. One that doesn't name its source may be ours.
+        return isinstance(key, Mapping) and key.get("source", self._source) == self._source

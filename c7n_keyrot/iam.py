@@ -35,26 +35,10 @@ from c7n_keyrot.call_errors import (
     may_have_arrived,
     one_line,
 )
+from c7n_keyrot.permit import Permit, check_call
 
-# What callers need of both rooms.
-__all__ = [
-    "CALLS",
-    "LAG",
-    "PATIENCE",
-    "WORKERS",
-    "CallError",
-    "Kind",
-    "call",
-    "client",
-    "client_of",
-    "gate",
-    "live_keys",
-    "log",
-    "one_line",
-    "renew",
-    "setting",
-    "side_by_side",
-]
+# What callers take from here of the other room; all else below is for them, too.
+__all__ = ["CallError", "Kind", "one_line"]
 
 log = logging.getLogger("custodian.keyrot")
 
@@ -294,11 +278,14 @@ CALLS = Config(
 # -- a call, and what its error means
 
 
-def call(client: Any, method: str, *, tries: int = 0, **params: Any) -> dict[str, Any]:
+def call(
+    client: Any, method: str, *, tries: int = 0, permit: Permit | None = None, **params: Any
+) -> dict[str, Any]:
     """Call AWS; the only way in which this package does.
 
     :param method: a method of a boto3 client, such as ``get_user``.
     :param tries: how many at most, if fewer than the client makes by itself.
+    :param permit: what each call needs that isn't harmless.
     :returns: the answer, which has all that ``NEEDED`` lists.
     :raises CallError: for whatever goes wrong, and nothing else.
     """
@@ -306,6 +293,7 @@ def call(client: Any, method: str, *, tries: int = 0, **params: Any) -> dict[str
     model = getattr(getattr(client, "meta", None), "service_model", None)
     service = getattr(model, "endpoint_prefix", "iam")
     name = f"{service}:{operation}"
+    check_call(name, permit)
     with gate(name, operation, tries):
         answer: dict[str, Any] = getattr(client, method)(**params)
         for path, kind in NEEDED.get(operation, ()):

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from c7n_keyrot import notice
 from c7n_keyrot.matched_keys import RECORDS, asserted, meant, places
 from c7n_keyrot.notice import NOTICE, SITUATIONS, Plan
+from c7n_keyrot.permit import Permit, check_permit
 from c7n_keyrot.records import KeyRecord
 
 # For what the subject says of the account: c7n-mailer fills it in, and nothing in it is run.
@@ -33,6 +34,9 @@ class Run(Protocol):
     now: datetime
     account_id: str
     live: dict[str, list[dict[str, Any]]]
+
+    def permit(self) -> Permit | None:
+        """What sending needs; None in a dry run."""
 
 
 def wrapped(run: Run, users: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, Any, Any]]:
@@ -76,8 +80,15 @@ def _process(
     resources: Sequence[dict[str, Any]],
     event: Any = None,
 ) -> Any:
-    """Send the notice, if it is true of anybody."""
-    users = prepared(run, action, situation, plan, resources)
+    """Send the notice, if it is true of anybody; none in a dry run."""
+    permit = run.permit()
+    if permit is None:
+        return None
+    return _send(action, prepared(run, action, situation, plan, resources), event, permit)
+
+
+def _send(action: Any, users: list[dict[str, Any]], event: Any, permit: Permit) -> Any:
+    check_permit("a notice", permit)
     return type(action).process(action, users, event) if users else None
 
 

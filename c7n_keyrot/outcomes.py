@@ -27,8 +27,8 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 FILE = "keyrot-outcomes.jsonl"
-# The same lines, written just before a key is touched: a run that is killed between the call and
-# its outcome leaves this, so that what it did can still be found and undone.
+# The same lines, written before the first action of a policy: a run that is killed between a call
+# and its outcome leaves this, so that what it did can still be found and undone.
 INTENTS_FILE = "keyrot-intents.jsonl"
 SUMMARY_FILE = "keyrot-summary.jsonl"
 
@@ -99,6 +99,11 @@ class Outcome:
     outcome: Result
     reason: str
     version: int = VERSION
+
+    @property
+    def operation(self) -> tuple[str | None, ...]:
+        """What an intent and its outcome have in common."""
+        return self.run, self.action, self.account_id, self.access_key_id
 
 
 # Of those fields that aren't text alone.

@@ -13,6 +13,7 @@ from typing import Any
 from c7n.output import BlobOutput
 
 from c7n_keyrot import iam, outcomes
+from c7n_keyrot.permit import Permit, check_permit
 
 
 def path_of(context: Any, name: str = outcomes.FILE) -> Path:
@@ -29,13 +30,14 @@ def is_bucket(context: Any) -> bool:
     return isinstance(context.output, BlobOutput)
 
 
-def upload_intents(context: Any) -> None:
+def upload_intents(context: Any, permit: Permit) -> None:
     """Copy the intents to the bucket now, which Custodian does at the end of the run only.
 
     Under the name that they have in the end, so the upload of the end takes their place.
 
     :raises CallError: they can't be copied.
     """
+    check_permit("the upload to the bucket", permit)
     output, path = context.output, path_of(context, outcomes.INTENTS_FILE)
     name = f"{path.name}.gz"
     with tempfile.TemporaryDirectory() as folder, iam.gate("the upload to the bucket"):

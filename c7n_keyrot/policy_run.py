@@ -8,7 +8,9 @@ objects.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
@@ -17,9 +19,10 @@ from typing import Any, TypeVar
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import local_session
 
-from c7n_keyrot import iam, outcomes
+from c7n_keyrot import iam, outcomes, output_folder
 from c7n_keyrot.credential_report import Report
 from c7n_keyrot.iam import CallError, log
+from c7n_keyrot.permit import Permit
 from c7n_keyrot.records import Why
 
 LIVE_KEYS = "c7n:AccessKeys"
@@ -50,6 +53,10 @@ class PolicyRun:
         self.account_id: str = self.manager.config.account_id
         # Why no outcome can be written any more, by any action of the policy.
         self.unwritable = ""
+        self.writing = threading.Lock()
+        # Whether the intents of all its key actions are kept, and those whose turn hasn't come.
+        self.prepared = False
+        self.open_intents: dict[tuple[str | None, ...], outcomes.Outcome] = {}
         # What an action of the policy has done to a key last, by its id.
         self.acted_on: dict[str | None, outcomes.Result] = {}
         # Why candidates aren't matched, by user and slot, and exemptions that hold, by user.
@@ -161,6 +168,37 @@ class PolicyRun:
         if used is None:
             return None, None, None
         return used.astimezone(timezone.utc), answer.get("ServiceName"), answer.get("Region")
+
+    # -- what it may do, and what is kept of it
+
+    def permit(self) -> Permit | None:
+        """Return what every call needs that changes or sends something; None in a dry run."""
+        options = self.manager.ctx.options
+        # Twice, since a change of one line mustn't let a dry run act.
+        return None if options.dryrun else Permit(options)
+
+    def append(self, name: str, line: outcomes.Outcome) -> bool:
+        """Add a line to a file on disk. Once that fails no further key is touched."""
+        with self.writing:
+            try:
+                if not self.unwritable:
+                    outcomes.append(output_folder.path_of(self.manager.ctx, name), line)
+                    return True
+            except OSError as error:
+                self.unwritable = f"{name} can't be written ({error.strerror or error})"
+        return False
+
+    def append_anywhere(self, line: outcomes.Outcome) -> bool:
+        """Add a line to the outcomes, or else to the intents: readers take both.
+
+        :returns: whether it is where it belongs.
+        """
+        if self.append(outcomes.FILE, line):
+            return True
+        with contextlib.suppress(OSError):
+            path = output_folder.path_of(self.manager.ctx, outcomes.INTENTS_FILE)
+            outcomes.append(path, line)
+        return False
 
     # -- what went wrong
 

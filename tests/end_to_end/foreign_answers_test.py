@@ -8,7 +8,7 @@ Each user gets another of those answers, so one run sees them all. TESTING.md ha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,11 +236,22 @@ def test_a_listing_that_lags_proves_the_new_state_only(
 BUCKET = "s3://keyrot-out/runs?region=us-east-1"
 
 
-def bucket_policy() -> dict[str, Any]:
+def bucket_policy(*before: Any, after: Sequence[Any] = ()) -> dict[str, Any]:
     filters, action, _ = DISABLE
-    return policy(filters, action)
+    whole = policy(filters, action)
+    whole["policies"][0]["actions"] = [*before, action, *after]
+    return whole
 
 
+NOTICE = {
+    "type": "notify",
+    "to": ["resource-owner"],
+    "template": "c7n_keyrot-disabling.html",
+    "transport": {"type": "sqs", "queue": "q"},
+}
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["notice first", "notice last"])
 @pytest.mark.parametrize("fault", ["missing", "denied"])
 def test_no_key_is_touched_whose_intent_is_not_in_the_bucket(
     aws: EmbeddedAws,
@@ -248,19 +259,24 @@ def test_no_key_is_touched_whose_intent_is_not_in_the_bucket(
     users: dict[str, str],
     run_custodian: Callable[..., PolicyRun],
     fault: str,
+    last: bool,
 ) -> None:
+    """Nor is anybody notified that it will be."""
     before = account.snapshot()
+    aws.create_queue("q")
     if fault == "denied":
         aws.create_bucket("keyrot-out")
         aws.fail("s3.PUT *", "AccessDenied")
-    run = run_custodian(bucket_policy(), out=BUCKET)
+    whole = bucket_policy(after=[NOTICE]) if last else bucket_policy(NOTICE)
+    run = run_custodian(whole, out=BUCKET)
     assert run.code != 0
     assert account.changes(before) == {}
+    assert aws.messages("q") == []
     (line,) = run.lines("keyrot:ERROR", f"{len(users)} keys not tried, since their intents")
     assert "look at the bucket of -s" in line
 
 
-def test_intents_are_in_the_bucket_before_the_first_key_is_touched(
+def test_intents_are_in_the_bucket_before_the_first_notice(
     aws: EmbeddedAws,
     account: Account,
     users: dict[str, str],
@@ -268,8 +284,9 @@ def test_intents_are_in_the_bucket_before_the_first_key_is_touched(
 ) -> None:
     aws.create_bucket("keyrot-out")
     seen = []
-    aws.before("iam.UpdateAccessKey", lambda _: seen.extend(aws.objects("keyrot-out")), times=1)
-    run = run_custodian(bucket_policy(), out=BUCKET)
+    aws.create_queue("q")
+    aws.before("sqs.SendMessage", lambda _: seen.extend(aws.objects("keyrot-out")), times=1)
+    run = run_custodian(bucket_policy(NOTICE), out=BUCKET)
     assert run.code == 0, run.text
     assert [
         re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "RUN", key.rpartition("/")[2]) for key in seen

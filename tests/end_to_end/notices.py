@@ -22,6 +22,7 @@ from c7n_mailer.utils import get_rendered_jinja
 
 from c7n_keyrot import hooks
 from c7n_keyrot.cli import templates
+from c7n_keyrot.permit import Permit
 
 ACCOUNT = "111111111111"
 NOW = datetime(2026, 7, 19, 9, tzinfo=timezone.utc)
@@ -242,7 +243,7 @@ def notified(policy: dict[str, Any], users: Sequence[dict[str, Any]]) -> dict[st
         ]
         for user in users
     }
-    run = SimpleNamespace(manager=manager, now=NOW, account_id=ACCOUNT, live=live)
+    run = SimpleNamespace(manager=manager, now=NOW, account_id=ACCOUNT, live=live, permit=Permit)
     hooks.attach_notices(run, users)
     (action,) = [action for action in manager.actions if action.type == "notify"]
     sent: list[str] = []

@@ -552,8 +552,8 @@ def test_after_a_servers_error_the_key_is_looked_at(
     }
     first, second = recorded(custodian, outcomes.INTENTS_FILE)
     ana, bob = recorded(custodian)
-    # The first key alone: of no other is it known yet that it can be recorded.
-    assert first.time < ana.time < second.time < bob.time
+    # The first key alone: of no other is it known yet that its outcome can be recorded.
+    assert first.time < second.time < ana.time < bob.time
 
 
 def test_a_call_that_took_effect_though_its_answer_was_lost_ends_the_run_well(

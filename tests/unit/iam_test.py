@@ -34,6 +34,7 @@ from pytest_mock import MockerFixture
 
 from c7n_keyrot import iam
 from c7n_keyrot.call_errors import CallError, Kind, OutageError, explained
+from c7n_keyrot.permit import Permit
 
 SPACE = "https://iam.amazonaws.com/doc/2010-05-08/"
 ID = "<ResponseMetadata><RequestId>r-1</RequestId></ResponseMetadata>"
@@ -137,7 +138,7 @@ KEY = {"UserName": "ana", "AccessKeyId": "AKIAIOSFODNN7EXAMPLE", "Status": "Inac
 
 def failure(client: Any, method: str = "update_access_key", **how: Any) -> CallError:
     with pytest.raises(CallError) as caught:
-        iam.call(client, method, **(how or KEY))
+        iam.call(client, method, permit=Permit(), **(how or KEY))
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__, "no parser's error is shown with it"
     return caught.value

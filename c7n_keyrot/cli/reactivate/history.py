@@ -95,13 +95,13 @@ def history(files: Sequence[OutcomeFile]) -> list[Key]:
     intended, ended = set(), {}
     for line in _outcomes(files):
         if line.outcome == Result.INTENDED:
-            intended.add(_operation(line))
+            intended.add(line.operation)
         else:
-            ended[_operation(line)] = line
+            ended[line.operation] = line
     keys: dict[Place, Key] = {}
     for _, line, file in sorted(_events(files, ended), key=lambda event: event[0]):
         place = line.account_id, line.access_key_id
-        keys[place] = _after(keys.get(place), line, file, _operation(line) in intended)
+        keys[place] = _after(keys.get(place), line, file, line.operation in intended)
     return sorted(keys.values(), key=lambda key: (key.last.account_id, key.last.user, key.id))
 
 
@@ -111,10 +111,6 @@ def _outcomes(files: Sequence[OutcomeFile]) -> Iterator[Outcome]:
         for line in file.lines:
             if isinstance(line, Outcome) and line.access_key_id is not None:
                 yield line
-
-
-def _operation(line: Outcome) -> Operation:
-    return line.run, line.action, line.account_id, line.access_key_id
 
 
 Event = tuple[tuple[datetime, bool], Outcome, OutcomeFile]
@@ -132,7 +128,7 @@ def _events(files: Sequence[OutcomeFile], ended: dict[Operation, Outcome]) -> It
         for file in files:
             latest: dict[Place, datetime] = {}
             for line in _outcomes([file]):
-                operation, place = _operation(line), (line.account_id, line.access_key_id)
+                operation, place = line.operation, (line.account_id, line.access_key_id)
                 closed = line.outcome == Result.INTENDED and operation in ended
                 end = ended[operation] if closed else line
                 if (end.action, end.outcome) not in SAYS:

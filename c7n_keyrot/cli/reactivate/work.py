@@ -27,6 +27,7 @@ from c7n_keyrot.cli.reactivate.live_keys import (
 )
 from c7n_keyrot.iam import CallError
 from c7n_keyrot.outcomes import Action, Result
+from c7n_keyrot.permit import Permit
 
 
 def check_writable(findings: Sequence[Finding]) -> None:
@@ -203,6 +204,7 @@ def _switch_on(finding: Finding, tries: int = 0) -> CallError | None:
             finding.access.client("iam"),
             "update_access_key",
             tries=tries,
+            permit=Permit(),  # the user has been asked
             UserName=finding.user,
             AccessKeyId=finding.key.id,
             Status="Active",

@@ -371,13 +371,9 @@ def _ended(done: Sequence[Outcome], intents: Sequence[Outcome]) -> list[Outcome]
 
     An outcome that couldn't be written to its own file is in the file of intents.
     """
-
-    def operation(line: Outcome) -> tuple[str | None, ...]:
-        return line.run, line.action, line.account_id, line.access_key_id
-
     both = [*done, *intents]
-    ended = {operation(line) for line in both if line.outcome != Result.INTENDED}
+    ended = {line.operation for line in both if line.outcome != Result.INTENDED}
     lines = [
-        line for line in both if line.outcome != Result.INTENDED or operation(line) not in ended
+        line for line in both if line.outcome != Result.INTENDED or line.operation not in ended
     ]
     return sorted(lines, key=outcomes.instant)
