@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""All that hangs on Custodian's own objects, in one place; ``SEAMS`` lists where.
+"""All that hangs on Custodian's own objects, in one place; ``seams.py`` lists where.
 
 It hangs on instances only: policies without our words never meet any of it.
 """
@@ -8,12 +8,9 @@ It hangs on instances only: policies without our words never meet any of it.
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from c7n.actions import BaseAction
@@ -24,71 +21,6 @@ from c7n_keyrot import iam, intents, matched_usage, notify, summary
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, places, settle
 from c7n_keyrot.options import is_serverless
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
-
-
-@dataclass(frozen=True)
-class Seam:
-    """A place in Custodian, or in a library below it, that something of ours hangs on.
-
-    ``place`` is ``module:name.name``; ``parameters`` are those that ours relies on.
-    """
-
-    place: str
-    use: str
-    parameters: tuple[str, ...] = ()
-
-
-SEAMS = (
-    Seam(
-        "c7n.manager:ResourceManager.filter_resources",
-        "replaced on the manager: what the filters mean is settled behind them",
-        ("resources", "event"),
-    ),
-    Seam(
-        "c7n.query:QueryResourceManager.check_resource_limit",
-        "replaced on the manager: max-resources gets the account's number of users",
-        ("selection_count", "population_count"),
-    ),
-    Seam("c7n.query:QueryResourceManager.get_source", "it makes our source", ("source_type",)),
-    Seam("c7n.filters:Filter.process", "watched while filters run", ("resources", "event")),
-    Seam("c7n.filters:ValueFilter.match", "asked about one key", ("i",)),
-    Seam("c7n.policy:PullMode.run", "it goes through the manager's actions, ours at their end"),
-    Seam("c7n.cache:factory", "a handle of our own for the credential report", ("config",)),
-    Seam("c7n.cache:NullCache", "in place of a cache that can't be used", ("config",)),
-    Seam("c7n.utils:local_session", "the session that an IAM client is kept on", ("factory",)),
-    Seam("c7n.output:Metrics.put_metric", "the run's counts", ("key", "value", "unit")),
-    Seam("c7n.output:BlobOutput.upload", "replaced on the output: a failed upload is told"),
-    Seam("c7n.output:BlobOutput.upload_file", "intents go to the bucket", ("path", "key")),
-    Seam(
-        "c7n.actions:Notify.process",
-        "replaced on the action: notices carry what our templates print",
-        ("resources", "event"),
-    ),
-    Seam("c7n.actions:Notify.expand_variables", "replaced on the action", ("message",)),
-    Seam("c7n.resources.iam:User.filter_registry.register", "our filters", ("name", "klass")),
-    Seam("c7n.resources.iam:User.action_registry.register", "our actions", ("name", "klass")),
-    Seam("c7n.resources.iam:User.source_mapping", "our source"),
-    Seam("c7n.query:sources.register", "our source's word, for the schema", ("name", "klass")),
-    Seam("botocore.endpoint:Endpoint._send", "its http_session is replaced by the gate"),
-    Seam("botocore.httpsession:URLLib3Session.send", "called by the gate", ("request",)),
-)
-
-
-def moved(seams: tuple[Seam, ...] = SEAMS) -> Iterator[str]:
-    """Yield a line for each seam that isn't there any more, or takes other parameters."""
-    for seam in seams:
-        module, _, path = seam.place.partition(":")
-        try:
-            found: Any = importlib.import_module(module)
-            for name in path.split("."):
-                found = getattr(found, name)
-        except (ImportError, AttributeError) as error:
-            yield f"{seam.place} isn't there ({error}): {seam.use}"
-            continue
-        if seam.parameters:
-            missing = set(seam.parameters) - inspect.signature(found).parameters.keys()
-            if missing:
-                yield f"{seam.place} has no {', '.join(sorted(missing))}: {seam.use}"
 
 
 def run_of(manager: Any) -> PolicyRun:

@@ -270,7 +270,7 @@ def test_the_oldest_c7n_that_is_declared(
     assert environment.custodian("version").out.strip() == oldest
     assert_silent(environment)
     assert_loaded(environment)
-    ask = "from c7n_keyrot.hooks import moved; print(*moved(), sep='; ')"
+    ask = "from c7n_keyrot.seams import moved; print(*moved(), sep='; ')"
     moved = environment.run(environment.python, "-c", ask)
     assert (moved.code, moved.out.strip()) == (0, ""), moved.text
     account = aws.account(HUB)

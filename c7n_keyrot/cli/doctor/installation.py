@@ -17,8 +17,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import c7n_keyrot
+from c7n_keyrot import seams
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
+from c7n_keyrot.cli.text import one_line
 
 NAME = "c7n-keyrot"
 FILTER = "stale-access-key"
@@ -49,10 +51,16 @@ with ProcessPoolExecutor(1) as pool:
 
 
 def checks(context: Context) -> Checks:
+    """Check what is installed: the plugin, its version, and whether it fits this Custodian."""
+    yield from loaded()
+    yield version()
+    yield from fits()
+
+
+def loaded() -> Checks:
     """Check whether ``custodian`` and a worker of c7n-org load the plugin, and which version."""
     if not startup_file():
         yield from explicit()
-        yield version()
         return
     # Here, since sysconfig isn't made for threads.
     custodian = script_of("custodian")
@@ -61,7 +69,6 @@ def checks(context: Context) -> Checks:
         found = pool.submit(lambda: [plugin(custodian)]), pool.submit(lambda: [org_worker(org)])
         for lines in found:
             yield from lines.result()
-    yield version()
 
 
 def plugin(script: str | None) -> Check:
@@ -148,6 +155,21 @@ def version() -> Check:
     python = ".".join(map(str, sys.version_info[:3]))
     custodian = importlib.metadata.version("c7n")
     return Check(OK, "version", f"{NAME} {loaded}, c7n {custodian}, Python {python}")
+
+
+def fits() -> Checks:
+    """Check that each place in Custodian that the plugin relies on is as it was when tested."""
+    oldest, newest = seams.TESTED
+    custodian = importlib.metadata.version("c7n")
+    newer = seams.is_newer(custodian)
+    found = list(seams.moved())
+    fix = f"install a c7n from {oldest} to {newest}, or a c7n-keyrot that was tested with this one"
+    for line in found:
+        yield Check(FAIL, "seams", f"c7n {custodian}: {one_line(line)}", fix)
+    if not found:
+        what = f"all {len(seams.SEAMS)} places of Custodian that are relied on are as they were"
+        note = f" (c7n {custodian} is newer than {newest}, the newest one tested)" if newer else ""
+        yield Check(OK, "seams", what + note)
 
 
 def reinstall(folder: Path) -> str:
