@@ -287,7 +287,7 @@ class DisableAccessKey(KeyAction):
     .. code-block:: yaml
 
         policies:
-          - name: iam-user-second-access-key-stale
+          - name: iam-user-second-access-key-disable
             resource: aws.iam-user
             source: credential-report
             filters:
@@ -325,7 +325,7 @@ class DeleteAccessKey(KeyAction):
     .. code-block:: yaml
 
         policies:
-          - name: iam-user-second-access-key-delete
+          - name: iam-user-second-access-key-delete-inactive
             resource: aws.iam-user
             source: credential-report
             filters:

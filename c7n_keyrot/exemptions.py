@@ -48,7 +48,7 @@ class RotationExempt(KeyrotFilter):
     .. code-block:: yaml
 
         policies:
-          - name: iam-user-second-access-key-stale
+          - name: iam-user-second-access-key-not-exempt
             resource: aws.iam-user
             source: credential-report
             filters:

@@ -329,7 +329,7 @@ class UnclearAccessKey(SlotFilter):
                 weekdays: [Mon]
               - not: [rotation-exempt]
 
-          - name: iam-user-second-access-key-stale
+          - name: iam-user-second-access-key-without-doubt
             resource: aws.iam-user
             source: credential-report
             filters:

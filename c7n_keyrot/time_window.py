@@ -39,7 +39,7 @@ class TimeWindow(KeyrotFilter):
     .. code-block:: yaml
 
         policies:
-          - name: iam-user-second-access-key-stale
+          - name: iam-user-second-access-key-on-tuesdays
             resource: aws.iam-user
             source: credential-report
             filters:
@@ -52,7 +52,8 @@ class TimeWindow(KeyrotFilter):
               - disable-access-key
     """
 
-    permissions = ()
+    # It calls nothing. Custodian wants a permission named: one that each policy of iam-user needs.
+    permissions = ("iam:GetUser",)
 
     def validate(self) -> KeyrotFilter:
         super().validate()
