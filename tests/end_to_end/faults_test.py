@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from cloudformation import actions, member
-from harness import Finished, PolicyRun, custodian, finish, keyrot, kill, start
+from harness import Finished, PolicyRun, as_file, custodian, finish, keyrot, kill, start
 
 from demo import world
 from embedded_aws import HUB, Account, EmbeddedAws, Key, seed_bench
@@ -320,10 +320,11 @@ def test_killed_run_is_finished_by_the_next(
     number: int,
 ) -> None:
     """SIGKILL around a call; what the run did stands in the intents, whatever it lost."""
+    pack = as_file(PACK, tmp_path)
     before, out = account.snapshot(), tmp_path / "out"
     hook = getattr(aws, step)
     hook(action, lambda _: kill(process), skip=number)
-    process = start(custodian("run", "-s", out, PACK), aws.env(home=home), tmp_path)
+    process = start(custodian("run", "-s", out, pack), aws.env(home=home), tmp_path)
     killed = finish(process)
     assert killed.code != 0
     time.sleep(0.3)  # calls that were under way
@@ -344,6 +345,7 @@ def test_interrupted_run_begins_no_further_key(
     mends: Callable[..., PolicyRun],
 ) -> None:
     """Ctrl-C while the first key is being disabled: that one is done and recorded, no other."""
+    pack = as_file(PACK, tmp_path)
     before, out = account.snapshot(), tmp_path / "out"
 
     def interrupt(_: Any) -> None:
@@ -352,7 +354,7 @@ def test_interrupted_run_begins_no_further_key(
 
     aws.before("iam.UpdateAccessKey", interrupt)
     env = {**aws.env(home=home), "C7N_KEYROT_WORKERS": "1"}
-    process = start(custodian("run", "-s", out, PACK), env, tmp_path)
+    process = start(custodian("run", "-s", out, pack), env, tmp_path)
     assert finish(process).code != 0
     (disabled,) = account.changes(before)
     lines = map(json.loads, (out / STALE / "keyrot-outcomes.jsonl").read_text().splitlines())
@@ -371,8 +373,9 @@ def test_two_runs_at_once_disable_each_key_once_or_twice_and_no_other(
     wanted: dict[str, str],
     mends: Callable[..., PolicyRun],
 ) -> None:
+    pack = as_file(PACK, tmp_path)
     before, out = account.snapshot(), tmp_path / "out"
-    command = custodian("run", "-s", out, "--cache-period", "0", PACK)
+    command = custodian("run", "-s", out, "--cache-period", "0", pack)
     both = [start(command, aws.env(home=home), tmp_path) for _ in range(2)]
     codes = [finish(process).code for process in both]
     assert codes == [0, 0]
@@ -392,13 +395,14 @@ def test_full_disk_stops_the_disabling_where_nothing_can_be_recorded(
     mends: Callable[..., PolicyRun],
 ) -> None:
     """The output folder takes no more than what stands before the first outcome."""
+    pack = as_file(PACK, tmp_path)
     before, out = account.snapshot(), tmp_path / "out"
-    whole = run_in([*custodian("run", "--dryrun", "-s", out), PACK])
+    whole = run_in([*custodian("run", "--dryrun", "-s", out), pack])
     assert whole.code == 0, whole.text
     largest = (out / STALE / "resources.json").stat().st_size
     folder = out / STALE
     (folder / "keyrot-intents.jsonl").write_bytes(b"{}\n" * ((largest + 4096) // 3))
-    run = run_in(["prlimit", f"--fsize={largest + 4500}", *custodian("run", "-s", out), PACK])
+    run = run_in(["prlimit", f"--fsize={largest + 4500}", *custodian("run", "-s", out), pack])
     assert run.code != 0
     assert run.lines("not tried, since keyrot-intents.jsonl can't be written")
     assert account.changes(before) == {}

@@ -14,12 +14,15 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from launcher import Process, launcher_for
 
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def start(
 ) -> Process | subprocess.Popen[str]:
     """Start a process, in a process group of its own so that its workers end with it."""
     words = [str(arg) for arg in args]
+    for shipped in (Path(arg) for arg in args if "run" in words and str(ROOT) in str(arg)):
+        assert not _speaks_on_mondays(shipped), f"{shipped}: as_file(it) is the same on each day"
     launcher = launcher_for(words, env)
     if launcher:
         return launcher.start(words, env, str(cwd or Path.cwd()))
@@ -134,27 +139,58 @@ def keyrot(*args: str | Path) -> list[str | Path]:
     return [BIN / "c7n-keyrot", *args]
 
 
-def every_day(policies: Path) -> str:
-    """A policy file whose notices of unclear keys go out on every day, not on Mondays only."""
-    setting, days = "&weekdays [Mon]", "&weekdays [Mon, Tue, Wed, Thu, Fri, Sat, Sun]"
+# What the shipped files say of the day on which the security team hears of keys in doubt.
+MONDAYS = "&weekdays [Mon]"
+
+
+def on_the_day(policies: Path) -> str:
+    """A shipped file as it is on Mondays: today the security team hears of keys in doubt."""
     text = policies.read_text("utf-8")
-    assert setting in text
-    return text.replace(setting, days)
+    assert MONDAYS in text
+    return _with_weekdays(text, WEEKDAYS)
+
+
+def on_another_day(policies: Path) -> str:
+    """A shipped file as it is on other days, whatever today is, and if midnight passes."""
+    far = datetime.now(timezone.utc) + timedelta(days=3)
+    return _with_weekdays(policies.read_text("utf-8"), [WEEKDAYS[far.weekday()]])
+
+
+def _with_weekdays(text: str, days: Sequence[str]) -> str:
+    return text.replace(MONDAYS, f"&weekdays [{', '.join(days)}]")
 
 
 def as_file(policies: str | Path | Mapping[str, Any], folder: Path) -> Path:
-    """A policy file: a path as it is; text, or a mapping, is written into the folder."""
+    """A policy file: a path; text, or a mapping, is written into the folder.
+
+    A shipped file, or a folder of them, is copied as on_another_day has it, so that a test ends
+    the same on each day of the week. One that wants Monday's notices gives the text of on_the_day.
+    """
     if isinstance(policies, Path):
-        return policies
+        return _on_another_day(policies, folder) if _speaks_on_mondays(policies) else policies
     text = policies if isinstance(policies, str) else json.dumps(policies)
     path = folder / f"policies-{len(list(folder.glob('policies-*')))}.yml"
     path.write_text(text, "utf-8")  # JSON is YAML
+    assert not _speaks_on_mondays(path), "give the text of on_the_day or on_another_day"
     return path
 
 
+def _speaks_on_mondays(policies: Path) -> bool:
+    files = [policies, *policies.glob("*.yml")]
+    return any(MONDAYS in file.read_text("utf-8") for file in files if file.suffix == ".yml")
+
+
+def _on_another_day(policies: Path, folder: Path) -> Path:
+    copy = folder / f"shipped-{len(list(folder.glob('shipped-*')))}"
+    copy.mkdir()
+    for file in policies.glob("*.yml") if policies.is_dir() else [policies]:
+        (copy / file.name).write_text(on_another_day(file), "utf-8")
+    return copy if policies.is_dir() else copy / policies.name
+
+
 def with_own_addresses(file: Path, folder: Path) -> Path:
-    """A copy of a shipped file, with addresses in place of its placeholders."""
+    """A copy of a shipped file as on_another_day has it, with addresses for its placeholders."""
     folder.mkdir(exist_ok=True)
     copy = folder / file.name
-    copy.write_text(file.read_text("utf-8").replace("@example.com", "@corp.test"), "utf-8")
+    copy.write_text(on_another_day(file).replace("@example.com", "@corp.test"), "utf-8")
     return copy

@@ -29,7 +29,7 @@ from c7n.exceptions import PolicyValidationError
 from c7n.loader import PolicyLoader
 from c7n.resources import load_resources
 from cloudformation import hub, member
-from harness import Finished, c7n_org, custodian, every_day, keyrot, run
+from harness import Finished, c7n_org, custodian, keyrot, on_the_day, run
 from moto.backends import get_backend
 
 from demo import world
@@ -231,8 +231,8 @@ def story(tmp_path_factory: pytest.TempPathFactory, aws_cli: Path) -> Iterator[S
         aws.enforce()
         told = Story(aws, folder)
         example, pack = folder / "lambda.yml", folder / "pack.yml"
-        example.write_text(every_day(EXAMPLE), "utf-8")
-        pack.write_text(every_day(PACK), "utf-8")
+        example.write_text(on_the_day(EXAMPLE), "utf-8")
+        pack.write_text(on_the_day(PACK), "utf-8")
 
         told.deployed = told.deploy(accounts, example, "-a", "payments")
         known = len(aws.log)

@@ -27,7 +27,17 @@ from aiosmtpd.controller import Controller
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from harness import Finished, PolicyRun, every_day, finish, keyrot, kill, mailer, start
+from harness import (
+    Finished,
+    PolicyRun,
+    finish,
+    keyrot,
+    kill,
+    mailer,
+    on_another_day,
+    on_the_day,
+    start,
+)
 from notices import message, record, user
 
 from demo import world
@@ -231,7 +241,7 @@ def test_nobody_is_told_of_an_action_that_is_not_taken(
     aws.fail("iam.ListAccessKeys", "AccessDenied", user="unlisted")
     aws.fail("iam.GetUser", "AccessDenied", user="unread")
 
-    done = run_custodian(every_day(PACK))
+    done = run_custodian(on_the_day(PACK))
     run_mailer()
 
     assert done.code == 2
@@ -435,7 +445,7 @@ def test_an_owner_finds_the_server_that_still_uses_the_key(
     run_mailer: Callable[..., None],
 ) -> None:
     """Out of the mail alone; and where nobody knows, the key is disabled all the same."""
-    policies = PACK.read_text("utf-8").replace("# usage: 7", "usage: 7")
+    policies = on_another_day(PACK).replace("# usage: 7", "usage: 7")
     laptop = "Boto3/1.34.14 md/Botocore#1.34.14 ua/2.0 os/macos lang/python#3.11.8"
 
     def add(name: str) -> None:

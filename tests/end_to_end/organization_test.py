@@ -16,7 +16,16 @@ import jsonschema
 import pytest
 import yaml
 from cloudformation import hub, member
-from harness import Finished, PolicyRun, c7n_org, every_day, keyrot, run, with_own_addresses
+from harness import (
+    Finished,
+    PolicyRun,
+    as_file,
+    c7n_org,
+    keyrot,
+    on_the_day,
+    run,
+    with_own_addresses,
+)
 
 from c7n_keyrot import cli
 from demo import world
@@ -59,7 +68,8 @@ class Story:
         folder = self.folder / (out or name)
         before = {i: self.aws.account(i).snapshot() for i in MEMBERS.values()}
         known = len(self.aws.messages(QUEUE))
-        args = c7n_org("run", "-c", accounts, "-s", folder, "-u", policies, *flags)
+        file = as_file(policies, self.folder)
+        args = c7n_org("run", "-c", accounts, "-s", folder, "-u", file, *flags)
         done = run(args, self.env, self.folder)
         self.runs[name] = PolicyRun(done.args, done.code, done.text, folder)
         self.notices[name] = self.aws.messages(QUEUE)[known:]
@@ -122,8 +132,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         told.run("look", EXAMPLES / "notify-only.yml", "-t", "env:prod")
         told.run("denied", PACK, "-t", "env:dev")
         told.deploy("enforcing")
-        pack = told.folder / "every-day.yml"
-        pack.write_text(every_day(PACK), "utf-8")
+        pack = as_file(on_the_day(PACK), told.folder)
         told.run("dry", pack, "--dryrun")
         told.plan = run(keyrot("plan", "dry", "--accounts", ACCOUNTS), told.env, told.folder)
         told.explained = told.explain("payments")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PolicyRun, every_day
+from harness import PolicyRun, on_the_day
 
 from demo import world
 from embedded_aws import Account, EmbeddedAws, Key
@@ -40,7 +40,7 @@ class Stages:
     def __init__(self, example: str, aws: Any, account: Any, run_custodian: Any) -> None:
         self.policies: str | Path = EXAMPLES / example
         if "&weekdays" in self.policies.read_text("utf-8"):
-            self.policies = every_day(self.policies)
+            self.policies = on_the_day(self.policies)
         self.aws, self.account, self.run_custodian = aws, account, run_custodian
         aws.create_queue(world.QUEUE)
         self.heard = 0
