@@ -30,6 +30,8 @@ help:
 	@echo 'make test    all tests (TESTS=tests/unit for some of them, WORKERS=0 for one process)'
 	@echo 'make matrix  the same on each Python that is promised and found (make matrix-3.10: on one)'
 	@echo 'make unit    the unit tests in TESTS, of the code as it is here, within seconds'
+	@echo "make clock   tests at another time: make clock AT='2026-12-31 23:58' TESTS=tests/unit"
+	@echo 'make any-day tests on each weekday, and on the dates that are hard'
 	@echo 'make lint    ruff, mypy, and zizmor for the workflows'
 	@echo 'make format  ruff, writing'
 	@echo 'make pictures  the pictures in README, out of the demo (needs Chromium)'
@@ -53,6 +55,22 @@ unit:
 	@test '$(TESTS)' != tests || { echo 'Name the tests: make unit TESTS=tests/unit/filters_test.py' >&2; exit 2; }
 	@test -x $(BIN)/pytest || $(MAKE) --no-print-directory $(VENV)/tools
 	PYTHONPATH="$$PWD" $(BIN)/pytest -q $(TESTS)
+
+# AT is a minute in UTC. Nothing but these tests and what they start has that clock.
+.PHONY: clock
+clock: $(VENV)/installed
+	@test -n '$(AT)' || { echo "Say when, in UTC: make clock AT='2026-12-31 23:58'" >&2; exit 2; }
+	tests/clock/at.sh '$(AT)' $(BIN)/pytest -n $(WORKERS) $(TESTS)
+
+# Noon on the next seven days, then ends of months and of the year, and a run over midnight.
+.PHONY: any-day
+any-day: $(VENV)/installed
+	for day in 0 1 2 3 4 5 6; do date -u -d "$$day days" '+%F 12:00'; done | \
+	cat - <(printf '%s\n' '2027-02-28 12:00' '2028-02-29 12:00' '2026-12-31 23:58' '2027-01-01 00:00') | \
+	while read -r at; do \
+		echo "== At $$at UTC"; \
+		tests/clock/at.sh "$$at" $(BIN)/pytest -n $(WORKERS) $(TESTS) < /dev/null; \
+	done
 
 # One after the other, without those in EXCEPT; `make -k matrix` goes on after a failure.
 .PHONY: matrix

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def test_the_targets_of_make_are_there(name: str) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
     commands = re.findall(r"^    (make .+)|`(make .+?)`", TEXTS[name], re.MULTILINE)
-    words = [word for pair in commands for word in "".join(pair).partition("#")[0].split()[1:]]
+    words = [word for pair in commands for word in shlex.split("".join(pair), comments=True)[1:]]
     assert words
     assert {word for word in words if "=" not in word} <= targets
 
