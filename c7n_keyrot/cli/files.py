@@ -7,17 +7,21 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.text import one_line
 from c7n_keyrot.outcomes import DamagedFileError
+
+if TYPE_CHECKING:  # it takes long to import, and not all commands need it
+    from c7n_keyrot.cli.accounts import Account
 
 # Bytes that are read of a file, and of the end of a log.
 MOST, LOG_END = 256 << 20, 256 << 10
@@ -25,6 +29,10 @@ MOST, LOG_END = 256 << 20, 256 << 10
 # Within a run there are short breaks: a slow role, a worker that starts. Two runs that are closer
 # count as one: what either covered is a minute old.
 BREAK = 60.0
+# A bucket's copy has a folder for each hour of the runs below the policy's.
+HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d", re.ASCII)
+# A folder for each run is often named so, to the minute; such an id is one if accounts.yml has it.
+MINUTE = re.compile(r"20[1-4]\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d")
 
 
 def existing(folder: str) -> Path:
@@ -68,6 +76,60 @@ def walk(
             if place in seen:
                 folders.remove(name)
             seen.add(place)
+
+
+def ids_of(accounts: Iterable[Account]) -> dict[str, str]:
+    """Return the ids of accounts by the names of their folders; names of several have none."""
+    ids: dict[str, str] = {}
+    for one in accounts:
+        known = ids.setdefault(one.name, one.id)
+        if known != one.id:
+            ids[one.name] = ""
+    return {name: one for name, one in ids.items() if outcomes.ACCOUNT_ID.fullmatch(one)}
+
+
+def place(path: Path) -> tuple[str, str, str]:
+    """Return a folder's account and region in a tree of c7n-org, and its policy; "" for none.
+
+    :param path: relative to OUTPUT_DIR.
+    """
+    parts = path.parts
+    if HOUR.fullmatch("/".join(parts[-4:])):
+        parts = parts[:-4]
+    account, region, name = ("", "", "", *parts)[-3:]
+    return account, region, name
+
+
+def owner(root: Path, folder: Path, ids: Mapping[str, str]) -> str:
+    """Return the account that a folder belongs to; "" if its path doesn't say.
+
+    What is in it about another account is damage: in the bucket of Lambda's outcomes each account
+    may write below its own id, and anything there. So the outermost id counts.
+
+    :param root: OUTPUT_DIR as it was given; ``folder`` is in it.
+    :param ids: of accounts.yml, by the names of folders; see ``ids_of()``.
+    """
+    below = folder.relative_to(root)
+    for parts in ((root.name,), below.parts):
+        if found := _first_id(parts, ids):
+            return found
+    name, _, _ = place(below)
+    return ids.get(name, "") or _first_id(root.parts[::-1], ids)
+
+
+def _first_id(parts: Sequence[str], ids: Mapping[str, str]) -> str:
+    for part in parts:
+        if outcomes.ACCOUNT_ID.fullmatch(part):
+            if part in ids:
+                return ids[part]
+            if not MINUTE.fullmatch(part) or part in ids.values():
+                return part
+    return ""
+
+
+def foreign(found: str, mine: str) -> str:
+    """Say why what speaks of one account in the folder of another one isn't used."""
+    return f"of account {found}, in a folder of account {mine}: not used"
 
 
 def content(file: Path, most: int = MOST) -> bytes:

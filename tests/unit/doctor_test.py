@@ -792,3 +792,23 @@ def test_policies_that_share_a_folder(tmp_path: Path, names: tuple[str, ...], wo
     found = [check.what for check in policies.checks(where) if check.status == FAIL]
     assert len(found) == bool(words)
     assert words in "".join(found)
+
+
+def test_what_a_folder_says_of_another_account_covers_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "lambda" / "222222222222" / "stale"
+    folder.mkdir(parents=True)
+    data = {
+        "policy": {"name": "stale"},
+        "execution": {"start": 1.0, "end_time": 2.0},
+        "config": {"account_id": "333333333333", "region": "us-east-1"},
+        "metrics": [],
+    }
+    (folder / "metadata.json").write_text(json.dumps(data), "utf-8")
+    (folder / "custodian-run.log").touch()
+    where = context(Target(Account("c", "333333333333"), account_id="333333333333"))
+    where.targets[0].policies.append(Planned("stale"))
+    where.args.output_dir = str(tmp_path)
+    found = list(coverage.checks(where))
+    assert {check.status for check in found} == {FAIL}
+    assert "of account 333333333333, in a folder of account 222222222222" in found[0].what
+    assert "never began" in found[1].what

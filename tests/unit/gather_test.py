@@ -8,17 +8,20 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from output_tree import NOW, PACK, A, B, Run, accounts_yml, key_id
+from output_tree import NOW, PACK, A, B, C, Run, accounts_yml, key_id
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.accounts import Account, load
+from c7n_keyrot.cli.files import ids_of, owner
 from c7n_keyrot.cli.report.gather import OUR_ACTIONS, OUR_FILTERS, PolicyFolder, gather, is_ours
+from c7n_keyrot.outcomes import Result
 
 STALE = PACK["stale"]["name"]
 LATER = timedelta(hours=1)
@@ -292,9 +295,89 @@ def test_what_cannot_be_read_is_a_warning(
 
 def test_folders_that_contradict_accounts_yml(tmp_path: Path) -> None:
     Run(account_id=B).write(tmp_path, "payments")
-    ((found,), (text,)) = read(tmp_path, accounts=accounts_yml(tmp_path, {"payments": A, "web": B}))
-    assert (found.account_id, found.account) == (B, "payments")
-    assert f"payments is account {A} by accounts.yml, but it is of {B}" in text
+    (found,), texts = read(tmp_path, accounts=accounts_yml(tmp_path, {"payments": A, "web": B}))
+    assert (found.account_id, found.account, found.run) == (A, "payments", "")
+    assert sum(f"of account {B}, in a folder of account {A}: not used" in t for t in texts) == 2
+
+
+@pytest.mark.parametrize(
+    ("root", "folder", "mine"),
+    [
+        # Lambda's outputs; the bucket lets B write anything below its own id.
+        ("copy", f"lambda/{B}/{STALE}/2026/11/30/06", B),
+        ("copy", f"lambda/{B}/{C}/{STALE}", B),
+        ("copy", f"lambda/{B}/web/us-east-1/{STALE}", B),
+        ("copy", f"lambda/{B}", B),
+        (f"copy/{B}", f"{STALE}/2026/11/30/06", B),
+        (f"copy/{B}", f"{C}/{STALE}", B),
+        (f"copy/{B}/{STALE}", "2026/11/30/06", B),
+        # Folders of the user's own.
+        (f"{C}/copy", f"lambda/{B}/{STALE}", B),
+        (f"{C}/copy", f"web/us-east-1/{STALE}", A),
+        ("runs/202611300600", STALE, ""),
+        ("runs", f"202611300600/web/us-east-1/{STALE}", A),
+        # c7n-org's.
+        ("out", f"web/us-east-1/{STALE}", A),
+        ("out", f"{A}/us-east-1/{STALE}", A),
+        ("out", f"{C}/us-east-1/{STALE}", "444444444444"),
+        ("out", f"twins/us-east-1/{STALE}", ""),
+        ("out", f"other/us-east-1/{STALE}", ""),
+        ("out", STALE, ""),
+    ],
+)
+def test_whose_a_folder_is(root: str, folder: str, mine: str) -> None:
+    entries = [("web", A), ("twins", A), ("twins", B), (C, "444444444444")]
+    ids = ids_of(Account(name, account_id) for name, account_id in entries)
+    assert owner(Path(root), Path(root, folder), ids) == mine
+
+
+@pytest.mark.parametrize(
+    ("minutes", "options", "words"),
+    [
+        (0.2, {"days": 30}, "policies of one name, with other filters"),
+        (0.2, {}, ""),  # run twice
+        (2, {"days": 30}, ""),  # changed, and run again
+    ],
+)
+def test_policies_of_one_name_are_named(
+    tmp_path: Path, minutes: float, options: dict[str, Any], words: str
+) -> None:
+    Run(time=NOW - timedelta(minutes=minutes), options=options).match("ana", 100).write(tmp_path)
+    Run().match("bob", 100).write(tmp_path)
+    _, texts = read(tmp_path)
+    assert len(texts) == bool(words)
+    assert words in "".join(texts)
+
+
+def test_policies_that_share_a_folder_are_named(tmp_path: Path) -> None:
+    """With braces in -s Custodian makes no folder for the policy."""
+    folder = Run().match("ana", 100).write(tmp_path)
+    other = Run(kind="expiring")
+    outcomes.append(folder / SUMMARY, other.summary)
+    (folder / META).write_text(json.dumps(other.metadata), "utf-8")
+    _, texts = read(tmp_path)
+    assert any(f"it has lines of {STALE}: policies share it" in text for text in texts)
+
+
+def test_an_account_speaks_for_itself_only(tmp_path: Path) -> None:
+    """Below B's prefix: a whole folder of C's, and lines of C's among B's own."""
+    out = tmp_path / "copy"
+    Run(account_id=C).match("ana", 100).outcome("ana").write(out / "lambda" / B)
+    folder = Run(account_id=B, kind="expiring").match("bob", 80).write(out / "lambda" / B)
+    theirs = Run(account_id=C, kind="expiring").match("eve", 80).outcome("eve")
+    outcomes.append(folder / SUMMARY, theirs.summary)
+    for line in theirs.done:
+        outcomes.append(folder / outcomes.FILE, line)
+        outcomes.append(folder / outcomes.INTENTS_FILE, replace(line, outcome=Result.INTENDED))
+    found, texts = read(out)
+    assert {one.account_id for one in found} == {B}
+    assert [s.account_id for one in found for s in one.summaries] == [B]
+    assert [line for one in found for line in one.outcomes] == []
+    assert [user.name for one in found for user in one.users] == ["bob"]
+    files = (META, SUMMARY, outcomes.FILE, SUMMARY, outcomes.FILE, outcomes.INTENTS_FILE)
+    for name in set(files):
+        wanted = [t for t in texts if f"/{name}: " in t and f"of account {C}, in a folder" in t]
+        assert len(wanted) == files.count(name), (name, texts)
 
 
 @pytest.mark.parametrize(

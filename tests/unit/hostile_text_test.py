@@ -282,7 +282,7 @@ def test_reactivate_refuses_an_unknown_name_in_one_line(
     (tmp_path / outcomes.FILE).write_text("")
     args = {"user": [], "key": [], option: [name]}
     with pytest.raises(CommandError) as raised:
-        reactivate.run(argparse.Namespace(dir=str(tmp_path), **args))
+        reactivate.run(argparse.Namespace(dir=str(tmp_path), accounts=None, **args))
     assert one_line(str(raised.value))
 
 

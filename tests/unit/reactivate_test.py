@@ -870,3 +870,17 @@ def test_answer(
     mocker.patch("builtins.input", side_effect=[answer])
     assert screen.confirmed(1, yes=False) is agreed
     assert told in capsys.readouterr().out
+
+
+def test_what_an_account_s_prefix_says_of_another_is_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a copy of the bucket of Lambda's outcomes; each may write below its own id only."""
+    mine, theirs = "222222222222", "333333333333"
+    folder = tmp_path / "lambda" / mine / "p" / "2026" / "05" / "01" / "10"
+    for kind, outcome in (("outcomes", "disabled"), ("intents", "intended")):
+        write(folder / f"keyrot-{kind}-r.jsonl.gz", line(1, outcome, run="r", account_id=theirs))
+    assert cli.main(["reactivate", str(tmp_path), "--yes"]) == 1
+    said = capsys.readouterr()
+    assert "Nothing to reactivate" in said.out
+    assert said.err.count(f"1 line of account {theirs}, in a folder of account {mine}") == 2

@@ -508,9 +508,10 @@ def test_accounts_under_two_names_and_others(
     ]
 
 
-def test_what_is_in_the_wrong_folder_counts_for_the_account_that_it_names(
+def test_what_is_in_the_wrong_folder_does_not_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Neither for the account that it names, nor for the one whose folder it is."""
     out = tmp_path / "out"
     mine, other = Run(counts={"stale": 1}).match("ana", 100), Run(account_id=B)
     folders = [mine.write(out, "payments"), other.write(out, "web")]
@@ -521,10 +522,12 @@ def test_what_is_in_the_wrong_folder_counts_for_the_account_that_it_names(
     users = folders[0] / "resources.json"
     (folders[1] / "resources.json").write_bytes(users.read_bytes())
     found = report(capsys, out, accounts=accounts_yml(tmp_path, {"payments": A, "web": B}))
-    assert {row["name"]: row["stale"] for row in found["accounts"]} == {"payments": 1, "web": 0}
-    assert {key["account_id"] for key in found["keys"]} <= {A}
-    assert sum("but has lines of" in text for text in found["warnings"]) == 2
-    assert any(f"not of account {B}" in text for text in found["warnings"])
+    assert {row["name"]: row["covered"] for row in found["accounts"]} == {
+        "payments": False,
+        "web": False,
+    }
+    assert found["keys"] == []
+    assert sum("in a folder of account" in text for text in found["warnings"]) == 2
 
 
 def test_other_packs_and_the_future_do_not_count(

@@ -12,7 +12,7 @@ from c7n_keyrot.cli.doctor import permissions, runs
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.cli.doctor.runs import Left
-from c7n_keyrot.cli.files import last_error
+from c7n_keyrot.cli.files import ids_of, last_error
 from c7n_keyrot.cli.text import listed, utc
 
 NEVER, STOPPED, ENDED = "never began", "was stopped at once", "ended with an error"
@@ -32,7 +32,11 @@ def checks(context: Context) -> Checks:
     if not Path(out).is_dir():
         yield Check(FAIL, "output-dir", f"{out}: no such folder", fix)
         return
-    left = context.left = runs.read(Path(out))
+    unused: list[str] = []
+    left = context.left = runs.read(Path(out), ids_of(context.accounts), unused.append)
+    for line in unused:
+        what = "ask who wrote it; an account's folder speaks for that account only"
+        yield Check(FAIL, "output-dir", line, what)
     if not left and not any(Path(out).rglob("custodian-run.log*")):
         yield Check(FAIL, "output-dir", f"no policy has run into {out}", fix)
     elif context.targets:  # otherwise an earlier check said why

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +38,26 @@ class Left:
         return str(self.policy.get("name"))
 
 
-def read(out: Path) -> list[Left]:
-    """Return what the latest run of each policy left, anywhere below the folder."""
+def read(
+    out: Path,
+    ids: Mapping[str, str] | None = None,
+    problem: Callable[[str], None] = lambda line: None,
+) -> list[Left]:
+    """Return what the latest run of each policy left, anywhere below the folder.
+
+    :param ids: of accounts.yml, by the names of folders.
+    :param problem: is called with a line about each file that isn't used.
+    """
     latest: dict[tuple[str, str, str], Left] = {}
     for parent, folders, names in os.walk(out):
         folders.sort()
         for name in names:
             if name.removesuffix(".gz") == "metadata.json":
                 left = _left(Path(parent), Path(parent, name))
+                mine = files.owner(out, Path(parent), ids or {})
+                if left and mine and left.account_id not in ("", mine):
+                    problem(f"{Path(parent, name)}: {files.foreign(left.account_id, mine)}")
+                    continue
                 key = left and (left.account_id, left.region, left.name)
                 if left and key and (key not in latest or left.start > latest[key].start):
                     latest[key] = left

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError
+from c7n_keyrot.cli.accounts import load
+from c7n_keyrot.cli.files import ids_of, owner
 from c7n_keyrot.cli.reactivate import files, screen, work
 from c7n_keyrot.cli.reactivate.history import Key, history
 from c7n_keyrot.cli.reactivate.live_keys import Finding, Left, look
@@ -71,7 +73,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code: 1 if anything isn't done or isn't known."""
-    found = files.read(files.find(args.dir))
+    ids = ids_of(load(args.accounts)) if args.accounts else {}
+
+    def read() -> list[files.OutcomeFile]:
+        return files.read(files.find(args.dir), lambda at: owner(Path(args.dir), at, ids))
+
+    found = read()
     lost = files.damage(found)
     for text in lost:
         print(one_line(text, 5000), file=sys.stderr)
@@ -101,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     incomplete = bool(left_out or lost)
     if not screen.confirmed(len(todo), args.yes):
         return 1 if todo or incomplete or any(finding.bad for finding in findings) else 0
-    done = work.carry_out(findings, history(files.read(files.find(args.dir))), screen.say)
+    done = work.carry_out(findings, history(read()), screen.say)
     counts = Counter(finding.outcome for finding in done)
     result = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing done"
     print(f"Result: {result}.", flush=True)

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.files import existing, walk
+from c7n_keyrot.cli.files import existing, foreign, walk
 from c7n_keyrot.cli.text import counted
 from c7n_keyrot.outcomes import Outcome, Result
 
@@ -29,11 +30,15 @@ class OutcomeFile:
     """A file's lines in their order; what can't be read stays bytes.
 
     :ivar problem: why the file, or its end, isn't read; "" if it is.
+    :ivar account_id: the account that its folder belongs to; "" if that isn't known.
+    :ivar others: lines of other accounts, which aren't among ``lines``: how many of each.
     """
 
     path: Path
     lines: list[Outcome | bytes] = field(default_factory=list)
     problem: str = ""
+    account_id: str = ""
+    others: Counter[str] = field(default_factory=Counter)
 
 
 def find(folder: str) -> list[Path]:
@@ -60,17 +65,23 @@ def find(folder: str) -> list[Path]:
     return sorted(found)
 
 
-def read(paths: Iterable[Path]) -> list[OutcomeFile]:
+def read(
+    paths: Iterable[Path], owner: Callable[[Path], str] = lambda folder: ""
+) -> list[OutcomeFile]:
     """Read the files as far as they can be.
 
+    :param owner: tells which account a folder belongs to. Nobody else can be spoken for there.
     :raises CommandError: one may not be read.
     """
     files = []
     for path in paths:
-        file = OutcomeFile(path)
+        file = OutcomeFile(path, account_id=owner(path.parent))
         files.append(file)
         try:
             for line in outcomes.lines(path):
+                if isinstance(line, Outcome) and file.account_id not in ("", line.account_id):
+                    file.others[line.account_id] += 1
+                    continue
                 file.lines.append(line)  # keep what was read before the part that can't be
         except outcomes.DamagedFileError as error:
             file.problem = str(error)
@@ -91,7 +102,10 @@ def damage(files: Sequence[OutcomeFile]) -> list[str]:
     for file in files:
         if file.problem:
             found.append(f"{file.path}: {file.problem}; what it says is lost: {LOST}")
-        elif not file.lines:
+        for account_id, count in file.others.items():
+            what = f"{counted(count, 'line')} {foreign(account_id, file.account_id)}"
+            found.append(f"{file.path}: {what}; ask who wrote it")
+        if not (file.lines or file.others or file.problem):
             found.append(f"{file.path}: it is empty; what it said is lost: {LOST}")
         bad = [
             number

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 from c7n_keyrot import outcomes
-from c7n_keyrot.cli.files import mapping
+from c7n_keyrot.cli.files import BREAK, mapping
+from c7n_keyrot.cli.text import listed
 from c7n_keyrot.records import KeyRecord, RunSummary
 
 # Where c7n-mailer's contact_tags look for the owner of a user, as in examples/mailer.yml.
@@ -175,3 +176,24 @@ def is_clean(text: str) -> bool:
 def _check_texts(fields: Any) -> None:
     """:raises ValueError: a text in it can't be encoded."""
     json.dumps(vars(fields), ensure_ascii=False, default=vars).encode()
+
+
+def shared(name: str, run: str, summaries: Sequence[RunSummary]) -> str:
+    """Return which other policies of the same run left this folder to the last one; "" for none.
+
+    :param name: of the policy whose metadata is there, and ``run`` its execution.
+    """
+    others = dict.fromkeys(one.policy for one in summaries if one.policy != name)
+    if others:
+        what = "policies share it, so only the last one's users are there"
+        return f"it has lines of {listed(list(others))}: {what}; use an -s without braces"
+    last = next((one for one in reversed(summaries) if one.run == run), None)
+    if last is None:
+        return ""
+    begun = outcomes.instant(last) - timedelta(seconds=BREAK)
+    if any(one.filters != last.filters and outcomes.instant(one) > begun for one in summaries):
+        return (
+            "policies of one name, with other filters, have run into it within a minute, so only "
+            "the last one's users are there; give each policy a name of its own, and run again"
+        )
+    return ""

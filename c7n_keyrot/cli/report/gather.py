@@ -8,7 +8,7 @@ Anybody may have written them: each field is checked, and what can't be read is 
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -18,7 +18,16 @@ from typing import Any, TypeVar
 
 from c7n_keyrot import outcomes
 from c7n_keyrot.cli.accounts import Account
-from c7n_keyrot.cli.files import existing, mapping, read_json, walk
+from c7n_keyrot.cli.files import (
+    existing,
+    foreign,
+    ids_of,
+    mapping,
+    owner,
+    place,
+    read_json,
+    walk,
+)
 from c7n_keyrot.cli.report.contracts import (
     User,
     instant_of,
@@ -26,6 +35,7 @@ from c7n_keyrot.cli.report.contracts import (
     metrics_of,
     read_summary,
     read_user,
+    shared,
 )
 from c7n_keyrot.cli.text import counted
 from c7n_keyrot.outcomes import DamagedFileError, Outcome, Result
@@ -45,8 +55,6 @@ OUR_ACTIONS = frozenset(("disable-access-key", "delete-access-key", "post-key-fi
 METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log"
 # Bytes. The line of a summary has some 100 for each key that isn't matched.
 LONGEST_SUMMARY = 32 << 20
-# A bucket's copy has a folder for each hour of the runs below the policy's.
-HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d", re.ASCII)
 # Clocks differ; what is further in the future isn't true.
 AHEAD = timedelta(days=1)
 
@@ -202,7 +210,7 @@ class _Reader:
 
     def __init__(self, warnings: _Warnings, accounts: Iterable[Account], now: datetime) -> None:
         self.warnings, self.latest = warnings, now + AHEAD
-        self.ids = {one.name: one.id for one in accounts if outcomes.ACCOUNT_ID.fullmatch(one.id)}
+        self.ids = ids_of(accounts)
 
     def folder(self, root: Path, path: Path, files: Sequence[str]) -> PolicyFolder:
         """Return what a folder holds.
@@ -210,20 +218,24 @@ class _Reader:
         :param root: OUTPUT_DIR, below which the folder lies.
         :param files: the names of its files.
         """
-        data = self._metadata(path, files)
+        mine = owner(root, path, self.ids)
+        data = self._metadata(path, files, mine)
         execution, config = mapping(data.get("execution")), mapping(data.get("config"))
         policy, run = mapping(data.get("policy")), execution.get("id", "")
-        account, region, name = _place(path.relative_to(root))
-        summaries = self._lines(path, files, "keyrot-summary", read_summary, LONGEST_SUMMARY)
+        account, region, name = place(path.relative_to(root))
+        summaries = self._lines(path, files, mine, "keyrot-summary", read_summary, LONGEST_SUMMARY)
         summaries.sort(key=outcomes.instant)  # a bucket's copy has a file for each run
         done = _ended(
-            self._lines(path, files, "keyrot-outcomes", outcomes.parse),
-            self._lines(path, files, "keyrot-intents", outcomes.parse),
+            self._lines(path, files, mine, "keyrot-outcomes", outcomes.parse),
+            self._lines(path, files, mine, "keyrot-intents", outcomes.parse),
         )
         lines = [one.account_id for one in reversed(summaries)]
         lines += [one.account_id for one in reversed(done)]
-        account_id = config.get("account_id") or next(iter(lines), "") or self.ids.get(account, "")
-        for problem in self._contradictions(account_id, account, lines):
+        account_id = mine or config.get("account_id") or next(iter(lines), "")
+        if others := sorted({one for one in lines if one != account_id}):
+            what = f"it is of account {account_id}, but has lines of {', '.join(others)}"
+            self.warnings.add(f"{path}: {what}")
+        if policy and (problem := shared(str(policy["name"]), run, summaries)):
             self.warnings.add(f"{path}: {problem}")
         runs = {run, *(one.run for one in summaries)}
         users = self._users(path, files, runs, account_id) if is_ours(policy) else ()
@@ -245,21 +257,20 @@ class _Reader:
             outcomes=tuple(done),
         )
 
-    def _contradictions(self, account_id: str, account: str, lines: Sequence[str]) -> Iterator[str]:
-        others = sorted({one for one in lines if one != account_id})
-        if others:
-            yield f"it is of account {account_id}, but has lines of {', '.join(others)}"
-        wanted = self.ids.get(account, account_id)
-        if wanted != account_id:
-            yield f"{account} is account {wanted} by accounts.yml, but it is of {account_id}"
+    def _metadata(self, path: Path, files: Sequence[str], mine: str) -> dict[str, Any]:
+        """Return the metadata, checked as far as it is used; {} if it isn't usable.
 
-    def _metadata(self, path: Path, files: Sequence[str]) -> dict[str, Any]:
-        """Return the metadata, checked as far as it is used; {} if it isn't usable."""
+        :param mine: the account that the folder belongs to; "" if that isn't known.
+        """
         for name in (METADATA, f"{METADATA}.gz"):
             if name in files:
                 try:
                     data = mapping(read_json(path / name))
                     self._check(data)
+                    found = mapping(data.get("config")).get("account_id")
+                    if mine and found and found != mine:
+                        self.warnings.add(f"{path / name}: {foreign(found, mine)}")
+                        continue
                 except DamagedFileError as error:
                     self.warnings.add(f"{path / name}: {error}; it isn't used")
                     continue
@@ -290,6 +301,7 @@ class _Reader:
         self,
         path: Path,
         files: Sequence[str],
+        mine: str,
         start: str,
         parse: Callable[[bytes], Line],
         longest: int = outcomes.LONGEST_LINE,
@@ -299,11 +311,13 @@ class _Reader:
         for name in files:
             if not name.startswith(start) or not name.endswith((".jsonl", ".jsonl.gz")):
                 continue
-            file, damaged, early = path / name, 0, 0
+            file, damaged, early, others = path / name, 0, 0, Counter[str]()
             try:
                 for line in outcomes.parsed(file, parse, longest):
                     if isinstance(line, bytes):
                         damaged += 1
+                    elif mine and line.account_id != mine:
+                        others[line.account_id] += 1
                     elif outcomes.instant(line) > self.latest:
                         early += 1
                     else:
@@ -314,6 +328,9 @@ class _Reader:
                 self.warnings.add(f"{file}: it can't be read: {error.strerror}")
             if damaged:
                 self.warnings.add(f"{file}: {counted(damaged, 'line')} can't be read")
+            for account_id, count in others.items():
+                what = f"{counted(count, 'line')} {foreign(account_id, mine)}"
+                self.warnings.add(f"{file}: {what}")
             if early:
                 self.warnings.add(f"{file}: {counted(early, 'line')} of the future, not used")
         return found
@@ -352,18 +369,6 @@ class _Reader:
             what = f"{counted(others, 'user')} of a run that left nothing else, not used"
             self.warnings.add(f"{file}: {what}")
         return tuple(users)
-
-
-def _place(path: Path) -> tuple[str, str, str]:
-    """Return a folder's account and region in a tree of c7n-org, and its policy; "" for none.
-
-    :param path: relative to OUTPUT_DIR.
-    """
-    parts = path.parts
-    if HOUR.fullmatch("/".join(parts[-4:])):
-        parts = parts[:-4]
-    account, region, name = ("", "", "", *parts)[-3:]
-    return account, region, name
 
 
 def _ended(done: Sequence[Outcome], intents: Sequence[Outcome]) -> list[Outcome]:
