@@ -312,10 +312,10 @@ def test_plan_says_what_the_run_will_do(story: Story, capsys: pytest.CaptureFixt
         assert story.plan.lines(account_id, "old", story.aws.account(account_id).key_id("old", 2))
         assert story.plan.lines(account_id, "exempt", "exempt until 2999-12-31")
     plan = ["plan", str(story.runs["dry"].out), "--accounts", str(ACCOUNTS)]
-    assert cli.main([*plan, "--max-keys", "2"]) == 3
+    assert cli.main([*plan, "--max-keys", "2"]) == 4
     assert "3 keys would be disabled or deleted, more than" in capsys.readouterr().err
     # The whole organization's active second keys: six in each account.
-    assert cli.main([*plan, "--max-percent", "16"]) == 3
+    assert cli.main([*plan, "--max-percent", "16"]) == 5
     assert "3 of 18 active keys would be disabled: 16.7%" in capsys.readouterr().err
     assert cli.main([*plan, "--max-percent", "17", "--max-keys", "3"]) == 0
 
