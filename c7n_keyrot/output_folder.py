@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import gzip
+import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from c7n.output import BlobOutput
 
@@ -23,6 +25,39 @@ def path_of(context: Any, name: str = outcomes.FILE) -> Path:
     if isinstance(output, BlobOutput):
         name = name.replace(".", f"-{context.execution_id}.")
     return Path(output.root_dir, name)
+
+
+class _Taken:
+    """The folders that policies of one run have: by folder and name, in lower case.
+
+    :ivar options: Custodian's options of that run, which all of its policies share.
+    :ivar folders: each folder, and what the policy there was.
+    """
+
+    options: Any = None
+    folders: ClassVar[dict[tuple[str, str], tuple[str, str]]] = {}
+
+
+def is_taken(context: Any) -> bool:
+    """Tell whether another policy of this name has run into the folder, in the same run.
+
+    c7n-org runs two policies of one name, and the files of the last one replace the other's. It
+    runs all policies of an account and region in one process. The same policy may run again.
+    """
+    if _Taken.options is not context.options:
+        _Taken.options = context.options
+        _Taken.folders.clear()
+    output, data = context.output, context.policy.data
+    place = os.path.realpath(output.root_dir)
+    if isinstance(output, BlobOutput):
+        place = f"{output.type}://{output.bucket}/{output.key_prefix}"
+    what = json.dumps([data.get("filters"), data.get("actions")], default=str)
+    key = place.casefold(), str(data["name"]).casefold()
+    first, known = _Taken.folders.setdefault(key, (place, what))
+    if known == what:
+        return False
+    # Of names that differ in case only, some disks make one folder.
+    return first == place or (os.path.isdir(first) and os.path.samefile(first, place))
 
 
 def is_bucket(context: Any) -> bool:

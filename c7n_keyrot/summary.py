@@ -34,6 +34,11 @@ def write(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
     context = run.manager.ctx
     if context.output is None:
         return  # a policy that isn't run, such as in a test of its filters
+    if output_folder.is_taken(context):
+        raise run.stop(
+            "another policy of this name has run into the same folder; this one isn't run: give "
+            "each policy a name of its own"
+        )
     summary = summary_of(run, selected)
     if any(one["filter"] == "stale-access-key" for one in summary.filters):
         stale = summary.verdicts.get(Verdict.STALE.value, 0)

@@ -81,7 +81,7 @@ def walk(
 def ids_of(accounts: Iterable[Account]) -> dict[str, str]:
     """Return the ids of accounts by the names of their folders; names of several have none."""
     ids: dict[str, str] = {}
-    for one in accounts:
+    for one in filter(lambda one: one.name, accounts):
         known = ids.setdefault(one.name, one.id)
         if known != one.id:
             ids[one.name] = ""
