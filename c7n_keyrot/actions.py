@@ -271,7 +271,7 @@ GONE = "the key or its user is no longer there"
 LEFT_ALONE = {
     Identified.AMBIGUOUS.value: "ambiguous: two keys of one second can't be told apart",
     Identified.UNMATCHED.value: "the credential report's dates show no live key to be this one",
-    Identified.UNREAD.value: "the user's keys or tags couldn't be read",
+    Identified.UNREAD.value: "what the policy asks about the user couldn't be read",
 }
 
 

@@ -11,14 +11,15 @@ import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from c7n.actions import BaseAction
 from c7n.cache import NullCache
 from c7n.utils import dumps, type_schema
 
-from c7n_keyrot import iam, intents, matched_usage, notify, summary
-from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, places, settle
+from c7n_keyrot import iam, intents, matched_usage, notify, stock_filters, summary
+from c7n_keyrot.matched_keys import BLOCKS, MATCHED_KEYS, RECORDS, places, settle
 from c7n_keyrot.options import is_serverless
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
 
@@ -86,7 +87,7 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
     ours = {RECORDS, MATCHED_KEYS, LIVE_KEYS}
     resources = [{k: v for k, v in user.items() if k not in ours} for user in resources]
     filters = run.manager.filters
-    with watching(filters) as passed:
+    with watching(run, filters) as passed:
         selected = original(resources, event)
     for user in selected:
         name = user["UserName"]
@@ -95,6 +96,7 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
             record["exemption"] = run.ended_exemptions.get(name)
     matched_usage.read(run, selected)
     attach_notices(run, selected)
+    stock_filters.without_doubts(run)
     guard_actions(run)
     summary.write(run, selected)
     if run.candidates is not None:
@@ -120,11 +122,19 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
 
 
 @contextmanager
-def watching(filters: Sequence[Any]) -> Iterator[dict[str, set[str]]]:
-    """Note, while the filters run, which users each of them lets through: names by place."""
+def watching(run: PolicyRun, filters: Sequence[Any]) -> Iterator[dict[str, set[str]]]:
+    """Note, while the filters run, which users each of them lets through: names by place.
+
+    Custodian's own filters let those through as well whom they couldn't ask about.
+    """
     passed: dict[str, set[str]] = {}
+    nots = [f"{place}." for place, element in places(filters) if element.type == "not"]
     for place, element in places(filters):
-        element.process = _watched(element.process, passed.setdefault(place, set()))
+        process = element.process
+        if element.type not in BLOCKS and not stock_filters.is_ours(element):
+            negated = sum(map(place.startswith, nots)) % 2 == 1
+            process = partial(stock_filters.ask, run, element, negated, process)
+        element.process = _watched(process, passed.setdefault(place, set()))
     try:
         yield passed
     finally:

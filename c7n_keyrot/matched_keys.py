@@ -54,14 +54,16 @@ def settle(
     :param filters: a policy's top-level filters, which Custodian ANDs.
     :param live: the user's ``AccessKeyMetadata``.
     :param passed: whom the filters let through: names by place.
-    :param unread: the user's keys or tags couldn't be read, so no key is meant.
+    :param unread: the user couldn't be read, or a filter of Custodian's own couldn't ask about
+        it, so no key is meant.
     """
     records = user.get(RECORDS, [])
     if unread:
         for record in records:
             record.update(dict.fromkeys(("access_key_id", "status", "description", "other_key")))
             record["identified"] = Identified.UNREAD.value
-    if records:
+        user[MATCHED_KEYS] = []  # with entries of stock's filters, for whoever acts on them
+    elif records:
         ids = _ids(records)
         user[MATCHED_KEYS] = [
             entry

@@ -44,7 +44,8 @@ class PolicyRun:
         self.execution = object()  # an event's Lambda filters before it has an id
         self.now = datetime.now(timezone.utc).replace(microsecond=0)
         self.failures: list[str] = []
-        # Users whose keys or tags couldn't be read: no key of theirs is ever acted on.
+        # Users whose keys, tags or a filter's answer couldn't be read: no key of theirs is ever
+        # acted on.
         self.unread: set[str] = set()
         self.gone: set[str] = set()
         # As IAM has them in this run, by name: users, tags included, and their keys.
@@ -223,7 +224,7 @@ class PolicyRun:
         self.left.setdefault((name, slot), why)
 
     def mark_unread(self, name: str, reason: str) -> None:
-        """Note that a user's keys or tags couldn't be read; the user stays, without a key."""
+        """Note that a user couldn't be read, or asked about; the user stays, without a key."""
         self.unread.add(name)
         self.fail(f"user {name!r}: {reason}")
 

@@ -174,7 +174,7 @@ class Why(str, enum.Enum):
     EXEMPT = "exempt"
     UNCLEAR = "unclear"  # which live key it is can't be said
     UNKNOWN = "unknown"  # the report's date or status can't be read
-    UNREAD = "unread"  # the user's keys or tags couldn't be read
+    UNREAD = "unread"  # the user's keys, tags or a filter's answer couldn't be read
     CHANGED = "changed"  # since the credential report
     GONE = "gone"  # user or key
     OTHER_USER = "other user"  # has got the name since the report

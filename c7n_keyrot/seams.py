@@ -125,6 +125,15 @@ SEAMS = (
         ("resources", "event"),
     ),
     Seam("c7n.actions:Notify.expand_variables", "replaced on the action", ("message",)),
+    # -- while a filter of Custodian's own runs
+    Seam(
+        "botocore.client:BaseClient._make_api_call",
+        "watched: a call that a filter swallows is a doubt",
+        ("operation_name", "api_params"),
+    ),
+    Seam("c7n.element:Element.executor_factory", "watched: a thread that fails is a doubt"),
+    Seam("c7n.manager:ResourceManager.executor_factory", "watched, as a filter's"),
+    Seam("c7n.resolver:ValuesFrom.get_values", "watched: a page isn't a list"),
     # -- the registries
     Seam("c7n.resources.iam:User.filter_registry.register", "our filters", ("name", "klass")),
     Seam("c7n.resources.iam:User.action_registry.register", "our actions", ("name", "klass")),

@@ -174,7 +174,7 @@ def test_one_users_failure_stops_no_other(
     assert outcomes.keys() == wanted.keys()
     assert outcomes[untouched] == ("denied", "AccessDenied")
     for user in (unread, unlisted):
-        assert outcomes[user] == ("skipped", "the user's keys or tags couldn't be read")
+        assert outcomes[user] == ("skipped", "what the policy asks about the user couldn't be read")
         assert user in run.names(STALE), "never taken for clean"
     mends(before)
 

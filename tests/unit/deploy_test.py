@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from moto.events.models import EventPattern
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from c7n_keyrot.cli.doctor.permissions import PARAMETERS
+from c7n_keyrot.cli.doctor.policies import UNDECLARED
 from embedded_aws import HUB, ORGANIZATION_ID, REGION, allows
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +83,42 @@ def test_the_usage_of_keys_is_a_parameter_of_the_member_role(mode: str) -> None:
     with_usage = set(actions(member(ACCOUNT, HUB, mode, Usage="true")["policy"]))
     assert with_usage - without == {"cloudtrail:LookupEvents"}
     assert without <= with_usage
+
+
+@pytest.mark.parametrize("mode", ["enforcing", "read-only"])
+def test_custodians_own_filters_are_a_parameter_of_the_member_role(mode: str) -> None:
+    """What the filters of users call in IAM, as doctor names it; and nothing that changes."""
+    none, group, every = (
+        set(actions(member(ACCOUNT, HUB, mode, StockFilters=value)["policy"]))
+        for value in ("none", "group", "all")
+    )
+    assert none == set(actions(member(ACCOUNT, HUB, mode)["policy"]))
+    assert group - none == {"iam:ListGroupsForUser"}
+    assert every - group == {
+        permission for permission, how in PARAMETERS.items() if how == "StockFilters=all"
+    }
+    from c7n.resources.iam import User
+
+    filters = [
+        "check-permissions",
+        "credential",
+        "group",
+        "has-inline-policy",
+        "login-profile",
+        "mfa-device",
+        "policy",
+        "service-specific-credentials",
+        "ssh-key",
+        "usage",
+    ]
+    called: set[str] = set()
+    for name in filters:
+        of_filter = {"type": name, "actions": ["iam:X"], "match": "allowed", "key": "user"}
+        element = User.filter_registry.get(name)(of_filter, SimpleNamespace(type="iam-user"))
+        called |= {*element.get_permissions(), *UNDECLARED.get(name, ())}
+    assert called <= every
+    reads = ("Get", "List", "Simulate", "GenerateServiceLastAccessedDetails")
+    assert all(one.partition(":")[2].startswith(reads) for one in every - none)
 
 
 @pytest.mark.parametrize("mode", ["read-only", "enforcing"])

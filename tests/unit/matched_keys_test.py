@@ -204,8 +204,9 @@ def test_filters_that_are_watched_get_the_event() -> None:
         seen.append(event)
         return users
 
-    element = SimpleNamespace(type="value", process=process)
-    with hooks.watching([element]) as passed:
+    element: Any = SimpleNamespace(type="value", process=process, executor_factory=None)
+    run: Any = SimpleNamespace(manager=SimpleNamespace(executor_factory=None), unread=set())
+    with hooks.watching(run, [element]) as passed:
         element.process([{"UserName": "ana"}], "event")
         assert passed == {"0": {"ana"}}
         element.process = None  # so that leaving finds an attribute to take away

@@ -73,8 +73,15 @@ def test_what_the_role_may_do_is_what_its_template_allows() -> None:
             ("graceful-rollout", "delete-stage"): "Marking",
             ("superseded-first", "delete-stage"): "LastUsed",
             ("security-hub",): "Findings",
-            (): {"enforcing": "Enforcing", "Usage": "Asking", "RunBy": "ByLambda"}.get(
-                next(iter(re.findall("enforcing|Usage|RunBy", condition)), ""), ""
+            (): {
+                "enforcing": "Enforcing",
+                "Usage": "Asking",
+                "StockFilters=group": "Grouping",
+                "StockFilters=all": "Filtering",
+                "RunBy": "ByLambda",
+            }.get(
+                next(iter(re.findall(r"enforcing|Usage|StockFilters=\w+|RunBy", condition)), ""),
+                "",
             ),
         }[tuple(examples)]
         said.setdefault(name, set()).update(re.findall(r"`(?:\w+:)?([A-Z]\w+)`", actions))

@@ -199,7 +199,7 @@ UNDATED = dict.fromkeys(("last_rotated", "age_days", "deadline", "days_left"))
     [
         ({"identified": "ambiguous"}, "were created in the same second"),
         ({"identified": "unmatched"}, "key of the user has the date that"),
-        ({"identified": "unread"}, "keys couldn't be read in this run"),
+        ({"identified": "unread"}, "the policy asks about the user couldn't be read in this run"),
         ({"identified": "unmatched", "verdict": "unknown", **UNDATED}, "its date can't be read"),
         ({"identified": "date", "verdict": "unknown"}, "not whether it is active"),
     ],

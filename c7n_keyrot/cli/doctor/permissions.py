@@ -27,6 +27,10 @@ READS: dict[str, tuple[str, dict[str, Any]]] = {
     "iam:ListAccessKeys": ("list_access_keys", {"UserName": NOBODY}),
     "iam:ListUsers": ("list_users", {"MaxItems": 1}),
     "iam:GetAccessKeyLastUsed": ("get_access_key_last_used", {"AccessKeyId": NO_KEY}),
+    "iam:GetLoginProfile": ("get_login_profile", {"UserName": NOBODY}),
+    "iam:ListAttachedUserPolicies": ("list_attached_user_policies", {"UserName": NOBODY}),
+    "iam:ListGroupsForUser": ("list_groups_for_user", {"UserName": NOBODY}),
+    "iam:ListUserPolicies": ("list_user_policies", {"UserName": NOBODY}),
     "cloudtrail:LookupEvents": ("lookup_events", {"MaxResults": 1}),
 }
 # Answers that only allowed callers get.
@@ -41,6 +45,24 @@ PARAMETERS = {
     "iam:GetAccessKeyLastUsed": "Mode=enforcing and Example=superseded-first (or delete-stage)",
     "iam:DeleteAccessKey": "Mode=enforcing and Example=delete-stage",
     "cloudtrail:LookupEvents": "Usage=true",
+    "iam:ListGroupsForUser": "StockFilters=group (or all)",
+    **dict.fromkeys(
+        (
+            "iam:GenerateServiceLastAccessedDetails",
+            "iam:GetLoginProfile",
+            "iam:GetPolicy",
+            "iam:GetPolicyVersion",
+            "iam:GetServiceLastAccessedDetails",
+            "iam:ListAttachedGroupPolicies",
+            "iam:ListAttachedUserPolicies",
+            "iam:ListMFADevices",
+            "iam:ListSSHPublicKeys",
+            "iam:ListServiceSpecificCredentials",
+            "iam:ListUserPolicies",
+            "iam:SimulatePrincipalPolicy",
+        ),
+        "StockFilters=all",
+    ),
 }
 SEND = "sqs:SendMessage"
 # By permission: ok, FAIL or not checked, and why.

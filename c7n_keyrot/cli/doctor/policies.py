@@ -19,6 +19,12 @@ from c7n_keyrot.cli.files import mapping
 from c7n_keyrot.cli.text import listed, one_line
 
 DEFAULT = Path("policies")
+# What Custodian's own filters call and don't declare, and what they declare and don't call.
+UNDECLARED = {
+    "policy": ("iam:GetPolicy",),
+    "config-compliance": ("config:GetComplianceDetailsByConfigRule",),
+}
+NOT_CALLED = {"config:DescribeComplianceByConfigRule"}
 ENDINGS = (".yml", ".yaml", ".json")
 
 
@@ -130,6 +136,9 @@ def plan(file: Path, data: dict[str, Any], target: Target) -> list[Planned]:
         policy.validate()
         notices = [a for a in policy.data.get("actions", ()) if mapping(a).get("type") == "notify"]
         permissions = set(policy.get_permissions())
+        for element in policy.resource_manager.iter_filters():  # those in blocks as well
+            permissions |= {*element.get_permissions(), *UNDECLARED.get(element.type, ())}
+        permissions -= NOT_CALLED
         if notices:
             # Each notice reads the account's alias, which Custodian's notify doesn't declare.
             permissions.add("iam:ListAccountAliases")

@@ -25,7 +25,7 @@ WHYS = {
     Why.EXEMPT: "exempt",
     Why.UNKNOWN: "its date or status can't be read",
     Why.TWICE: "its user's name appears twice in the report",
-    Why.UNREAD: "its user's keys or tags couldn't be read",
+    Why.UNREAD: "what the policy asks about its user couldn't be read",
     Why.UNCLEAR: "it isn't certain which live key it is",
     Why.OTHER_USER: "another user has the name since the report",
     Why.GONE: "gone since the report",
@@ -39,7 +39,7 @@ UNCERTAIN = {
     Identified.AMBIGUOUS: "not identified: both keys are of one second",
     Identified.GONE: "not identified: gone since the report",
     Identified.UNMATCHED: "not identified: the live keys don't fit the report",
-    Identified.UNREAD: "not identified: its user's keys or tags couldn't be read",
+    Identified.UNREAD: "not identified: what the policy asks about its user couldn't be read",
 }
 
 

@@ -46,7 +46,7 @@ WHY = {
     "exempt": "exempt",
     "unclear": "it can't be told apart from the user's other key",
     "unknown": "its date or status can't be read",
-    "unread": "the user's keys or tags could not be read",
+    "unread": "what the policy asks about the user could not be read",
     "changed": "changed since the credential report",
     "gone": "user or key is gone",
     "other user": "another user has got the name since the report",
