@@ -75,6 +75,10 @@ def _takes_loader(session: Any) -> bool:
     return core.get_component("data_loader") is loader
 
 
+def _goes_through_both(run: Any) -> bool:
+    return {"process_sqs_message", "ack"} <= {*run.__code__.co_names}
+
+
 def _is_schema(schema: Any) -> bool:
     return "properties" in schema
 
@@ -164,6 +168,23 @@ SEAMS = (
     Seam("c7n.resources:load_resources", "doctor", ("resource_types",)),
     Seam("c7n_org.cli:CONFIG_SCHEMA", "doctor: accounts.yml", holds=_is_schema),
     Seam("c7n_mailer.cli:CONFIG_SCHEMA", "doctor: mailer.yml", holds=_is_schema),
+    # -- c7n-mailer, in `c7n-keyrot mailer`
+    Seam("c7n_mailer.cli:get_processor", "replaced: only SQS is read", ("mailer_config", "logger")),
+    Seam(
+        "c7n_mailer.sqs_queue_processor:MailerSqsQueueProcessor.process_sqs_message",
+        "replaced: a message is checked, and what it brings isn't run",
+        ("encoded_sqs_message",),
+    ),
+    Seam(
+        "c7n_mailer.sqs_queue_processor:MailerSqsQueueIterator.ack",
+        "replaced: a message that was refused, or failed, stays in the queue",
+        ("m",),
+    ),
+    Seam(
+        "c7n_mailer.sqs_queue_processor:MailerSqsQueueProcessor.run",
+        "each message goes through both",
+        holds=_goes_through_both,
+    ),
     # -- botocore
     Seam("boto3:Session", "botocore's session in it", holds=_has_core),
     Seam("botocore.session:Session", "credentials of a role that was taken", holds=_is_kept_apart),

@@ -3,7 +3,8 @@
 """``c7n-keyrot custodian``, ``org``, ``mailer``: the programs' own command lines, with the pack.
 
 No startup file is needed for these. ``c7n_keyrot.cli`` has installed the import hook, in c7n-org's
-worker processes as well. Output, behaviour and exit codes are the programs' own.
+worker processes as well. Output, behaviour and exit codes are the programs' own, with one
+exception: the mailer runs nothing that a message brings (``mailing``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -44,6 +46,10 @@ def entry(command: str, args: Sequence[str]) -> Callable[[], Any]:
         args = ["-t", str(folder()), *args]
     sys.argv = [f"c7n-keyrot {command}", *args]  # its name in usage texts
     found: Callable[[], Any] = getattr(importlib.import_module(module), function)
+    if command == "mailer":
+        from c7n_keyrot.cli import mailing  # c7n-mailer brings Jinja
+
+        return partial(mailing.run, found)
     return found
 
 

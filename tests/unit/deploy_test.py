@@ -242,18 +242,28 @@ def test_queues_are_encrypted_and_the_first_has_the_second_behind_it(
         (None, "true", "sqs:SendMessage", False),
     ],
 )
-def test_the_organization_may_send_and_only_send(
+def test_with_functions_their_roles_may_send_and_only_send(
     resources: dict[str, Any], organization: str | None, tls: str, action: str, allowed: bool
 ) -> None:
+    """With RunBy=hub nobody outside of the hub may: whoever sends decides who gets which mail."""
     role = f"arn:aws:iam::{ACCOUNT}:role/c7n-keyrot"
     facts = {"aws:PrincipalAccount": ACCOUNT, "principal": role, "aws:SecureTransport": tls}
     if organization:
         facts["aws:PrincipalOrgID"] = organization
-    document = resources["QueuePolicy"]["PolicyDocument"]
+    by_lambda = hub(HUB, ORGANIZATION_ID, RunBy="lambda")["QueuePolicy"]["PolicyDocument"]
+    by_hub = resources["QueuePolicy"]["PolicyDocument"]
     queue = f"arn:aws:sqs:{REGION}:{HUB}:c7n-keyrot"
-    assert allows([document], action, queue, {**facts, "aws:PrincipalArn": role}) is allowed
+    assert allows([by_lambda], action, queue, {**facts, "aws:PrincipalArn": role}) is allowed
     # Nobody else there: the mailer believes what a message says, recipients included.
-    assert not allows([document], action, queue, {**facts, "aws:PrincipalArn": USER})
+    assert not allows([by_lambda], action, queue, {**facts, "aws:PrincipalArn": USER})
+    assert not allows([by_hub], action, queue, {**facts, "aws:PrincipalArn": role})
+    assert [s["Effect"] for s in by_hub["Statement"]] == ["Deny"]
+
+
+def test_without_functions_no_member_role_may_send() -> None:
+    for example in ("none", "graceful-rollout", "superseded-first", "delete-stage", "security-hub"):
+        document = member(ACCOUNT, HUB, Example=example, Usage="true")["policy"]
+        assert not [one for one in actions(document) if one.startswith(("sqs:", "*"))]
 
 
 def test_mailer_and_runner(resources: dict[str, Any]) -> None:

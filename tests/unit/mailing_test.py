@@ -1,0 +1,189 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a message may bring to `c7n-keyrot mailer`: tests/end_to_end/attack_test.py sends them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from c7n_mailer.utils import get_message_subject
+from notices import ACCOUNT, message, record, user
+
+from c7n_keyrot.cli import mailing
+
+LOG = logging.getLogger("test")
+STAFF = {"name": "keys", "resource": "aws.iam-user"}
+
+
+def packed(made: Any) -> str:
+    return base64.b64encode(zlib.compress(json.dumps(made).encode())).decode()
+
+
+def cleaned(made: Any) -> dict[str, Any]:
+    """What c7n-mailer gets in the place of the message."""
+    text = zlib.decompress(base64.b64decode(mailing.cleaned(packed(made), LOG)))
+    read: dict[str, Any] = json.loads(text)
+    return read
+
+
+def small(**action: Any) -> dict[str, Any]:
+    return {
+        "account": "prod",
+        "account_id": ACCOUNT,
+        "region": "us-east-1",
+        "event": None,
+        "policy": dict(STAFF),
+        "action": {"to": ["sec@corp.test"], **action},
+        "resources": [{"UserName": "ana"}],
+    }
+
+
+def test_our_own_notices_look_the_same() -> None:
+    """All that c7n-mailer renders but the subject is untouched, and the subject reads the same."""
+    for situation in ("expiring", "disabling"):
+        made = message(situation, [user("ana", record(situation))], action={"subject": "Your key"})
+        seen = cleaned(made)
+        assert get_message_subject(seen) == get_message_subject(made)
+        assert get_message_subject(seen).endswith(f"account acme-production ({ACCOUNT})")
+        for one in (seen, made):
+            del one["action"]["subject"]
+        assert seen == made
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "Your AWS access key: account {{ action.keyrot.account }}",
+        "{{ account }} {{ account_id }} {{ region }} {{ policy['name'] }}",
+        "{{ account | upper }}: {{ nothing | default('x') }}{{ nothing }}",
+        "{% if account %}{{ account }}{% else %}no name{% endif %}",
+        "{{ account if account == 'prod' else region }}{# a comment #}",
+        "100% {of} it",
+        "without anything",
+    ],
+)
+def test_what_people_write_into_a_subject_reads_as_it_did(subject: str) -> None:
+    made = small(subject=subject, keyrot={"account": "prod (1) {{ 7 * 7 }}"})
+    expected = get_message_subject(made)
+    assert get_message_subject(cleaned(made)) == expected
+
+
+CODE = "cycler.__init__.__globals__.os.popen('touch ran').read()"
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        f"{{{{ {CODE} }}}}",
+        f"{{% if {CODE} %}}x{{% endif %}}",
+        "{{ account.__class__.__mro__ }}",
+        "{{ account['__class__'] }}",
+        "{{ account|attr('__class__') }}",
+        "{{ 'x' * 10**10 }}",
+        "{% for i in range(10**9) %}{% for j in range(10**9) %}{% endfor %}{% endfor %}",
+        "{{ range(10**9)|list }}",
+        "{{ account|center(10**9) }}",
+        "{% set x = account %}{{ x }}",
+        "{% include '/mailer.yml' %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ policy }}",
+        "{{ account.upper }}",
+        "{{ nothing.more }}",
+        "{{ unfinished",
+        "{{ " + "(" * 900,
+        "{{ account }}" * 1000,
+        "{% raw %}{{ account }}",
+        "{{ policy|upper }}",
+    ],
+)
+def test_what_is_more_than_words_is_sent_as_it_is_written(
+    subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And it is said; no notice is lost by it."""
+    monkeypatch.chdir(tmp_path)
+    seen = get_message_subject(cleaned(small(subject=subject)))
+    assert subject.startswith(seen.removesuffix("..."))
+    assert len(seen) <= mailing.LONGEST_SENT
+    assert "isn't filled in" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [f"{{{{ {CODE} }}}}", "{{ 7 * 7 }}", "{% endraw %}{{ 7 * 7 }}"])
+def test_the_name_of_a_policy_is_no_template_either(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the subject of a notice that has none."""
+    monkeypatch.chdir(tmp_path)
+    made = {**small(), "policy": {**STAFF, "name": name}}
+    assert get_message_subject(cleaned(made)) == f"Custodian notification - {name}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fills_a_subject_is_one_short_line() -> None:
+    made = small(subject="{{ account }}{{ action.long }}", long="x" * 10**6)
+    made["account"] = "a\nBcc: evil@corp.test\n2026 - mailer - ERROR - no\u2028"
+    seen = cleaned(made)
+    assert get_message_subject(seen).isprintable()
+    assert seen["account"].isprintable()
+    assert len(get_message_subject(seen)) <= 1000
+
+
+def nested(depth: int) -> str:
+    return base64.b64encode(zlib.compress(b"[" * depth + b"]" * depth)).decode()
+
+
+def bomb(size: int) -> str:
+    return base64.b64encode(zlib.compress(b" " * size)).decode()
+
+
+# By what is said of it.
+REFUSED = {
+    "it isn't packed": ["x", "{}", "123", '"x"', "[]", base64.b64encode(b"text").decode()],
+    "more than 16 MiB": [bomb(mailing.LARGEST + 1), packed(small())[:-8], ""],
+    "nested too deeply": [nested(200_000)],
+    "the message isn't": [packed([]), packed("x"), packed(None)],
+    "policy isn't": [packed({**small(), "policy": None})],
+    "policy.name isn't": [packed({**small(), "policy": {"name": ["x"], "resource": "y"}})],
+    "resources isn't": [packed({**small(), "resources": x}) for x in (None, {}, ["ana"])],
+    "event isn't": [packed({**small(), "event": "x"})],
+    "account isn't": [packed({**small(), "account": {"a": 1}})],
+    "action isn't": [packed({**small(), "action": []})],
+    "action.to isn't": [packed(small(to=to)) for to in ("x", [1], [None], ["a@b.test\nBcc: c"])],
+    "action.cc isn't": [packed(small(cc=["a@b.test\r\nDATA"]))],
+    "action.owner_absent_contact isn't": [packed(small(owner_absent_contact="a@b.test"))],
+    "action.template isn't": [
+        packed(small(template=name))
+        for name in (
+            "/mailer.yml", "/etc/passwd", "../x", "a/../b", "~/x", "C:x", "a\\b", "a//b", "", "x\0",
+            ".aws/credentials", {"a": 1}, "x\ny",
+        )
+    ],
+    "action.slack_template isn't": [packed(small(slack_template="/mailer.yml"))],
+    "action.from isn't": [packed(small(**{"from": "a@b.test\nBcc: c@d.test"}))],
+    "action.template_format isn't": [packed(small(template_format="html\nX: y"))],
+    "action.priority_header isn't": [packed(small(priority_header=x)) for x in ([], "6", " 1", "")],
+    "action.subject isn't": [packed(small(subject=["x"]))],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "bodies"), REFUSED.items(), ids=REFUSED)
+def test_what_notify_does_not_write_is_refused_in_one_line(said: str, bodies: list[str]) -> None:
+    for body in bodies:
+        with pytest.raises(mailing.Refused, match=said):
+            mailing.cleaned(body, LOG)
+
+
+def test_a_message_by_a_topic_is_read() -> None:
+    body = json.dumps({"Message": packed(small(subject="{{ account }}"))})
+    assert mailing.cleaned(body, LOG) == mailing.cleaned(packed(small(subject="prod")), LOG)
+
+
+@pytest.mark.parametrize("name", ["default", "c7n_keyrot-expiring.html", "mine/my notice.txt"])
+def test_the_names_of_templates_are_taken(name: str) -> None:
+    assert cleaned(small(template=name))["action"]["template"] == name
