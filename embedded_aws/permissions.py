@@ -213,6 +213,9 @@ class Permissions:
             name = str(call.params.get("Resource") or call.params.get("FunctionName"))
             name = name.rpartition(":")[2]
             return self._arn(call, f"function:{name}", "lambda", self.partition.region)
+        if call.action.startswith("codebuild."):
+            project = call.params.get("projectName") or call.params["ids"][0].split(":")[0]
+            return self._arn(call, f"project/{project}", "codebuild", self.partition.region)
         for name in ("RoleArn", "TopicArn"):
             if name in call.params:
                 return str(call.params[name])

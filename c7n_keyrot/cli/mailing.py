@@ -90,7 +90,12 @@ def run(main: Callable[[], Any]) -> Any:
     MailerSqsQueueProcessor.process_sqs_message = processed
     MailerSqsQueueIterator.ack = acknowledged
     cli.get_processor = of_sqs
-    code = main()
+    try:
+        code = main()
+    finally:
+        MailerSqsQueueProcessor.process_sqs_message = process
+        MailerSqsQueueIterator.ack = ack
+        cli.get_processor = get_processor
     return 1 if left else code
 
 

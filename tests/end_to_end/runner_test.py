@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import boto3
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 from cloudformation import runner
 from codebuild import Build, build, executable
 from harness import BIN, Finished, keyrot, run
 from mailer_test import Smtp
 from moto.cloudformation.models import cloudformation_backends
-from moto.codebuild.models import codebuild_backends
+from moto.codebuild.models import CodeBuildBackend, codebuild_backends
 from moto.events.models import events_backends
 from moto.sns.models import sns_backends
 from moto.sqs.models import SQSBackend
@@ -44,6 +46,7 @@ PAGE = (CHECKOUT / "docs" / "runner.md").read_text("utf-8")
 MEMBERS = {"payments": "111111111111", "web": "222222222222"}
 EXTERNAL_ID = "c7n-keyrot-2f6c1d"
 PROJECT = "c7n-keyrot-runner"
+MAILER = f"{PROJECT}-mailer"
 STALE = "iam-user-second-access-key-stale"
 INSTALLS = re.compile(r"^(python3 -m venv|venv/bin/python -m pip) ")
 
@@ -60,6 +63,7 @@ class Hub:
         self.variables: dict[str, str] = {}
         self.builds: list[Build] = []
         self.numbers = itertools.count()
+        self.mailer_builds: dict[str, Build | None] = {}  # by id; None while it works
         self.smtp = Smtp()  # not started: at first nobody listens there
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.smtp.port = free.getsockname()[1]
@@ -89,16 +93,22 @@ class Hub:
     def project(self) -> dict[str, Any]:
         return dict(self.resource("Project").properties)
 
+    def build_env(self, role: str) -> dict[str, str]:
+        """This environment is in the place of the one that CodeBuild would make."""
+        env = {**self.env(), "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.credentials + role}
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            del env[name]
+        executable(self.folder / "bin" / "sleep", "exec /bin/sleep 0.2")
+        return {**env, "PATH": f"{self.folder / 'bin'}{os.pathsep}{env['PATH']}"}
+
     def build(self, programs: Path | None = None, **changed: str) -> Build:
-        """What CodeBuild does. This environment is in the place of the one that it would make.
+        """What CodeBuild does.
 
         :param programs: a folder of programs that are found first; then the build's last phase is
             left out.
         :param changed: variables that the build is started with in place of the project's.
         """
-        env = {**self.env(), "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.credentials}
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            del env[name]
+        env = self.build_env(PROJECT)
         folder = self.folder / f"build-{next(self.numbers)}"
         skipped: set[str] = set()
         if programs:
@@ -113,6 +123,22 @@ class Hub:
         )
         self.builds.append(done)
         return done
+
+    def start_mailer(self, build_id: str) -> None:
+        """What CodeBuild does when the runner has started the mailer's project."""
+        self.mailer_builds[build_id] = None
+
+        def work() -> None:
+            project = dict(self.resource("MailerProject").properties)
+            folder = self.folder / f"mailer-{len(self.mailer_builds)}"
+            env = {**self.build_env(MAILER), "CODEBUILD_BUILD_ID": build_id}
+            self.mailer_builds[build_id] = build(project, folder, env, skip=INSTALLS.search)
+
+        threading.Thread(target=work, daemon=True).start()
+
+    def mailer_status(self, build_id: str) -> str:
+        done = self.mailer_builds[build_id]
+        return "IN_PROGRESS" if done is None else "SUCCEEDED" if done.green else "FAILED"
 
     @property
     def messages(self) -> list[tuple[str, str]]:
@@ -140,7 +166,7 @@ class Credentials(BaseHTTPRequestHandler):
     aws: EmbeddedAws
 
     def do_GET(self) -> None:
-        given = self.aws.credentials(HUB, PROJECT)
+        given = self.aws.credentials(HUB, self.path.strip("/"))
         until = datetime.now(timezone.utc) + timedelta(hours=1)
         body = json.dumps(
             {
@@ -166,7 +192,23 @@ def hub(tmp_path_factory: pytest.TempPathFactory, aws_cli: Path, libraries: Path
     def at_once(backend: Any, queue: str, count: int, wait: int, *rest: Any) -> Any:
         return receive(backend, queue, count, 0, *rest)  # an empty queue costs c7n-mailer 10 s
 
-    with EmbeddedAws() as aws, mock.patch.object(SQSBackend, "receive_message", at_once):
+    start, ask = CodeBuildBackend.start_build, CodeBuildBackend.batch_get_builds
+
+    def started(backend: Any, project: str, *rest: Any) -> Any:
+        metadata = start(backend, project, *rest)
+        if project == MAILER:
+            made.start_mailer(metadata["id"])
+        return metadata
+
+    def asked(backend: Any, ids: list[str]) -> Any:
+        return [{**one, "buildStatus": made.mailer_status(one["id"])} for one in ask(backend, ids)]
+
+    with (
+        EmbeddedAws() as aws,
+        mock.patch.object(SQSBackend, "receive_message", at_once),
+        mock.patch.object(CodeBuildBackend, "start_build", started),
+        mock.patch.object(CodeBuildBackend, "batch_get_builds", asked),
+    ):
         made = Hub(aws, tmp_path_factory.mktemp("hub"), aws_cli)
         server = ThreadingHTTPServer(("127.0.0.1", 0), type("Of", (Credentials,), {"aws": aws}))
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -249,6 +291,7 @@ def test_the_page(hub: Hub) -> None:
     check_that_nothing_is_done_if_the_plan_is_not_kept(hub)
     hub.run(act.replace("Mode=act", "Mode=act MaxKeys=50"))
     check_that_each_failure_is_told_and_the_rest_is_done(hub)
+    check_what_the_mailer_s_build_can_reach(hub)
     check_a_run_without_a_failure(hub)
 
     summary, page, fetch, trend = section("Look at the last run")
@@ -380,9 +423,44 @@ def check_that_each_failure_is_told_and_the_rest_is_done(hub: Hub) -> None:
     assert subject == "c7n-keyrot act: keys disabled: 1, steps failed: 3"
     assert "FAILED: the run, in some account" in text
     assert "FAILED: a notice wasn't sent; see mailer.txt" in text
+    (mailer,) = hub.mailer_builds.values()
+    assert mailer
+    assert "Connection refused" in mailer.text
+    assert hub.smtp.hostname not in mailer.text
+    assert "keyrot mailer" not in done.text
     keys = {name: hub.aws.account(i).key_id("old", 2) for name, i in MEMBERS.items()}
     assert f"disabled {MEMBERS['payments']} old {keys['payments']}\n" in text
     assert f"denied {MEMBERS['web']} old {keys['web']}\n" in text
+
+
+def check_what_the_mailer_s_build_can_reach(hub: Hub) -> None:
+    """Whatever ran there, with its own role and with the mailer's, which it may take."""
+    bucket = hub.variables["BUCKET"]
+    member = {
+        "RoleArn": f"arn:aws:iam::{MEMBERS['web']}:role/c7n-keyrot",
+        "RoleSessionName": "test",
+        "ExternalId": EXTERNAL_ID,
+    }
+    lies = {"Bucket": bucket, "Key": "runs/x/run/keyrot-outcomes.jsonl", "Body": b"{}"}
+    denied: list[tuple[str, str, dict[str, Any]]] = [
+        ("sts", "assume_role", member),
+        ("s3", "get_object", {"Bucket": bucket, "Key": "config/accounts.yml"}),
+        ("s3", "put_object", {**lies, "Key": "config/mailer.yml"}),
+        ("s3", "put_object", lies),
+        ("codebuild", "start_build", {"projectName": PROJECT}),
+    ]
+    for role in (MAILER, "c7n-keyrot-mailer"):
+        for service, method, params in denied:
+            with pytest.raises(ClientError, match="AccessDenied|not authorized"):
+                getattr(client(hub, service, role), method)(**params)
+    mailer = {**member, "RoleArn": f"arn:aws:iam::{HUB}:role/c7n-keyrot-mailer"}
+    assert client(hub, "sts", MAILER).assume_role(**mailer)
+    assert client(hub, "sts", PROJECT).assume_role(**member)  # the runner's build can
+
+
+def client(hub: Hub, service: str, role: str) -> Any:
+    given = {k.lower(): v for k, v in hub.aws.credentials(HUB, role).items()}
+    return boto3.client(service, endpoint_url=hub.aws.url, region_name=REGION, **given)
 
 
 def covered(outputs: dict[str, bytes]) -> dict[str, bool]:

@@ -294,6 +294,7 @@ def test_mailer_and_runner(resources: dict[str, Any]) -> None:
 # The scheduled runner
 
 RUNNER_BUCKET = f"arn:aws:s3:::c7n-keyrot-runner-{HUB}-us-east-1"
+PROJECT = f"arn:aws:codebuild:{REGION}:{HUB}:project/c7n-keyrot-runner"
 TOPIC = f"arn:aws:sns:{REGION}:{HUB}:c7n-keyrot-runner"
 
 
@@ -323,7 +324,11 @@ def documents(role: dict[str, Any]) -> list[dict[str, Any]]:
         ("sns:Publish", TOPIC, True),
         ("sns:Publish", f"{TOPIC}-2", False),
         ("sns:Subscribe", TOPIC, False),
-        ("codebuild:StartBuild", "*", False),
+        ("codebuild:StartBuild", PROJECT, False),
+        ("codebuild:StartBuild", f"{PROJECT}-mailer", True),
+        ("codebuild:BatchGetBuilds", f"{PROJECT}-mailer", True),
+        ("codebuild:UpdateProject", f"{PROJECT}-mailer", False),
+        ("iam:PassRole", f"arn:aws:iam::{HUB}:role/c7n-keyrot-runner", False),
         ("iam:UpdateAccessKey", USER, False),
         ("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/admin", False),
     ],
@@ -352,22 +357,57 @@ def test_the_runner_takes_the_rest_from_the_hub(
     name = resources["RunnerPolicy"]["ManagedPolicyName"]
     arn = f"arn:aws:iam::{HUB}:policy/{name}"
     assert scheduled["RunnerRole"]["ManagedPolicyArns"] == [arn]
-    variables = scheduled["Project"]["Environment"]["EnvironmentVariables"]
+    variables = scheduled["MailerProject"]["Environment"]["EnvironmentVariables"]
     (mailer,) = [v["Value"] for v in variables if v["Name"] == "MAILER_ROLE"]
     assert mailer == f"arn:aws:iam::{HUB}:role/{resources['MailerRole']['RoleName']}"
 
 
+@pytest.mark.parametrize(
+    ("action", "resource", "allowed"),
+    [
+        ("sts:AssumeRole", f"arn:aws:iam::{HUB}:role/c7n-keyrot-mailer", True),
+        ("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/c7n-keyrot", False),
+        ("sts:AssumeRole", f"arn:aws:iam::{HUB}:role/c7n-keyrot", False),
+        ("s3:GetObject", f"{RUNNER_BUCKET}/config/mailer.yml", True),
+        ("s3:GetObject", f"{RUNNER_BUCKET}/config/c7n_keyrot-1-py3-none-any.whl", True),
+        ("s3:GetObject", f"{RUNNER_BUCKET}/config/accounts.yml", False),
+        ("s3:GetObject", f"{RUNNER_BUCKET}/runs/r/run/a", False),
+        ("s3:PutObject", f"{RUNNER_BUCKET}/mailer/4a5b.txt", True),
+        ("s3:PutObject", f"{RUNNER_BUCKET}/config/mailer.yml", False),
+        ("s3:PutObject", f"{RUNNER_BUCKET}/runs/r/run/a", False),
+        ("s3:PutObject", f"{RUNNER_BUCKET}/latest/report.html", False),
+        ("sqs:SendMessage", f"arn:aws:sqs:{REGION}:{HUB}:c7n-keyrot", False),
+        ("sns:Publish", TOPIC, False),
+        ("codebuild:StartBuild", PROJECT, False),
+    ],
+)
+def test_what_the_mailer_s_build_may_do(
+    scheduled: dict[str, Any], action: str, resource: str, allowed: bool
+) -> None:
+    """It reads what others wrote into the queue, so it can do no more than mail."""
+    role = scheduled["MailerBuildRole"]
+    assert "ManagedPolicyArns" not in role
+    facts = {"aws:ResourceOrgID": ORGANIZATION_ID}
+    assert allows(documents(role), action, resource, facts) is allowed
+    assert (
+        scheduled["MailerProject"]["ServiceRole"] == f"arn:aws:iam::{HUB}:role/{role['RoleName']}"
+    )
+
+
 def test_each_role_is_for_one_service_of_this_account(scheduled: dict[str, Any]) -> None:
-    project = f"arn:aws:codebuild:{REGION}:{HUB}:project/c7n-keyrot-runner"
+    project = PROJECT
     trust = {
         name: scheduled[name]["AssumeRolePolicyDocument"]["Statement"]
-        for name in ("RunnerRole", "ScheduleRole")
+        for name in ("RunnerRole", "MailerBuildRole", "ScheduleRole")
     }
     for statements in trust.values():
         (statement,) = statements
         assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": HUB}
     assert trust["RunnerRole"][0]["Principal"] == {"Service": "codebuild.amazonaws.com"}
     assert trust["RunnerRole"][0]["Condition"]["ArnEquals"] == {"aws:SourceArn": project}
+    assert trust["MailerBuildRole"][0]["Principal"] == {"Service": "codebuild.amazonaws.com"}
+    mailer = {"aws:SourceArn": f"{PROJECT}-mailer"}
+    assert trust["MailerBuildRole"][0]["Condition"]["ArnEquals"] == mailer
     assert trust["ScheduleRole"][0]["Principal"] == {"Service": "scheduler.amazonaws.com"}
     (start,) = documents(scheduled["ScheduleRole"])
     assert actions(start) == ["codebuild:StartBuild"]
@@ -375,7 +415,7 @@ def test_each_role_is_for_one_service_of_this_account(scheduled: dict[str, Any])
 
 
 def test_no_policy_of_the_runner_names_everything(scheduled: dict[str, Any]) -> None:
-    for role in ("RunnerRole", "ScheduleRole"):
+    for role in ("RunnerRole", "MailerBuildRole", "ScheduleRole"):
         for document in documents(scheduled[role]):
             assert "*" not in "".join(actions(document))
             for statement in document["Statement"]:

@@ -16,6 +16,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from cloudformation import runner
 from codebuild import Build, build, executable
 
@@ -35,10 +36,15 @@ PROGRAMS = {
 case "$*" in
   *"/config/ config") mkdir config && touch config/c7n_keyrot-1-py3-none-any.whl;;
   *"/run/ out/run") mkdir -p out/run && cp -R "$STAND_INS/run/." out/run;;
+  "codebuild start-build"*) echo c7n-keyrot-runner-mailer:4a5b;;
+  "codebuild batch-get-builds"*)
+    head -n 1 "$STAND_INS/statuses"; sed -i 1d "$STAND_INS/statuses";;
+  *"/mailer/"*) cp "$STAND_INS/mailer-log" out/mailer.txt;;
   "sns publish"*) cp out/summary.txt "$STAND_INS/message"; echo "$6" > "$STAND_INS/subject";;
   *" out s3://"*) cp -R out "$STAND_INS/uploaded";;
 esac
 """,
+    "sleep": "",
     "python3": """
 case "$*" in "-m venv"*) mkdir -p venv/bin && cp "$0" venv/bin/python;; esac
 """,
@@ -55,7 +61,10 @@ STEPS = {
     "look": r"c7n-keyrot org run --dryrun ",
     "plan": r"c7n-keyrot plan out/look --policies config/.*--max-keys (0|50) --max-percent 10\b",
     "run": rf"c7n-keyrot org run -c config/accounts\.yml -s s3://{BUCKET}/runs/.*/run\?region=",
-    "mail": r"c7n-keyrot mailer --run -c config/mailer\.yml$",
+    "mail": r"aws codebuild start-build --project-name c7n-keyrot-runner-mailer ",
+    "wait": r"sleep 10$",
+    "ask": r"aws codebuild batch-get-builds --ids c7n-keyrot-runner-mailer:4a5b ",
+    "log": rf"aws s3 cp --quiet s3://{BUCKET}/mailer/(4a5b)?\.txt out/mailer\.txt$",
     "outputs": rf"aws s3 cp .*s3://{BUCKET}/runs/.*/run/ out/run$",
     "html": r"c7n-keyrot report .*--format html -o out/report\.html",
     "json": r"c7n-keyrot report .*--format json -o out/report\.json",
@@ -67,7 +76,8 @@ STEPS = {
 INSTALL = ["fetch", "venv", "pins", "wheel"]
 LOOK = [*INSTALL, "look", "plan"]
 END = ["html", "json", "doctor", "upload", "latest"]
-ACT = [*LOOK, "run", "mail", "outputs", *END]
+MAIL = ["mail", "wait", "ask", "log"]
+ACT = [*LOOK, "run", *MAIL, "outputs", *END]
 
 
 class Runner:
@@ -80,6 +90,7 @@ class Runner:
         (folder / "run").mkdir()
         for name in ("faults", "log", "mailer-log"):
             (folder / name).touch()
+        self.mailer_s_build()
 
     def build(
         self, mode: str, *faults: str, changed: dict[str, str] | None = None, **parameters: str
@@ -93,6 +104,11 @@ class Runner:
         }
         project = runner(HUB, Mode=mode, **parameters)["Project"]
         return build(project, self.folder / "build", env | (changed or {}))
+
+    def mailer_s_build(self, *statuses: str) -> None:
+        """What CodeBuild says of it, each time that it is asked."""
+        text = "".join(f"{status}\n" for status in statuses or ["SUCCEEDED"])
+        (self.folder / "statuses").write_text(text, "utf-8")
 
     @property
     def log(self) -> list[str]:
@@ -164,7 +180,7 @@ def test_what_cannot_be_installed_is_not_run(project: Runner, step: str) -> None
 FAULTS = {
     "1 org run --dryrun": "the dry run, in some account (exit code 1)",
     "2 org run -c": "the run, in some account (exit code 2)",
-    "1 mailer --run": "c7n-mailer; see mailer.txt (exit code 1)",
+    "1 /mailer/": "no log of c7n-mailer, so whether notices were sent isn't known (exit code 1)",
     "1 /run/ out/run": "fetching the outputs of the run (exit code 1)",
     "1 --format html": "the report as html (exit code 1)",
     "1 --format json": "the report as json (exit code 1)",
@@ -257,7 +273,7 @@ def test_a_build_without_a_mode_makes_no_call(project: Runner) -> None:
 
 
 def test_several_failures_are_all_told(project: Runner) -> None:
-    done = project.build("act", "1 org run --dryrun", "1 mailer --run", "1 doctor")
+    done = project.build("act", "1 org run --dryrun", "1 /mailer/", "1 doctor")
     assert not done.green
     assert project.read("message").count("FAILED: ") == 3
 
@@ -266,7 +282,7 @@ def test_several_failures_are_all_told(project: Runner) -> None:
 def test_what_fails_behind_the_summary_makes_the_build_red_as_well(
     project: Runner, fault: str
 ) -> None:
-    assert not project.build("act", fault, "1 mailer --run").green
+    assert not project.build("act", fault, "1 /mailer/").green
 
 
 MAILER = "2026-11-26 06:00:01,123 - c7n_mailer - %s - "
@@ -277,25 +293,87 @@ MAILER = "2026-11-26 06:00:01,123 - c7n_mailer - %s - "
     [
         (MAILER % "INFO" + "Sending account:a policy:error email to ['ana@corp.test']\n", True),
         (MAILER % "WARNING" + "Unknown sqs_message or sns format\n", True),
-        (
-            MAILER % "ERROR" + "policy:p account:a sending to:[('ana@corp.test',)] \n\n"
-            " error: [Errno 111] Connection refused\n\n mailer.yml: {'smtp_password': 'hunter2'}\n",
-            False,
-        ),
+        (MAILER % "ERROR" + "policy:p account:a sending to:[('ana@corp.test',)] \n", False),
         (MAILER % "ERROR" + "Invalid template reference c7n_keyrot-none.j2\n", False),
     ],
 )
 def test_a_mail_that_was_not_sent_though_the_mailer_says_nothing(
     project: Runner, log: str, green: bool
 ) -> None:
-    """c7n-mailer only logs it, with all of mailer.yml, which must not be kept."""
+    """c7n-mailer only logs it."""
     (project.folder / "mailer-log").write_text(log, "utf-8")
     done = project.build("tell")
     assert done.green is green
     assert ("FAILED: a notice wasn't sent; see mailer.txt" in project.read("message")) is not green
-    assert project.read("uploaded/mailer.txt").startswith(MAILER[:10])
-    everything = [done.text, *(p.read_text() for p in project.folder.glob("uploaded/*.*"))]
-    assert "hunter2" not in "".join(everything)
+    assert project.read("uploaded/mailer.txt") == log
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        (["IN_PROGRESS", "IN_PROGRESS", "SUCCEEDED"], ""),
+        (["IN_PROGRESS", "FAILED"], "FAILED"),
+        (["STOPPED"], "STOPPED"),
+        (["TIMED_OUT"], "TIMED_OUT"),
+        (["None"], "None"),
+    ],
+)
+def test_the_mailer_s_build_is_waited_for(project: Runner, statuses: list[str], said: str) -> None:
+    project.mailer_s_build(*statuses)
+    done = project.build("act")
+    assert done.green is not said
+    assert project.steps.count("ask") == len(statuses)
+    expected = f"c7n-mailer; see mailer.txt (its build c7n-keyrot-runner-mailer:4a5b: {said})"
+    assert (f"FAILED: {expected}\n" in project.read("message")) is bool(said)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "steps"),
+    [
+        ("254 start-build", "not started", ["mail", "log"]),
+        ("254 batch-get-builds", "not known", MAIL),
+    ],
+)
+def test_a_mailer_s_build_that_cannot_be_started_or_asked_for(
+    project: Runner, fault: str, status: str, steps: list[str]
+) -> None:
+    done = project.build("act", fault, "1 /mailer/.txt")
+    assert list(done.failed) == ["post_build"]
+    assert [step for step in project.steps if step in MAIL] == steps
+    assert re.search(rf"FAILED: c7n-mailer; .*: {status}\)\n", project.read("message"))
+
+
+def mailer_s(project: Runner, *faults: str) -> Build:
+    """Run the mailer's own project."""
+    (project.folder / "faults").write_text("".join(f"{fault}\n" for fault in faults), "utf-8")
+    env = {
+        "STAND_INS": str(project.folder),
+        "PATH": f"{project.folder / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin",
+        "CODEBUILD_BUILD_ID": "c7n-keyrot-runner-mailer:4a5b",
+    }
+    return build(runner(HUB)["MailerProject"], project.folder / "mailer-build", env)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_mailer_s_own_build(project: Runner, code: int) -> None:
+    """It installs by the same commands; its log is uploaded though it failed."""
+    secret = " mailer.yml: {'smtp_password': 'hunter2'}\n"
+    (project.folder / "mailer-log").write_text(f"{MAILER % 'ERROR'}no\n{secret}", "utf-8")
+    done = mailer_s(project, *([f"{code} mailer --run"] if code else []))
+    assert done.green is not code
+    fetch, *install, mail, upload = project.log
+    assert fetch.startswith("aws s3 cp --quiet --recursive --exclude * --include mailer.yml ")
+    both = [
+        yaml.safe_load(runner(HUB)[name]["Source"]["BuildSpec"])["phases"]["install"]["commands"]
+        for name in ("Project", "MailerProject")
+    ]
+    assert both[0][1:] == both[1][1:]
+    assert len(install) == 3
+    assert mail == "c7n-keyrot mailer --run -c config/mailer.yml"
+    assert upload == f"aws s3 cp --quiet mailer.txt s3://{BUCKET}/mailer/4a5b.txt"
+    kept = (project.folder / "mailer-build" / "mailer.txt").read_text("utf-8") + done.text
+    assert ("it fails" if code else MAILER % "ERROR") in kept
+    assert "hunter2" not in kept
 
 
 @pytest.fixture
