@@ -214,8 +214,9 @@ class Permissions:
             name = name.rpartition(":")[2]
             return self._arn(call, f"function:{name}", "lambda", self.partition.region)
         if call.action.startswith("codebuild."):
-            project = call.params.get("projectName") or call.params["ids"][0].split(":")[0]
-            return self._arn(call, f"project/{project}", "codebuild", self.partition.region)
+            builds = [call.params.get("id", ""), *call.params.get("ids", ())]
+            name = call.params.get("projectName") or "".join(builds[:2]).split(":")[0]
+            return self._arn(call, f"project/{name}", "codebuild", self.partition.region)
         for name in ("RoleArn", "TopicArn"):
             if name in call.params:
                 return str(call.params[name])
