@@ -367,7 +367,7 @@ def test_the_mailer_s_own_build(project: Runner, code: int) -> None:
         yaml.safe_load(runner(HUB)[name]["Source"]["BuildSpec"])["phases"]["install"]["commands"]
         for name in ("Project", "MailerProject")
     ]
-    assert both[0][1:] == both[1][1:]
+    assert both[0][-3:] == both[1][-3:]
     assert len(install) == 3
     assert mail == "c7n-keyrot mailer --run -c config/mailer.yml"
     assert upload == f"aws s3 cp --quiet mailer.txt s3://{BUCKET}/mailer/4a5b.txt"
