@@ -124,6 +124,7 @@ def calls_nothing(self: Any, *args: Any) -> Any:
         ("c7n.policy:LambdaMode.run_resource_set", calls_nothing),
         ("c7n_org.cli:CONFIG_SCHEMA", {}),
         ("c7n_mailer.cli:CONFIG_SCHEMA", {}),
+        ("c7n_mailer.sqs_queue_processor:MailerSqsQueueProcessor.run", calls_nothing),
         ("boto3:Session", WithoutCache),
         ("botocore.session:Session", WithoutCache),
         ("botocore.client:BaseClient", WithoutCache),
