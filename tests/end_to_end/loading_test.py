@@ -270,7 +270,12 @@ def test_the_oldest_c7n_that_is_declared(
     assert environment.custodian("version").out.strip() == oldest
     assert_silent(environment)
     assert_loaded(environment)
-    ask = "from c7n_keyrot.seams import moved; print(*moved(), sep='; ')"
+    # The c7n-org beside it is a newer one, which pip wouldn't install with this c7n.
+    ask = (
+        "from c7n_keyrot.seams import EXTRAS, SEAMS, moved; "
+        "own = tuple(seam for seam in SEAMS if not seam.place.startswith(EXTRAS)); "
+        "print(*moved(own), sep='; ')"
+    )
     moved = environment.run(environment.python, "-c", ask)
     assert (moved.code, moved.out.strip()) == (0, ""), moved.text
     account = aws.account(HUB)

@@ -675,6 +675,8 @@ class World:
             right |= {done} if beside and calls and achieved else set()
             if iam.longest_silence > PATIENCE:  # it didn't come to a call, or to another one
                 right |= {"unknown"} if any(call.is_lost for call in calls) else {"failed"}
+            if self.no_room and not calls and line["action"] == soak_oracle.DELETE:
+                right |= {"failed"}  # not tried, since its outcome couldn't be kept
             assert outcome in right, f"{told} {right}"
 
     def check_words(self, policy: dict[str, Any] | None, error: BaseException | None) -> None:
