@@ -135,6 +135,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         for record, key in meant(user):
             self._one_key(task, record["slot"], key)
         for slot, reason in self._left_alone(user):
+            # Without the key's id, which would end what an earlier line says of that key.
             self._record(task, self._line(user, slot, None, Result.SKIPPED, reason))
 
     def _one_key(self, task: _Task, slot: int, key: dict[str, Any]) -> None:
@@ -170,18 +171,17 @@ class KeyAction(BaseAction):  # type: ignore[misc]
     def _left_alone(self, user: dict[str, Any]) -> Iterator[tuple[int, str]]:
         """Say for which slots the filters matched the user, but mean no key, and why."""
         meant = {key["AccessKeyId"] for key in user[MATCHED_KEYS]}
+        own = {key["AccessKeyId"] for key in self.run.withheld.get(user["UserName"], ())}
         seen = set()
         for record in user[RECORDS]:
             if record["filter"] != "stale-access-key" or record["access_key_id"] in meant:
                 continue
             if record["slot"] not in seen:
                 seen.add(record["slot"])
-                yield (
-                    record["slot"],
-                    LEFT_ALONE.get(
-                        record["identified"], "another filter of the policy doesn't mean this key"
-                    ),
-                )
+                reason = "another filter of the policy doesn't mean this key"
+                if record["access_key_id"] in own:
+                    reason = OWN
+                yield record["slot"], LEFT_ALONE.get(record["identified"], reason)
 
     def _settle_doubts(self, tasks: list[_Task]) -> None:
         """Find out what became of the calls whose answer was lost: they may have taken effect."""
@@ -268,6 +268,7 @@ def _now() -> str:
 
 
 GONE = "the key or its user is no longer there"
+OWN = "the run itself works with this key"
 LEFT_ALONE = {
     Identified.AMBIGUOUS.value: "ambiguous: two keys of one second can't be told apart",
     Identified.UNMATCHED.value: "the credential report's dates show no live key to be this one",

@@ -77,7 +77,7 @@ class StaleAccessKey(SlotFilter):
     counts only if it is identified with certainty, and its live status and date fit as well. It is
     put into ``c7n:matched-keys``, which ``disable-access-key`` and ``delete-access-key`` act on.
     Where any doubt is left, the user is matched without a key; ``- not: [unclear-access-key]``
-    leaves such users out.
+    leaves such users out. So is a user whose key the run itself works with.
 
     {options}
 
@@ -212,7 +212,8 @@ class ExpiringAccessKey(SlotFilter):
 
     For notices before ``stale-access-key`` matches. Such a key never enters ``c7n:matched-keys``,
     so no action disables it. A key that can't be identified is not matched: no notice promises what
-    won't be done. Once it is stale, ``unclear-access-key`` matches its user.
+    won't be done. Once it is stale, ``unclear-access-key`` matches its user. Nor is a key that the
+    run itself works with.
 
     With ``remind-at`` the days are counted by the calendar, in UTC. So a policy that runs once a
     day reminds once at each of them, whenever it starts.
@@ -286,10 +287,16 @@ class ExpiringAccessKey(SlotFilter):
         return reminders is None or left in reminders
 
     def refine(self, matched: list[Match]) -> list[Match]:
+        slot, kept = self.option("slot"), []
         for match in matched:
+            name = match.row.user
             if match.in_doubt:
-                self.run.note(match.row.user, self.option("slot"), Why.UNCLEAR)
-        return [match for match in matched if not match.in_doubt]
+                self.run.note(name, slot, Why.UNCLEAR)
+            elif match.key is not None and self.run.is_own(name, match.key["AccessKeyId"]):
+                self.run.leave_own(name, slot, match.key["AccessKeyId"])
+            else:
+                kept.append(match)
+        return kept
 
 
 @declare(

@@ -165,7 +165,8 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
 
     def _stale(self, users: list[dict[str, Any]]) -> Iterator[_Key]:
         for user in users:
-            for record, key in meant(user):
+            # The run's own key is stale, too, though nothing is done to it.
+            for record, key in meant(user, self.run.withheld.get(user["UserName"], ())):
                 # An action before this one may have seen to it.
                 if key["Status"] == "Active" and not self._is_fixed(key["AccessKeyId"]):
                     yield _Key(

@@ -19,7 +19,7 @@ from c7n.cache import NullCache
 from c7n.utils import dumps, type_schema
 
 from c7n_keyrot import iam, intents, matched_usage, notify, stock_filters, summary
-from c7n_keyrot.matched_keys import BLOCKS, MATCHED_KEYS, RECORDS, places, settle
+from c7n_keyrot.matched_keys import BLOCKS, MATCHED_KEYS, RECORDS, meant, places, settle
 from c7n_keyrot.options import is_serverless
 from c7n_keyrot.policy_run import LIVE_KEYS, PolicyRun
 
@@ -91,7 +91,17 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
         selected = original(resources, event)
     for user in selected:
         name = user["UserName"]
-        settle(filters, user, run.live.get(name, ()), passed, name in run.unread)
+        run.withheld[name] = settle(
+            filters,
+            user,
+            run.live.get(name, ()),
+            passed,
+            name in run.unread,
+            functools.partial(run.is_own, name),
+        )
+        for record, key in meant(user, run.withheld[name]):
+            if key in run.withheld[name]:
+                run.leave_own(name, record["slot"], key["AccessKeyId"])
         for record in user.get(RECORDS, ()):
             record["exemption"] = run.ended_exemptions.get(name)
     matched_usage.read(run, selected)

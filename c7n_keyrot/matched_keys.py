@@ -10,7 +10,7 @@ that our records name, those of which the whole tree of filters is true.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from c7n.filters import ValueFilter
@@ -48,7 +48,8 @@ def settle(
     live: Sequence[dict[str, Any]],
     passed: dict[str, set[str]],
     unread: bool,
-) -> None:
+    is_own: Callable[[str], bool],
+) -> list[dict[str, Any]]:
     """Write the keys that are meant into a selected user's ``c7n:matched-keys``.
 
     :param filters: a policy's top-level filters, which Custodian ANDs.
@@ -56,6 +57,8 @@ def settle(
     :param passed: whom the filters let through: names by place.
     :param unread: the user couldn't be read, or a filter of Custodian's own couldn't ask about
         it, so no key is meant.
+    :param is_own: whether the run works with a key itself, which no action may touch.
+    :returns: the keys that would be meant, if they weren't the run's own.
     """
     records = user.get(RECORDS, [])
     if unread:
@@ -65,7 +68,7 @@ def settle(
         user[MATCHED_KEYS] = []  # with entries of stock's filters, for whoever acts on them
     elif records:
         ids = _ids(records)
-        user[MATCHED_KEYS] = [
+        found = [
             entry
             for entry in candidates(records, live)
             if all(
@@ -73,20 +76,28 @@ def settle(
                 for index, element in enumerate(filters)
             )
         ]
-    else:
-        # Stock's remove-keys dies on a user without the annotation, and users behind it are lost.
-        user.setdefault(MATCHED_KEYS, [])
+        withheld = [entry for entry in found if is_own(entry["AccessKeyId"])]
+        user[MATCHED_KEYS] = [entry for entry in found if entry not in withheld]
+        return withheld
+    # Stock's remove-keys dies on a user without the annotation, and users behind it are lost.
+    user.setdefault(MATCHED_KEYS, [])
+    return []
 
 
-def meant(user: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield the record and the live key of each key that a ``stale-access-key`` filter means."""
+def meant(
+    user: dict[str, Any], withheld: Sequence[dict[str, Any]] = ()
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the record and the live key of each key that a ``stale-access-key`` filter means.
+
+    :param withheld: keys that are to come as well, though no action may touch them.
+    """
     records = {
         record["access_key_id"]: record
         for record in user.get(RECORDS, ())
         if record["filter"] == "stale-access-key"
     }
     # Stock's filters leave entries of another shape, on users without a record of ours.
-    for key in user[MATCHED_KEYS] if records else ():
+    for key in [*user[MATCHED_KEYS], *withheld] if records else ():
         if key["AccessKeyId"] in records:
             yield records[key["AccessKeyId"]], key
 

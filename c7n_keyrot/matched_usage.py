@@ -78,7 +78,8 @@ def _questions(
         for place, element in places(run.manager.filters)
     }
     for user in users:
-        ids = {key["AccessKeyId"] for _, key in meant(user)}
+        withheld = run.withheld.get(user["UserName"], ())
+        ids = {key["AccessKeyId"] for _, key in meant(user, withheld)}
         for record in user.get(RECORDS, ()):
             days, key_id = days_by_place.get(record["path"]), record["access_key_id"]
             # Keys that are only expiring never are in c7n:matched-keys.

@@ -211,11 +211,17 @@ def about_user(
         said = {"keys": keys, "live": [_live(key, tags, now) for key in live]}
         return None if records and not mine else about | said
     mine = mine or list(records)
-    acts = situation == "disabling" and plan.does
+    # The run's own keys aren't matched: for them no deadline holds either.
+    sets_day = plan.disable_on or plan.delete_on or situation == "expiring"
+    acts = plan.does if situation == "disabling" else ""
     known = [
         record
         for record in mine
-        if record.access_key_id and (not acts or record.access_key_id in matched)
+        if record.access_key_id
+        and (
+            record.access_key_id in matched
+            or not (acts or (sets_day and record.filter == FILTERS["disabling"]))
+        )
     ]
     if records and not known:
         return None

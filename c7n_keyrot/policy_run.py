@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import local_session
 
-from c7n_keyrot import iam, outcomes, output_folder
+from c7n_keyrot import iam, outcomes, output_folder, own_keys
 from c7n_keyrot.credential_report import Report
 from c7n_keyrot.iam import CallError, log
+from c7n_keyrot.own_keys import Own
 from c7n_keyrot.permit import Permit
 from c7n_keyrot.records import Why
 
@@ -72,6 +73,9 @@ class PolicyRun:
         # What each key action has done, by outcome.
         self.outcomes: Counter[str] = Counter()
         self.logged: set[str] = set()
+        # The keys that the run works with, once asked for; those of them that it would have taken.
+        self._own: Own | None = None
+        self.withheld: dict[str, list[dict[str, Any]]] = {}
         self._client: Any = None
 
     # -- AWS
@@ -200,6 +204,33 @@ class PolicyRun:
             path = output_folder.path_of(self.manager.ctx, outcomes.INTENTS_FILE)
             outcomes.append(path, line)
         return False
+
+    # -- the run's own keys
+
+    def is_own(self, name: str, key_id: str) -> bool:
+        """Tell whether the run may work with this key itself, so that it must be left alone.
+
+        :raises PolicyExecutionError: that can't be found out.
+        """
+        try:
+            if self._own is None:
+                with iam.gate("the run's own credentials"):
+                    session = self.manager.session_factory(assume=False)
+                    self._own = own_keys.of(session)
+        except CallError as error:
+            raise self.stop(
+                "it can't be found out which access key the run itself works with, so none is "
+                f"touched: {error}"
+            ) from None
+        return self._own.has(self.account_id, name, key_id)
+
+    def leave_own(self, name: str, slot: int, key_id: str) -> None:
+        """Note, and say, that a key is left alone since the run works with it itself."""
+        self.left[name, slot] = Why.OWN
+        self.log_once(
+            f"user {name!r}: key {key_id} is left alone, since the run itself works with it: start "
+            "it with a role, or rotate this key"
+        )
 
     # -- what went wrong
 

@@ -180,6 +180,7 @@ class Why(str, enum.Enum):
     OTHER_USER = "other user"  # has got the name since the report
     TWICE = "appears twice"  # in the credential report
     USED = "used"  # unused-days or superseded rule it out
+    OWN = "own key"  # the run itself works with it
     NOT_DUE = "not due"  # expiring, and remind-at names another day
     OTHER_FILTER = "other filter"  # of the policy
 
@@ -214,7 +215,8 @@ class RunSummary:
     - ``users``: of the account, by the report; None without one
     - ``active_keys``, ``verdicts``: of all users, by the report, in the slots of the filters
     - ``candidates``: keys that the filters can match by the report
-    - ``matched``: candidates that are matched; without a slot filter, users
+    - ``matched``: candidates that are matched, without the run's own keys; without a slot filter,
+      users
     - ``not_matched``: every other candidate, and every other key that is expiring or unknown
     - ``version``: of this list of fields
     """

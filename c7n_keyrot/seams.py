@@ -149,6 +149,16 @@ SEAMS = (
     Seam("c7n.output:DirectoryOutput.write_file", "users of a failed run", ("rel_path", "value")),
     Seam("c7n.output:BlobOutput.upload", "replaced on the output: a failed upload is told"),
     Seam("c7n.output:BlobOutput.upload_file", "intents go to the bucket", ("path", "key")),
+    Seam(
+        "c7n.credentials:SessionFactory.__call__",
+        "the credentials before a role, since the run's own key is never touched",
+        ("assume",),
+    ),
+    Seam(
+        "botocore.credentials:AssumeRoleCredentialFetcher.__init__",
+        "the credentials behind a profile's role, for the same reason",
+        ("source_credentials",),
+    ),
     Seam("c7n.utils:local_session", "the session that an IAM client is kept on", ("factory",)),
     Seam("c7n.utils:dumps", "resources.json of a failed run"),
     Seam("c7n.utils:type_schema", "the schema of our words", ("type_name",)),

@@ -78,6 +78,8 @@ def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary
             by_slot.setdefault(element.option("slot"), []).append(element)
     report = run.used_report
     matched = {(user["UserName"], r["slot"]) for user in selected for r in user.get(RECORDS, ())}
+    # Their users are selected, and nothing is done to these keys.
+    matched -= {place for place, why in run.left.items() if why is Why.OWN}
     verdicts: Counter[str] = Counter()
     active = candidates = hits = 0
     left: list[NotMatched] = []

@@ -21,6 +21,7 @@ import botocore.session
 from botocore import UNSIGNED
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 from soak_faults import BROKEN, PAGES, REFUSED, Fault, NoSuchEntity, raised, without_members
@@ -50,6 +51,9 @@ class Session:
         self.iam, self.wire = iam, wire
         self.events = SimpleNamespace(unregister=lambda *args, **kwargs: None)
         self._session = SimpleNamespace(register_component=lambda *args: None)
+
+    def get_credentials(self) -> Credentials:
+        return Credentials(self.iam.own, "none")
 
     def client(self, service: str, *args: Any, config: Any = None, **kwargs: Any) -> Any:
         assert service == "iam"

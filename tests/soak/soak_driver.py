@@ -412,6 +412,9 @@ class World:
         iam, random = self.iam, self.random
         if again:
             iam.whole_second()
+            # Mostly another one than those of the account's users.
+            own = [key.id for key in iam.all_keys()] if random.random() < 0.2 else []
+            iam.own = random.choice([*own, "AKIAOFTHEMODEL"])
         if again and (random.random() < 0.7 or iam.now - self.cached_at > timedelta(minutes=15)):
             self.new_process()
         dryrun = random.random() < 0.05
@@ -427,12 +430,13 @@ class World:
             f"{now:%F %T} run {run_id[:8]} {json.dumps(policy)} kill={iam.kill_at} "
             f"tear={self.tear_at} room={self.room}{lines}\n  -> {error!r} {iam.touched}"
         )
-        each = [soak_oracle.meant(policy["filters"], view, report, now) for view in views]
+        filters, own = policy["filters"], iam.own
+        each = [soak_oracle.meant(filters, view, report, now, own) for view in views]
         said = set().union(*each)
         for later, done in self.meanwhile:
             # It may have read the account as it was before an event, or as it was after it.
             users_then = self.undone(views[0], later, done)
-            said |= soak_oracle.meant(policy["filters"], users_then, report, now)
+            said |= soak_oracle.meant(filters, users_then, report, now, own)
         surely = set.intersection(*each)
         self.check(policy, views, said, surely, error, run_id, users, dryrun, report, now)
         self.check_words(policy, error)
@@ -577,6 +581,7 @@ class World:
         intended = {line["access_key_id"] for line in intents}
         # What was touched can be found again, whatever happened afterwards.
         assert touched <= intended
+        assert iam.own not in intended, "the run's own key"
         self.note(lines)
         for line in lines:
             self.check_line(line)

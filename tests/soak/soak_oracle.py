@@ -85,8 +85,10 @@ def operator_of(tree: Any) -> str | None:
 class Reading:
     """What a policy's filters say of one user, by one report, at one instant."""
 
-    def __init__(self, user: LiveUser, row: dict[int, Slot] | None, now: datetime) -> None:
-        self.user, self.row, self.now = user, row, now
+    def __init__(
+        self, user: LiveUser, row: dict[int, Slot] | None, now: datetime, own: str = ""
+    ) -> None:
+        self.user, self.row, self.now, self.own = user, row, now, own
 
     def meant(self, filters: list[Any]) -> set[str]:
         """The keys that a filter of ours names and of which the whole tree is true."""
@@ -95,6 +97,7 @@ class Reading:
             key.id
             for key in self.user.keys
             if key.id in named and all(self.true_of(tree, key) for tree in filters)
+            if key.id != self.own
         }
 
     # -- of one key
@@ -157,6 +160,8 @@ class Reading:
             return data["type"] == "stale-access-key" and any(
                 self.fits(data, key) and self.still(data, key) for key in self.user.keys
             )
+        if data["type"] == "expiring-access-key" and key is not None and key.id == self.own:
+            return False  # nobody is reminded of what won't happen
         return key is not None and self.fits(data, key) and self.still(data, key)
 
     def unclear(self, data: dict[str, Any]) -> bool:
@@ -272,9 +277,13 @@ def options(tree: Any) -> dict[str, Any]:
 
 
 def meant(
-    filters: list[Any], users: dict[str, LiveUser], report: Report | None, now: datetime
+    filters: list[Any],
+    users: dict[str, LiveUser],
+    report: Report | None,
+    now: datetime,
+    own: str,
 ) -> set[str]:
-    """The ids of all keys of an account that a policy's filters mean."""
+    """The ids of all keys of an account that a policy's filters mean, without the run's own."""
     if report is None or report.broken:
         return set()
     return {
@@ -282,7 +291,7 @@ def meant(
         for user in users.values()
         # A row of another user, who had the name then, says nothing of this one.
         if report.users.get(user.name) == user.created
-        for key in Reading(user, report.rows.get(user.name), now).meant(filters)
+        for key in Reading(user, report.rows.get(user.name), now, own).meant(filters)
     }
 
 

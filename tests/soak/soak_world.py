@@ -157,6 +157,7 @@ class Iam:
         self.made: dict[str, Key] = {}  # all keys that there ever were
         self.clients: dict[Any, Any] = {}  # real ones of boto3, by their configuration
         self.number = 0
+        self.own = "AKIAOFTHEMODEL"  # the key that runs work with
         self.report: Report | None = None
         self.next_report = "good"
         self.waits = 0

@@ -216,7 +216,7 @@ def test_filters_that_are_watched_get_the_event() -> None:
 def test_records_of_a_user_who_was_not_read_name_no_key() -> None:
     user: dict[str, Any] = {"UserName": "ana", "c7n:keyrot": [stale_record()]}
     element = SimpleNamespace(type="stale-access-key", data={})
-    matched_keys.settle([element], user, [KEY], {"0": {"ana"}}, unread=True)
+    matched_keys.settle([element], user, [KEY], {"0": {"ana"}}, True, lambda _: False)
     (record,) = user["c7n:keyrot"]
     assert record["access_key_id"] is None
     assert record["status"] is None
@@ -226,7 +226,7 @@ def test_records_of_a_user_who_was_not_read_name_no_key() -> None:
 
 def test_a_user_who_was_not_read_and_has_no_record_has_no_key() -> None:
     user: dict[str, Any] = {"UserName": "ana"}
-    matched_keys.settle([], user, [], {}, unread=True)
+    matched_keys.settle([], user, [], {}, True, lambda _: False)
     assert user == {"UserName": "ana", "c7n:matched-keys": []}
 
 
@@ -256,7 +256,7 @@ def test_stocks_credential_filter_looks_at_the_reports_entry_of_the_same_key(
         ),
     ]
     passed = {"0": {"ana"}, "1": {"ana"}}
-    matched_keys.settle(filters, user, [KEY], passed, unread=False)
+    matched_keys.settle(filters, user, [KEY], passed, False, lambda _: False)
     assert [key["AccessKeyId"] for key in user["c7n:matched-keys"]] == ["AKIA1"] * meant
 
 

@@ -23,6 +23,7 @@ DISABLE, DELETE, NOTIFY, LEAVE = "disable", "delete", "notify", "leave"
 # In words, the most telling ones first: a key is left for one reason by each policy.
 WHYS = {
     Why.EXEMPT: "exempt",
+    Why.OWN: "the run itself works with it",
     Why.UNKNOWN: "its date or status can't be read",
     Why.TWICE: "its user's name appears twice in the report",
     Why.UNREAD: "what the policy asks about its user couldn't be read",
@@ -51,7 +52,8 @@ class Key:
     :ivar usage: who used it lately, in one sentence; "" where nobody asked.
     :ivar acts: ``disable`` and ``delete``, as far as a policy would.
     :ivar told: whether a notice would go out about it.
-    :ivar uncertain: why a policy that acts can't take it: which live key it is isn't known.
+    :ivar uncertain: why a policy that acts can't take it: which live key it is isn't known, or the
+        run works with it itself.
     :ivar left: why policies leave it, by their rank; the first counts.
     """
 
@@ -279,22 +281,29 @@ def _add(account: AccountPlan, one: PolicyFolder) -> Iterator[str]:
             yield name
     if DISABLE in acts and one.summary:
         account.slots |= _slots(one.summary)
+    # No notice of a day, or of what is done, has the run's own key.
+    silent = acts or "mark-for-op" in (name for name, _ in acting.actions(one.policy))
+    not_matched = one.summary.not_matched if one.summary else []
+    own = {(left.user, left.slot) for left in not_matched if left.why is Why.OWN}
     for user in one.users:
         for record in user.records:
+            is_own = (user.name, record.slot) in own
             key = account.key(user.name, record.slot)
             key.key_id = key.key_id or record.access_key_id
             key.age_days = record.age_days if key.age_days is None else key.age_days
             key.usage = key.usage or sentence(record.usage)
-            key.told |= tells
+            key.told |= tells and not (is_own and silent)
             status = user.matched.get(record.access_key_id or "")
             if record.filter != "stale-access-key" or not acts:
                 continue
             if status is not None:
                 key.acts |= {act for act, wanted in acts.items() if wanted in ("", status)}
+            elif is_own:
+                key.uncertain = f"stale; {WHYS[Why.OWN]}"
             elif record.access_key_id is None:
                 key.uncertain = UNCERTAIN.get(record.identified, WHYS[Why.UNCLEAR])
         if not user.records:
             account.key(user.name, None).told |= tells
-    for left in one.summary.not_matched if one.summary else ():
+    for left in not_matched:
         key = account.key(left.user, left.slot)
         key.left.setdefault(RANKS[left.why], left)

@@ -346,7 +346,7 @@ def _merged(before: Entry | None, entry: Entry) -> Entry:
         return entry
     is_record = before["identified"] and not entry["identified"]
     one, other = (before, entry) if is_record else (entry, before)
-    if other["why"] in (Why.EXEMPT.value, Why.UNCLEAR.value) and not one["why"]:
+    if other["why"] in (Why.EXEMPT.value, Why.UNCLEAR.value, Why.OWN.value) and not one["why"]:
         names = ("why", "exempt_until", "exemption")
         one |= {name: other[name] for name in names}
     return one

@@ -52,6 +52,7 @@ WHY = {
     "other user": "another user has got the name since the report",
     "appears twice": "the name appears twice in the credential report",
     "used": "ruled out by unused-days or superseded",
+    "own key": "the run itself works with this key",
     "not due": "the reminder is due on another day",
     "other filter": "ruled out by another filter of the policy",
 }
