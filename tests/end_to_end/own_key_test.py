@@ -88,7 +88,7 @@ def test_the_run_leaves_the_key_that_it_runs_with(world: World) -> None:
         assert said.code == 0, said.text
     report = json.loads((world.folder / "r.json").read_text("utf-8"))
     (key,) = [one for one in report["keys"] if one["access_key_id"] == world.own]
-    assert (key["state"], key["why"], key["outcome"]) == ("open", "own key", "skipped")
+    assert (key["state"], key["why"]) == ("open", "own key")
     assert (report["accounts"][0]["open"], report["accounts"][0]["fixed"]) == (1, 9)
 
     # The next day, and whoever takes it all back.
@@ -101,16 +101,61 @@ def test_the_run_leaves_the_key_that_it_runs_with(world: World) -> None:
     assert world.active() >= {*OTHERS, "automation"}
 
 
-def test_a_profile_s_role_is_taken_with_the_key(world: World) -> None:
+def by_a_profile(world: World) -> dict[str, str]:
+    """An environment with a profile `run`: a role that is taken with the key."""
     role = world.hub.add_role("custodian")
-    (world.folder / "config").write_text(
+    config = world.folder / "config"
+    config.write_text(
         f"[profile run]\nrole_arn = {role}\nsource_profile = base\n"
         f"[profile base]\naws_access_key_id = {world.own}\naws_secret_access_key = not-a-secret\n",
         "utf-8",
     )
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        del world.env[name]
-    world.env["AWS_CONFIG_FILE"] = str(world.folder / "config")
+    env = {name: value for name, value in world.env.items() if "KEY" not in name}
+    return {**env, "AWS_CONFIG_FILE": str(config)}
+
+
+def test_doctor_says_so_beforehand(world: World) -> None:
+    for name, keys in (("first", {"slot1": Key(200)}), ("young", {"slot2": Key(20)})):
+        world.hub.add_user(name, **keys)
+    world.hub.generate_report()
+    policy = {
+        "name": STALE,
+        "resource": "aws.iam-user",
+        "source": "credential-report",
+        "filters": ["stale-access-key"],
+        "actions": ["disable-access-key"],
+    }
+    entry = {"name": "hub", "account_id": HUB, "role": world.hub.add_role()}
+    for file, data in (
+        ("act.yml", {"policies": [policy]}),
+        ("look.yml", {"policies": [{**policy, "actions": []}]}),
+        ("accounts.yml", {"accounts": [{**entry, "regions": ["us-east-1"]}]}),
+    ):
+        (world.folder / file).write_text(json.dumps(data), "utf-8")
+    plain, profile = world.env, {**by_a_profile(world), "AWS_PROFILE": "run"}
+    for env, flags in ((plain, []), (plain, ["--accounts", "accounts.yml"]), (profile, [])):
+        world.env = env
+        done = world.run(keyrot("doctor", "--policies", "act.yml", *flags))
+        assert done.code == 1
+        (line,) = done.lines("FAIL", "own key")
+        for word in ("user automation", world.own, STALE, "start the run with a role"):
+            assert word in line
+    # No policy takes a key; the rule isn't about the first slot; it is young.
+    for name, slot, file, words in (
+        ("automation", 2, "look.yml", []),
+        ("first", 1, "act.yml", ["of user first; no policy"]),
+        ("young", 2, "act.yml", ["of user young; no policy"]),
+    ):
+        world.env = {**plain, "AWS_ACCESS_KEY_ID": world.hub.key_id(name, slot)}
+        done = world.run(keyrot("doctor", "--policies", file))
+        assert [line for line in done.text.splitlines() if "own key" in line] == [
+            line for word in words for line in done.lines("ok", "own key", word)
+        ]
+        assert len(done.lines("own key")) == len(words)
+
+
+def test_a_profile_s_role_is_taken_with_the_key(world: World) -> None:
+    world.env = by_a_profile(world)
     done = world.run(custodian("run", "--profile", "run", "-s", "out", PACK))
     check(world, PolicyRun(done.args, done.code, done.text, world.folder / "out"))
 

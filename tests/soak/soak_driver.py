@@ -957,6 +957,7 @@ class World:
             and now - key.created > timedelta(days=days)
             and len({one.created for one in user.keys}) == len(user.keys)
             and not soak_oracle.Reading(user, None, now).exempt()
+            and key.id != iam.own
         }
         error, run_id, _ = self.execute(policy, dryrun=False)
         self.note(self.lines(outcomes.FILE, run_id))

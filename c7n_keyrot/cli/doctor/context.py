@@ -21,6 +21,7 @@ class Planned:
     :ivar file: where it is written.
     :ivar runs: whether its conditions let it run there.
     :ivar pull: whether it runs at once, not as a Lambda function that is set up.
+    :ivar takes: slot, days and status of the keys that it disables or deletes.
     :ivar once: whether one run covers all regions, since its resource has none.
     """
 
@@ -31,6 +32,7 @@ class Planned:
     file: str = ""
     pull: bool = True
     once: bool = True
+    takes: tuple[tuple[int, float, str], ...] = ()
 
 
 @dataclass

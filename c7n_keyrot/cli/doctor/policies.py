@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ UNDECLARED = {
     "config-compliance": ("config:GetComplianceDetailsByConfigRule",),
 }
 NOT_CALLED = {"config:DescribeComplianceByConfigRule"}
+TAKING = ("disable-access-key", "delete-access-key", "remove-keys")
 ENDINGS = (".yml", ".yaml", ".json")
 
 
@@ -151,9 +152,26 @@ def plan(file: Path, data: dict[str, Any], target: Target) -> list[Planned]:
                 str(file),
                 policy.execution_mode == "pull",
                 bool(policy.resource_manager.resource_type.global_resource),
+                tuple(_takes(policy)),
             )
         )
     return planned
+
+
+def _takes(policy: Any) -> Iterator[tuple[int, float, str]]:
+    """Yield slot, days and status of the keys that a policy disables or deletes."""
+    manager = policy.resource_manager
+    if any(action.type in TAKING for action in manager.actions):
+        for one in _stale(manager.filters):
+            yield one.option("slot"), one.option("days"), one.option("status")
+
+
+def _stale(filters: Sequence[Any]) -> Iterator[Any]:
+    for one in filters:
+        if one.type == "stale-access-key":
+            yield one
+        elif one.type in ("and", "or"):
+            yield from _stale(one.filters)
 
 
 def more_than_once(context: Context) -> Checks:
