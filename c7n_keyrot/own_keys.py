@@ -16,7 +16,6 @@ from typing import Any
 
 import boto3
 import botocore.session
-from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 
 from c7n_keyrot import iam
@@ -92,7 +91,9 @@ def _started_with() -> Any:
     """Return the credentials that the process was started with, as far as it costs no call."""
     key_id, secret, token = STARTED_WITH
     if key_id and secret:
-        return Credentials(key_id, secret, token, "env")
+        core = botocore.session.Session()
+        core.set_credentials(key_id, secret, token)
+        return core.get_credentials()
     try:
         providers = botocore.session.Session().get_component("credential_provider").providers
         loaded = (one.load() for one in providers if one.METHOD in AT_START)

@@ -79,6 +79,20 @@ def _goes_through_both(run: Any) -> bool:
     return {"process_sqs_message", "ack"} <= {*run.__code__.co_names}
 
 
+def _keeps_its_source(fetcher: Any) -> bool:
+    source = object()
+    made = fetcher(None, source, "arn:aws:iam::123456789012:role/any")
+    return made._source_credentials is source and made.fetch_credentials.__self__ is made
+
+
+def _keeps_how_to_refresh(credentials: Any) -> bool:
+    return credentials(dict, "any")._refresh_using is dict
+
+
+def _wraps(refresher: Any) -> bool:
+    return refresher(dict)._refresh is dict
+
+
 def _is_schema(schema: Any) -> bool:
     return "properties" in schema
 
@@ -155,9 +169,21 @@ SEAMS = (
         ("assume",),
     ),
     Seam(
-        "botocore.credentials:AssumeRoleCredentialFetcher.__init__",
+        "botocore.credentials:AssumeRoleCredentialFetcher",
         "the credentials behind a profile's role, for the same reason",
         ("source_credentials",),
+        _keeps_its_source,
+    ),
+    Seam(
+        "botocore.credentials:DeferredRefreshableCredentials",
+        "leads to these",
+        ("refresh_using",),
+        _keeps_how_to_refresh,
+    ),
+    Seam(
+        "botocore.credentials:create_mfa_serial_refresher",
+        "stands between, with mfa_serial",
+        holds=_wraps,
     ),
     Seam("c7n.utils:local_session", "the session that an IAM client is kept on", ("factory",)),
     Seam("c7n.utils:dumps", "resources.json of a failed run"),
