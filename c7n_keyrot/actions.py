@@ -15,7 +15,7 @@ from typing import Any
 from c7n.actions import BaseAction
 from c7n.utils import type_schema
 
-from c7n_keyrot import hooks, iam, intents, output_folder
+from c7n_keyrot import hooks, iam, intents, listings, output_folder
 from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.iam import CallError
 from c7n_keyrot.matched_keys import MATCHED_KEYS, RECORDS, meant
@@ -106,7 +106,8 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         key = f"key {line.access_key_id}" if line.access_key_id else f"key in slot {line.slot}"
         who = f"user {line.user!r}: {key}"
         if line.outcome == Result.UNKNOWN:
-            self.run.fail(f"{who}: {error}; it is unknown whether it took effect")
+            maybe = f"{error}; it is unknown whether it took effect"
+            self.run.fail(f"{who}: {maybe if error else line.reason}")
         elif line.outcome in (Result.DENIED, Result.FAILED):
             self.run.fail(f"{who}: {error}")
         else:
@@ -160,13 +161,27 @@ class KeyAction(BaseAction):  # type: ignore[misc]
                 task.in_doubt.append((line, error))
                 return
             if error.gone:
-                outcome, reason = Result.GONE, GONE
-            else:
-                outcome = Result.DENIED if error.denied else Result.FAILED
-                reason = error.reason
-            self._record(task, replace(line, outcome=outcome, reason=reason), error)
+                outcome, reason = self._missing(line.user, str(line.access_key_id))
+                self._record(task, replace(line, outcome=outcome, reason=reason))
+                return
+            outcome = Result.DENIED if error.denied else Result.FAILED
+            self._record(task, replace(line, outcome=outcome, reason=error.reason), error)
         else:
             self._record(task, replace(line, outcome=outcome, reason=reason))
+
+    def _missing(self, name: str, key_id: str) -> tuple[Result, str]:
+        """Say what became of a key that AWS doesn't find under its user's name."""
+        user_id = self.run.users.get(name, {}).get("UserId")
+        try:
+            found = listings.whereabouts(self.run.client, key_id, name, user_id)
+        except CallError as error:
+            return Result.UNKNOWN, f"{NOT_FOUND} ({error})"
+        if found.is_gone:
+            return Result.GONE, GONE
+        if found.user and found.user != name:
+            renamed = f"its user's name is {iam.one_line(found.user, 128)!r} now"
+            return Result.UNKNOWN, f"{NOT_FOUND}: {renamed}; a run with a newer report takes it"
+        return Result.UNKNOWN, NOT_FOUND
 
     def _left_alone(self, user: dict[str, Any]) -> Iterator[tuple[int, str]]:
         """Say for which slots the filters matched the user, but mean no key, and why."""
@@ -210,10 +225,13 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         until, pause = time.monotonic() + iam.LAG, 0.25
         while True:
             status = self.live_status(name, key_id)
+            if status is None:
+                outcome, reason = self._missing(name, key_id)
+                if outcome is Result.UNKNOWN:
+                    return None
+                return (self.outcome, was_lost) if self.afterwards is None else (outcome, reason)
             if status == self.afterwards:
                 return self.outcome, was_lost
-            if status is None:
-                return Result.GONE, GONE
             if time.monotonic() + pause > until:
                 return None
             time.sleep(pause)
@@ -224,7 +242,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
 
         :raises CallError: the call fails, or there is no such user.
         """
-        live = iam.live_keys(self.run.client, name)
+        live = listings.live_keys(self.run.client, name)
         return next((key["Status"] for key in live if key["AccessKeyId"] == key_id), None)
 
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
@@ -249,6 +267,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
             access_key_id=key_id,
             outcome=outcome,
             reason=reason,
+            user_id=self.run.users.get(user["UserName"], user).get("UserId"),
         )
 
     def _record(self, task: _Task, line: Outcome, error: CallError | None = None) -> None:
@@ -267,7 +286,8 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-GONE = "the key or its user is no longer there"
+GONE = "the key was deleted"
+NOT_FOUND = "AWS doesn't find the key under its user's name: it was deleted, or the user renamed"
 OWN = "the run itself works with this key"
 LEFT_ALONE = {
     Identified.AMBIGUOUS.value: "ambiguous: two keys of one second can't be told apart",
@@ -345,7 +365,7 @@ class DeleteAccessKey(KeyAction):
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
         now = self.live_status(name, key_id)
         if now is None:
-            return Result.GONE, "the key is no longer there"
+            return self._missing(name, key_id)
         if now != self.status:
             return Result.SKIPPED, f"the key is {now} meanwhile, not {self.status}"
         key = {"UserName": name, "AccessKeyId": key_id}

@@ -229,8 +229,9 @@ def _read(
             answer = iam.call(client, "lookup_events", **_params(question, now, token))
             place.events[question] += map(read_event, answer["Events"])
             waiting.popleft()
-            token = answer.get("NextToken") or ""
-            if token and page < MOST_PAGES:
+            before, token = token, answer.get("NextToken") or ""
+            # A token that comes again would count the same events once more.
+            if token not in ("", before) and page < MOST_PAGES:
                 waiting.append((question, page + 1, token))
             else:
                 read.append(question)

@@ -11,6 +11,7 @@ from typing import Any
 
 from c7n_keyrot import rotation
 from c7n_keyrot.credential_report import Row
+from c7n_keyrot.iam import CallError
 from c7n_keyrot.matched_keys import asserted, places
 from c7n_keyrot.options import (
     DAYS_LIST,
@@ -141,7 +142,7 @@ class StaleAccessKey(SlotFilter):
         kept = [match for match in matched if not match.is_read]
         read = [match for match in matched if match.is_read]
         for match, keep, error in self.run.each("last uses read", self._is_dispensable, read):
-            if error is not None and error.gone:
+            if error is not None and error.gone and match.key is not None:
                 self.run.log_once(f"user {match.row.user!r}: a key no longer exists", logging.INFO)
                 self.run.note(match.row.user, self.option("slot"), Why.GONE)
             elif error is not None:
@@ -183,9 +184,17 @@ class StaleAccessKey(SlotFilter):
             return False, last_used
         if not self.option("superseded"):
             return True, last_used
-        uses = (self.run.last_used(other["AccessKeyId"])[0] for other in successors)
+        uses = map(self._last_use_of_another, successors)
         taken_over = any(other and (used is None or other > used) for other in uses)
         return taken_over, last_used
+
+    def _last_use_of_another(self, key: dict[str, Any]) -> datetime | None:
+        try:
+            return self.run.last_used(key["AccessKeyId"])[0]
+        except CallError as error:
+            if error.gone:  # so it supersedes nothing; that says nothing of the slot's own key
+                return None
+            raise
 
 
 @declare(
@@ -370,9 +379,9 @@ class UnclearAccessKey(SlotFilter):
     def holds(self, match: Match) -> bool:
         if self.judge(match.row) is Verdict.STALE:
             return match.in_doubt and super().holds(match)
-        # What can't be read in the report may be an active key, unless no live key is one.
+        # What can't be read in the report may be an active key, unless all live keys are inactive.
         possible = match.live if match.in_doubt else [match.key] if match.key else []
-        return not match.is_read or any(key["Status"] == "Active" for key in possible)
+        return not match.is_read or any(key["Status"] != "Inactive" for key in possible)
 
     def refine(self, matched: list[Match]) -> list[Match]:
         for match in matched:

@@ -13,7 +13,7 @@ from typing import Any
 from c7n.actions import BaseAction
 from c7n.utils import get_partition
 
-from c7n_keyrot import hooks, iam
+from c7n_keyrot import hooks, iam, listings
 from c7n_keyrot.filters import stale_filters
 from c7n_keyrot.iam import CallError, one_line
 from c7n_keyrot.matched_keys import meant
@@ -224,9 +224,13 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
             for finding in answer["Findings"]:
                 if finding.get("GeneratorId") == self._generator:
                     yield finding
-            if not answer.get("NextToken"):
+            token = answer.get("NextToken")
+            if not token:
                 return
-            asked["NextToken"] = answer["NextToken"]
+            if token == asked.get("NextToken"):
+                self.run.fail("GetFindings repeats its pages; the rest isn't looked at")
+                return
+            asked["NextToken"] = token
         self.run.fail(f"more than {MOST_PAGES * BATCH} open findings; the rest isn't looked at")
 
     def _is_stale(self, key: _Key) -> bool:
@@ -238,24 +242,23 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
         """
         if self._is_fixed(key.access_key_id):
             return False
-        live: list[dict[str, Any]] | None
+        user: dict[str, Any] | None = None
         try:
-            live = iam.live_keys(self.run.client, key.user)
+            for one in listings.live_keys(self.run.client, key.user):
+                if one["AccessKeyId"] == key.access_key_id:
+                    old = is_older(created(one), self.run.now, self._limit(key))
+                    return old and one["Status"] != "Inactive"
+            user = iam.call(self.run.client, "get_user", UserName=key.user)["User"]
         except CallError as error:
             if not error.gone:
                 raise
-            live = None
-        for one in live or ():
-            if one["AccessKeyId"] == key.access_key_id:
-                limit = self._limit(key)
-                return one["Status"] == "Active" and is_older(created(one), self.run.now, limit)
         # Its user may have another name now, and another user the old one. The credential report
-        # tells of it by the key's date, and a row of the old name counts if that user is gone.
+        # shows it by the key's date. A row is out of date only if its very user lacks the key now.
         made = datetime.fromisoformat(key.created)
-        return any(
-            slot.active and slot.last_rotated == made
+        return bool(self.report.duplicates) or any(
+            slot.has_key and slot.active is not False and slot.last_rotated in (made, None)
             for row in self.report.rows.values()
-            if live is None or row.user != key.user
+            if row.user != key.user or user is None or row.created != created(user)
             for slot in row.slots
         )
 

@@ -302,16 +302,6 @@ def call(
     return answer
 
 
-def live_keys(client: Any, user: str) -> list[dict[str, Any]]:
-    """Return a user's access keys as IAM has them now, but for its lag behind writes.
-
-    :raises CallError: the call fails.
-    """
-    answer = call(client, "list_access_keys", UserName=user)
-    keys: list[dict[str, Any]] = answer["AccessKeyMetadata"]
-    return keys
-
-
 def _at(value: Any, path: list[str]) -> Iterator[Any]:
     """Yield what stands at a path; None where it leads nowhere."""
     if not path:

@@ -53,11 +53,11 @@ class Result(Word):
     DISABLED = "disabled"
     DELETED = "deleted"
     REACTIVATED = "reactivated"
-    GONE = "gone"
+    GONE = "gone"  # AWS proves that the key was deleted
     DENIED = "denied"
     FAILED = "failed"
     SKIPPED = "skipped"
-    UNKNOWN = "unknown"  # it may have taken effect, and AWS couldn't be asked
+    UNKNOWN = "unknown"  # the call may have taken effect, or nobody can tell where the key is
     INTENDED = "intended"  # in the file of intents only
 
 
@@ -86,6 +86,7 @@ class Outcome:
     - ``outcome``: what became of it
     - ``reason``: for people: the error's code, or why; nothing is decided by it
     - ``version``: of this list of fields; a line without one is of version 1
+    - ``user_id``: AWS's id of the user, which stays when the name changes; None if it isn't known
     """
 
     time: str
@@ -99,6 +100,7 @@ class Outcome:
     outcome: Result
     reason: str
     version: int = VERSION
+    user_id: str | None = None
 
     @property
     def operation(self) -> tuple[str | None, ...]:
@@ -107,7 +109,12 @@ class Outcome:
 
 
 # Of those fields that aren't text alone.
-KINDS_OF = {"slot": (int, type(None)), "access_key_id": (str, type(None)), "version": (int,)}
+KINDS_OF = {
+    "slot": (int, type(None)),
+    "access_key_id": (str, type(None)),
+    "version": (int,),
+    "user_id": (str, type(None)),
+}
 
 
 def append(path: Path, record: Outcome | RunSummary) -> None:

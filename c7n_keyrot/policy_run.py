@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from c7n.exceptions import PolicyExecutionError
 from c7n.utils import local_session
 
-from c7n_keyrot import iam, outcomes, output_folder, own_keys
+from c7n_keyrot import iam, listings, outcomes, output_folder, own_keys
 from c7n_keyrot.credential_report import Report
 from c7n_keyrot.iam import CallError, log
 from c7n_keyrot.own_keys import Own
@@ -48,7 +48,8 @@ class PolicyRun:
         # Users whose keys, tags or a filter's answer couldn't be read: no key of theirs is ever
         # acted on.
         self.unread: set[str] = set()
-        self.gone: set[str] = set()
+        # Nobody has these names now: the users were deleted, or renamed.
+        self.not_found: set[str] = set()
         # As IAM has them in this run, by name: users, tags included, and their keys.
         self.users: dict[str, dict[str, Any]] = {}
         self.live: dict[str, list[dict[str, Any]]] = {}
@@ -124,8 +125,8 @@ class PolicyRun:
     def read_users(self, users: Iterable[dict[str, Any]], again: bool = False) -> None:
         """Read the users that aren't read yet in this run, tags included, side by side.
 
-        Afterwards each of them has an entry in ``users``, or in ``unread``, or is gone. What
-        Custodian's cache or AWS Config says of a user may be of before; a name may be another's.
+        Afterwards each of them is in ``users``, in ``unread`` or in ``not_found``. What Custodian's
+        cache or AWS Config says of a user may be of before; a name may be another's.
         """
         names = {user["UserName"] for user in users} - self.unread
         if not again:
@@ -140,8 +141,7 @@ class PolicyRun:
                 self.users[name] = user
             elif error is not None and error.gone:
                 self.users.pop(name, None)
-                self.gone.add(name)
-                self.log_once(f"user {name!r} is gone since the credential report", logging.INFO)
+                self.mark_not_found(name)
             else:
                 # Without tags nobody knows whether the user is exempt: reported, never acted on.
                 self.mark_unread(name, f"user and tags not read, {error}")
@@ -149,19 +149,18 @@ class PolicyRun:
     def load_live_keys(self, users: Iterable[dict[str, Any]]) -> None:
         """List the keys of the users that aren't listed yet in this run, side by side.
 
-        Afterwards each of them has an entry in ``live``, or in ``unread``, or is gone.
+        Afterwards each of them has an entry in ``live``, or in ``unread`` or in ``not_found``.
         """
         names = {user["UserName"] for user in users} - self.live.keys() - self.unread
 
         def list_keys(name: str) -> list[dict[str, Any]]:
-            return iam.live_keys(self.client, name)
+            return listings.live_keys(self.client, name)
 
         for name, keys, error in self.each("access keys listed", list_keys, sorted(names)):
             if keys is not None:
                 self.live[name] = keys
             elif error is not None and error.gone:
-                self.gone.add(name)
-                self.log_once(f"user {name!r} is gone since the credential report", logging.INFO)
+                self.mark_not_found(name)
             else:
                 self.mark_unread(name, f"keys not read, {error}")
 
@@ -253,6 +252,14 @@ class PolicyRun:
     def note(self, name: str, slot: int, why: Why) -> None:
         """Note why a candidate isn't matched; the first reason counts."""
         self.left.setdefault((name, slot), why)
+
+    def mark_not_found(self, name: str) -> None:
+        """Note that no user has the name now, so nothing is known of the keys."""
+        self.not_found.add(name)
+        self.log_once(
+            f"user {name!r} isn't found: deleted or renamed after the credential report; whether "
+            "the keys are active isn't known until a newer report"
+        )
 
     def mark_unread(self, name: str, reason: str) -> None:
         """Note that a user couldn't be read, or asked about; the user stays, without a key."""

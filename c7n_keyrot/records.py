@@ -173,10 +173,11 @@ class Why(str, enum.Enum):
 
     EXEMPT = "exempt"
     UNCLEAR = "unclear"  # which live key it is can't be said
-    UNKNOWN = "unknown"  # the report's date or status can't be read
+    UNKNOWN = "unknown"  # date or status can't be read
     UNREAD = "unread"  # the user's keys, tags or a filter's answer couldn't be read
     CHANGED = "changed"  # since the credential report
-    GONE = "gone"  # user or key
+    GONE = "gone"  # the key, which the user has no longer
+    NOT_FOUND = "not found"  # no user has the name now: deleted or renamed since the report
     OTHER_USER = "other user"  # has got the name since the report
     TWICE = "appears twice"  # in the credential report
     USED = "used"  # unused-days or superseded rule it out

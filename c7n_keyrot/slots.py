@@ -147,9 +147,18 @@ class SlotFilter(KeyrotFilter):
             # Such as after a run of ours: no surprise.
             what = f"is {match.key['Status'].lower()} now"
         self.run.log_once(f"user {name!r}: key {slot} {what}: left alone", logging.INFO)
-        gone = match.identified is Identified.GONE
-        self.run.note(name, slot, Why.GONE if gone else Why.CHANGED)
+        self.run.note(name, slot, self._why_not(match))
         return False
+
+    @staticmethod
+    def _why_not(match: Match) -> Why:
+        """Say what has become of a key that isn't as the report has it."""
+        if match.key is not None and match.key["Status"] not in ("Active", "Inactive"):
+            return Why.UNKNOWN
+        if match.row.created is None:
+            # Another user may have the name since, and the one of the report another name.
+            return Why.NOT_FOUND
+        return Why.GONE if match.identified is Identified.GONE else Why.CHANGED
 
     def refine(self, matched: list[Match]) -> list[Match]:
         """Drop the matches that a further look rules out."""
@@ -175,7 +184,7 @@ class SlotFilter(KeyrotFilter):
         return [match.user for match in kept]
 
     def _is_same_user(self, row: Row) -> bool:
-        """False for who is gone, or has got the name since the report: its row isn't theirs."""
+        """False for who isn't found, or has got the name since the report: its row isn't theirs."""
         run = self.run
         if row.user in run.unread:
             return True
@@ -191,7 +200,7 @@ class SlotFilter(KeyrotFilter):
         return False
 
     def _look(self, match: Match) -> bool:
-        """Identify the live key, as far as it can be; False when the user is gone."""
+        """Identify the live key, as far as it can be; False when the user isn't found."""
         run, name = self.run, match.row.user
         if name in run.unread:
             match.identified = Identified.UNREAD

@@ -61,7 +61,7 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
         return [{"UserName": name} for name in ids]
 
     def augment(self, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Read the users, side by side. Who is gone is left out; who can't be read stays as is."""
+        """Read the users, side by side: who isn't found is left out, who can't be read stays."""
         run = hooks.run_of(self.manager)
         run.read_users(resources, again=True)
         return [

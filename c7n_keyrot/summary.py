@@ -128,7 +128,7 @@ def _left(run: PolicyRun, row: Row, slot: int, verdict: Verdict, wanted: bool) -
     elif not wanted:
         why = Why.NOT_DUE
     else:
-        why = Why.GONE if name in run.gone else Why.OTHER_FILTER
+        why = Why.NOT_FOUND if name in run.not_found else Why.OTHER_FILTER
     rotated = row.slots[slot - 1].last_rotated
     return NotMatched(name, slot, verdict, why, until, rotated.isoformat() if rotated else None)
 

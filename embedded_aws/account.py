@@ -100,6 +100,16 @@ class Account(ReportedAccount):
                 self.backend.delete_access_key(key.access_key_id, name)
             self.backend.delete_user(name)
 
+    def rename_user(self, name: str, new: str) -> None:
+        """Give a user another name; keys and tags stay. A report made by then has the old one."""
+        tags = self.tags(name)
+        with self.aws.lock:
+            self.untag(name, *tags)
+            self.backend.update_user(name, None, new)
+            for key in self.backend.users[new].access_keys:
+                key.user_name = new  # moto forgets them
+            self.tag(new, tags)
+
     def users(self) -> list[str]:
         with self.aws.lock:
             return list(self.backend.users)

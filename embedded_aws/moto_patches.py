@@ -22,12 +22,18 @@ from embedded_aws.stacks import STACK_PATCHES
 
 
 @contextmanager
-def patched(account_of: Callable[[str], Account], lag: Lag) -> Iterator[None]:
-    """Make moto like AWS until the exit. ``account_of``: an account by its id."""
+def patched(
+    account_of: Callable[[str], Account], lag: Lag, key_page: Callable[[], int]
+) -> Iterator[None]:
+    """Make moto like AWS until the exit.
+
+    ``account_of``: an account by its id; ``key_page``: how many keys a page of ListAccessKeys has.
+    """
     # It looks at 90 folders, twice for each request: a quarter of the time of a call.
     modules = list(moto.backends.list_of_moto_modules())
     make_key = moto.iam.models.User.create_access_key
     list_keys = moto.iam.models.IAMBackend.list_access_keys
+    list_own_keys = IamResponse.list_access_keys
 
     def create_access_key(user: Any, *args: Any, **kwargs: Any) -> Any:
         taken = {key.slot for key in user.access_keys}
@@ -37,6 +43,14 @@ def patched(account_of: Callable[[str], Account], lag: Lag) -> Iterator[None]:
 
     def list_access_keys(backend: Any, user_name: str) -> list[Any]:
         return lag.listed(backend.account_id, user_name, list_keys(backend, user_name))
+
+    def list_access_keys_in_pages(response: Any) -> ActionResult:
+        name = response._get_param("UserName")
+        if not name:
+            return list_own_keys(response)
+        keys = response.backend.list_access_keys(name)
+        page, more = _page(response, keys, key_page())
+        return ActionResult({"UserName": name, "AccessKeyMetadata": page, **more})
 
     def generate_credential_report(response: Any) -> ActionResult:
         return ActionResult(account_of(response.current_account).start_report())
@@ -87,6 +101,7 @@ def patched(account_of: Callable[[str], Account], lag: Lag) -> Iterator[None]:
             *STACK_PATCHES,
             (moto.iam.models.User, "create_access_key", create_access_key),
             (moto.iam.models.IAMBackend, "list_access_keys", list_access_keys),
+            (IamResponse, "list_access_keys", list_access_keys_in_pages),
             *(
                 (IamResponse, method.__name__, method)
                 for method in (
@@ -102,10 +117,12 @@ def patched(account_of: Callable[[str], Account], lag: Lag) -> Iterator[None]:
         yield
 
 
-def _page(response: Any, items: list[Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Return a page of MaxItems (100 by default); moto returns everything at once."""
+def _page(
+    response: Any, items: list[Any], most: float = float("inf")
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return a page of MaxItems (100 by default), or of fewer; moto returns everything at once."""
     start = int(response._get_param("Marker") or 0)
-    end = start + int(response._get_param("MaxItems") or 100)
+    end = start + int(min(int(response._get_param("MaxItems") or 100), most))
     more: dict[str, Any] = {"IsTruncated": end < len(items)}
     if more["IsTruncated"]:
         more["Marker"] = str(end)

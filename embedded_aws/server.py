@@ -56,7 +56,8 @@ class EmbeddedAws(FaultInjection):
     partition: the name of one in ``PARTITIONS``; calls of other ones are refused;
     latency: seconds that each call takes; report_seconds: how long a credential report takes;
     report_valid_hours: the age from which GenerateCredentialReport makes a new one;
-    report_expires_hours: the age from which GetCredentialReport answers ReportExpired.
+    report_expires_hours: the age from which GetCredentialReport answers ReportExpired;
+    key_page: keys in a page of ListAccessKeys at most, since AWS may page at any number.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class EmbeddedAws(FaultInjection):
         report_seconds: float = 0.0,
         report_valid_hours: float = 4.0,
         report_expires_hours: float = 4.0,
+        key_page: int = 100,
         port: int = 0,
         partition: str = "aws",
     ):
@@ -74,6 +76,7 @@ class EmbeddedAws(FaultInjection):
         self.report_seconds = report_seconds
         self.report_valid_hours = report_valid_hours
         self.report_expires_hours = report_expires_hours
+        self.key_page = key_page
         self.calls: Counter[str] = Counter()
         self.log: deque[Call] = deque(maxlen=100_000)
         self.errors: list[str] = []  # failures of the embedded AWS itself, for tests to check
@@ -92,7 +95,7 @@ class EmbeddedAws(FaultInjection):
         try:
             BackendDict.reset()
             self._stack.callback(BackendDict.reset)
-            self._stack.enter_context(patched(self.account, self._lag))
+            self._stack.enter_context(patched(self.account, self._lag, lambda: self.key_page))
             self._start()
         except BaseException:
             self._stack.close()

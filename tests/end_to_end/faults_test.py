@@ -258,18 +258,129 @@ def test_keys_that_change_between_report_and_run_are_left_alone(
     account: Account,
     wanted: dict[str, str],
     run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+    tmp_path: Path,
 ) -> None:
-    rotated, deactivated, deleted, gone, swapped, *others = wanted
+    """What isn't proven to be gone is in doubt, in the summary and on the page."""
+    rotated, deactivated, deleted, gone, swapped, renamed, given, *others = wanted
     account.rotate(rotated, 2)
     account.set_status(deactivated, 2, "Inactive")
     account.delete_key(deleted, 2)
     account.delete_user(gone)
     account.delete_key(swapped, 2)
     account.add_key(swapped)
+    for name in (renamed, given):
+        account.rename_user(name, f"{name}-new")
+    account.add_user(given, Key(10), Key(5), created_days_ago=1)
     before = account.snapshot()
     run = run_custodian(PACK)
     assert run.code == 0, run.text
     assert account.changes(before) == {wanted[user]: OFF for user in others}
+    for name in (gone, renamed):
+        assert run.lines(f"user {name!r} isn't found: deleted or renamed")
+    summary = json.loads((run.folder(STALE) / "keyrot-summary.jsonl").read_text())
+    whys = {left["user"]: left["why"] for left in summary["not_matched"]}
+    fixed = {rotated: "changed", deactivated: "changed", deleted: "gone", swapped: "changed"}
+    doubts = {gone: "not found", renamed: "not found", given: "other user"}
+    assert {name: whys[name] for name in (*fixed, *doubts)} == fixed | doubts
+    written = tmp_path / "written"
+    assert run_in(keyrot("report", run.out, "--format", "json", "-o", written)).code == 0
+    states = {key["user"]: key["state"] for key in json.loads(written.read_text())["keys"]}
+    assert {states[name] for name in fixed} == {"fixed"}
+    assert {states[name] for name in doubts} == {"unclear"}
+    assert run_in(keyrot("report", run.out, "-o", written)).code == 0
+    assert "Not yet in compliance: 3 keys need a look" in written.read_text()
+    # Nobody needs to look: the next report has them under their new names.
+    account.generate_report()
+    run_custodian(PACK, "--cache-period", "0")
+    assert account.changes(before) == {wanted[user]: OFF for user in (renamed, given, *others)}
+
+
+@pytest.mark.parametrize("given_away", [False, True])
+def test_a_user_renamed_between_notice_and_disabling_is_in_doubt(
+    aws: EmbeddedAws,
+    account: Account,
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+    tmp_path: Path,
+    given_away: bool,
+) -> None:
+    """The key is active, whatever its old name says; reactivate with the shipped role, too."""
+    aws.create_queue(world.QUEUE)
+    account.add_user("ana", FRESH, OLD)
+    account.add_user("ben", FRESH, OLD)
+    ben = account.key_id("ben", 2)
+    account.generate_report()
+
+    def rename(name: str) -> None:
+        account.rename_user(name, f"{name}-new")
+        if given_away:
+            account.add_user(name, FRESH, FRESH)
+
+    aws.after("sqs.SendMessage", lambda _: rename("ana"))
+    aws.fail("iam.GetAccessKeyLastUsed", "AccessDenied")  # of the shipped role
+    run = run_custodian(PACK)
+    assert run.code != 0
+    assert run.lines("user 'ana'", "AWS doesn't find the key under its user's name")
+    assert run.lines("1 disabled", "1 unknown")
+    outcomes = {o["user"]: o["outcome"] for o in run.outcomes(STALE)}
+    assert outcomes == {"ana": "unknown", "ben": "disabled"}
+    assert account.status("ana-new", 2) == "Active"
+    written = tmp_path / "report.json"
+    assert run_in(keyrot("report", run.out, "--format", "json", "-o", written)).code == 0
+    (key,) = (one for one in json.loads(written.read_text())["keys"] if one["user"] == "ana")
+    assert (key["state"], key["outcome"]) == ("unclear", "unknown")
+
+    rename("ben")
+    undo = keyrot("reactivate", run.out, "--yes", "--key", ben)
+    for _ in range(2):  # and it can be tried again
+        done = run_in(undo)
+        assert done.code == 1
+        assert done.lines("user ben", "unknown", "deleted, or the user renamed")
+    assert run.outcomes(STALE)[-1]["outcome"] == "unknown"
+    assert account.status("ben-new", 2) == "Inactive"
+    aws.heal()
+    assert run_in(undo).code == 0
+    assert account.status("ben-new", 2) == "Active"
+
+
+def test_keys_are_the_same_in_pages_of_one(
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+    run_in: Callable[..., Finished],
+) -> None:
+    """The second page has the stale keys; reactivate reads it as well."""
+    aws.key_page = 1
+    before = account.snapshot()
+    run = run_custodian(PACK)
+    assert run.code == 0, run.text
+    assert account.changes(before) == dict.fromkeys(wanted.values(), OFF)
+    done = run_in(keyrot("reactivate", run.out, "--yes"))
+    assert done.code == 0, done.text
+    assert account.changes(before) == {}
+
+
+def test_a_listing_that_stays_cut_off_is_not_read(
+    aws: EmbeddedAws,
+    account: Account,
+    wanted: dict[str, str],
+    run_custodian: Callable[..., PolicyRun],
+) -> None:
+    before = account.snapshot()
+    user, *others = wanted
+    cut = (
+        b'<ListAccessKeysResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/">'
+        b"<ListAccessKeysResult><AccessKeyMetadata/><IsTruncated>true</IsTruncated>"
+        b"<Marker>again</Marker></ListAccessKeysResult><ResponseMetadata><RequestId>r</RequestId>"
+        b"</ResponseMetadata></ListAccessKeysResponse>"
+    )
+    aws.answer("iam.ListAccessKeys", cut, status=200, user=user)
+    run = run_custodian(PACK)
+    assert run.code != 0
+    assert run.lines(f"user {user!r}: keys not read, iam:ListAccessKeys failed", "no end")
+    assert account.changes(before) == {wanted[other]: OFF for other in others}
 
 
 def test_keys_that_change_between_notice_and_disabling(
@@ -278,21 +389,24 @@ def test_keys_that_change_between_notice_and_disabling(
     wanted: dict[str, str],
     run_custodian: Callable[..., PolicyRun],
 ) -> None:
-    """They are gone or inactive already: an outcome, and no failure."""
-    rotated, deleted, gone, *others = wanted
+    """What is proven to be gone is so; of a user who isn't found nobody knows."""
+    rotated, deleted, lost, *others = wanted
 
     def change(_: Any) -> None:
         account.rotate(rotated, 2)
         account.delete_key(deleted, 2)
-        account.delete_user(gone)
+        account.delete_user(lost)
 
     aws.after("sqs.SendMessage", change)
+    aws.fail("iam.GetAccessKeyLastUsed", "AccessDenied")
     run = run_custodian(PACK)
-    assert run.code == 0, run.text
+    assert run.code != 0
     outcomes = {o["user"]: o["outcome"] for o in run.outcomes(STALE)}
-    assert outcomes == dict.fromkeys((rotated, deleted, gone), "gone") | dict.fromkeys(
-        others, "disabled"
-    )
+    assert outcomes == {
+        **dict.fromkeys((rotated, deleted), "gone"),
+        lost: "unknown",
+        **dict.fromkeys(others, "disabled"),
+    }
     assert account.status(rotated, 2) == "Active"
 
 

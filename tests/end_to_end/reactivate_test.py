@@ -681,9 +681,7 @@ def test_name_that_was_given_away_again(
 ) -> None:
     account.add_user("ana", FRESH, OLD)
     acted = run_custodian(POLICIES)
-    account.backend.update_user("ana", None, "anna")
-    for key in account.backend.users["anna"].access_keys:
-        key.user_name = "anna"  # moto forgets them
+    account.rename_user("ana", "anna")
     account.add_user("ana", FRESH, Key(300))
     account.generate_report()
     run_custodian(POLICIES, "--cache-period", "0", out=acted.out)

@@ -178,7 +178,7 @@ class Reading:
                 and any(self.fits(stale, key) for key in self.user.keys)
             )
         possible = self.user.keys if doubt else [key] if key else []
-        return any(one.status == "Active" for one in possible)
+        return any(one.status != "Inactive" for one in possible)
 
     def key_of(self, data: dict[str, Any]) -> LiveKey | None:
         if data["type"] != "stale-access-key" or not self.slot_holds(data):
@@ -207,7 +207,10 @@ class Reading:
         return last - self.now.toordinal() in data["remind-at"]
 
     def fits(self, data: dict[str, Any], key: LiveKey) -> bool:
-        return self.right(data, key.status == "Active", key.created)
+        # A key of any other status is neither active nor inactive.
+        return key.status in ("Active", "Inactive") and self.right(
+            data, key.status == "Active", key.created
+        )
 
     def still(self, data: dict[str, Any], key: LiveKey) -> bool:
         """What is asked of AWS besides: the last use, and a successor."""
@@ -369,8 +372,15 @@ class History:
         ended = {
             (line["action"], line["access_key_id"]) for line in new if line["outcome"] != "intended"
         }
+        tried = {
+            (line["action"], line["access_key_id"]) for line in new if line["outcome"] == "intended"
+        }
         for line in new:
-            is_open = (line["action"], line["access_key_id"]) not in ended
+            operation = line["action"], line["access_key_id"]
+            unknown = (line["action"], line["outcome"]) == (REACTIVATE, "unknown")
+            if unknown and operation not in tried:
+                continue  # it only looked for the key, and found no user of the name
+            is_open = operation not in ended
             if line["outcome"] != "intended" or is_open:
                 self._take(line)
         self.runs.update(line["run"] for line in new)

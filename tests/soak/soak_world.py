@@ -58,6 +58,7 @@ class Key:
     slot: int
     created: datetime
     active: bool = True
+    odd: str = ""  # a status that is neither Active nor Inactive; it isn't active then
     used: datetime | None = None
     micros: int = 0
     by: str | None = None
@@ -66,7 +67,7 @@ class Key:
 
     @property
     def status(self) -> str:
-        return "Active" if self.active else "Inactive"
+        return self.odd or ("Active" if self.active else "Inactive")
 
     def entry(self) -> dict[str, Any]:
         return {
@@ -90,6 +91,7 @@ class User:
     name: str
     path: str
     created: datetime
+    id: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     slots: dict[int, Key] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
@@ -155,6 +157,7 @@ class Iam:
         self.now = START
         self.users: dict[str, User] = {}
         self.made: dict[str, Key] = {}  # all keys that there ever were
+        self.rest: dict[str, list[dict[str, Any]]] = {}  # pages to come, by marker
         self.clients: dict[Any, Any] = {}  # real ones of boto3, by their configuration
         self.number = 0
         self.own = "AKIAOFTHEMODEL"  # the key that runs work with
@@ -207,7 +210,7 @@ class Iam:
         # No two users are of one second: those nothing tells apart once they exchange names.
         self.number += 1
         created = START - 1000 * DAY + self.number * SECOND
-        self.users[name] = User(name, path, created)
+        self.users[name] = User(name, path, created, f"AIDA{self.number:016}")
         return self.users[name]
 
     def add_key(self, user: User, slot: int, created: datetime | None = None) -> Key:
@@ -226,7 +229,7 @@ class Iam:
             key.unseen = True  # somebody was a moment faster; IAM's answer is the same
         elif active and not key.active and key.by == "tool" and self.actor == "hand":
             key.unseen = True
-        key.active = active
+        key.active, key.odd = active, ""
 
     def make_report(self) -> None:
         """Make a report of what is true now, or, by ``next_report``, a damaged one."""
@@ -356,7 +359,7 @@ class Iam:
             "UserName": user.name,
             "Path": user.path,
             "Arn": self.arn(user),
-            "UserId": f"AIDA{user.name}",
+            "UserId": user.id,
             "CreateDate": user.created,
         }
 
@@ -386,8 +389,14 @@ class Iam:
     def _tags(user: User) -> list[dict[str, str]]:
         return [{"Key": key, "Value": value} for key, value in user.tags.items()]
 
-    def list_access_keys(self, call: Call, UserName: str) -> dict[str, Any]:
+    def list_access_keys(
+        self, call: Call, UserName: str, Marker: str | None = None
+    ) -> dict[str, Any]:
+        """List the keys, in pages of any number; between two of them anything may happen."""
         user = self._user(UserName)
+        if Marker is not None and Marker in self.rest:
+            call.lagged = user.lagged
+            return self._keys_in_pages(self.rest.pop(Marker))
         entries = [key.entry() for key in user.slots.values()]
         views = self.views(user)
         if views and call.tries[-1] is None and self.random.random() < 0.2:
@@ -396,7 +405,15 @@ class Iam:
             entries = [{**entry, "UserName": user.name} for entry, _ in views[0].keys]
         call.lagged = user.lagged = bool(views)
         self.random.shuffle(entries)
-        return {"AccessKeyMetadata": entries, "IsTruncated": False}
+        return self._keys_in_pages(entries)
+
+    def _keys_in_pages(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        end = len(entries) if self.random.random() < 0.7 else self.random.randint(0, len(entries))
+        if end == len(entries):
+            return {"AccessKeyMetadata": entries, "IsTruncated": False}
+        marker = f"page-{self.calls}"
+        self.rest[marker] = entries[end:]
+        return {"AccessKeyMetadata": entries[:end], "IsTruncated": True, "Marker": marker}
 
     def find(self, key_id: str) -> Key | None:
         return next((key for key in self.all_keys() if key.id == key_id), None)
@@ -421,7 +438,7 @@ class Iam:
     def delete_access_key(self, call: Call, UserName: str, AccessKeyId: str) -> dict[str, Any]:
         user, key = self._user(UserName), self._key_of(UserName, AccessKeyId)
         # No run can see what a listing doesn't show yet, or what happens at this very moment.
-        if key.active and self.hooked_at != self.calls and not user.lagged:
+        if key.status != "Inactive" and self.hooked_at != self.calls and not user.lagged:
             self.active_deleted.append(key.id)
         self.written(user)
         del user.slots[key.slot]
@@ -605,6 +622,15 @@ def key_deleted(iam: Iam) -> None:
         del iam.users[key.user].slots[key.slot]
 
 
+def key_expired(iam: Iam) -> None:
+    """IAM's model of a status has more words than two."""
+    key = _any_key(iam)
+    if key and not key.odd and key.by != "tool" and not key.unseen:
+        iam.written(iam.users[key.user])
+        iam.set_status(key, False)
+        key.odd, key.by = "Expired", "hand"
+
+
 def key_used(iam: Iam) -> None:
     key = _any_key(iam)
     if key and key.active:
@@ -726,6 +752,7 @@ EVENTS: tuple[Callable[[Iam], None], ...] = (
     key_activated,
     key_activated,
     key_deleted,
+    key_expired,
     key_used,
     user_deleted,
     user_recreated,
@@ -748,6 +775,7 @@ DURING = (
     key_deactivated,
     key_activated,
     key_deleted,
+    key_expired,
     key_created,
     tag_set,
     user_deleted,

@@ -266,3 +266,14 @@ def test_regions_are_those_of_the_last_use_and_of_global_services(
     partition: str, last_used: str | None, regions: list[str]
 ) -> None:
     assert regions_of(partition, last_used) == regions
+
+
+def test_a_page_that_comes_again_is_not_counted_for_ever() -> None:
+    class Stuck(CloudTrail):
+        def lookup_events(self, **asked: Any) -> dict[str, Any]:
+            return {**super().lookup_events(**asked), "NextToken": "50"}
+
+    client = Stuck(Clock(), {"A": 60})
+    answers = asked({EAST: client}, question("A"))
+    (usage,) = answers.usage.values()
+    assert (len(client.calls), usage.events, usage.cut) == (2, 60, True)

@@ -16,8 +16,8 @@ from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import shared_report
-from c7n_keyrot.records import KeyRecord
+from c7n_keyrot import hooks, shared_report
+from c7n_keyrot.records import KeyRecord, Why
 
 NEW, OLD, OLDER = 10, 200, 300
 SECOND = 1 / 86400
@@ -148,7 +148,7 @@ def redate(iam: Iam, key_id: str) -> None:
         (delete, "u-2", logging.INFO, None),
         (disable, "u-2", logging.INFO, None),
         (swap, "u-2", logging.INFO, None),
-        (delete_user, "u-2", logging.INFO, None),
+        (delete_user, "u-2", logging.WARNING, None),  # or renamed: nobody knows
         (redate, "u-2", logging.WARNING, []),
         (delete, "u-1", None, ["u-2"]),
         (rotate, "u-1", None, ["u-2"]),
@@ -422,6 +422,46 @@ def test_a_key_that_vanishes_while_its_use_is_read_is_gone(iam: Iam, custodian: 
     iam.add("ana", NEW, OLD)
     iam.errors["GetAccessKeyLastUsed", "ana-2"] = "NoSuchEntity"
     assert custodian.run([stale(unused_days=30)], ["disable-access-key"]) == []
+
+
+def test_a_successor_that_vanishes_says_nothing_of_the_key_itself(
+    iam: Iam, custodian: Custodian
+) -> None:
+    """The stale key is there and active: it is no longer superseded, and no less stale."""
+    iam.add("ana", NEW, OLD)
+    iam.used["ana-1"] = iam.now
+    iam.errors["GetAccessKeyLastUsed", "ana-1"] = "NoSuchEntity"
+    policy = custodian.policy([stale(superseded=True)])
+    assert policy.run() == []
+    run = hooks.run_of(policy.resource_manager)
+    assert run.left == {("ana", 2): Why.USED}
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [("Inactive", Why.CHANGED), ("Expired", Why.UNKNOWN), ("", Why.UNKNOWN)]
+)
+def test_a_live_status_that_nobody_knows_is_no_change_for_the_better(
+    iam: Iam, custodian: Custodian, status: str, why: Why
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.key("ana-2")["Status"] = status
+    policy = custodian.policy([stale()])
+    assert policy.run() == []
+    assert hooks.run_of(policy.resource_manager).left == {("ana", 2): why}
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_a_key_that_is_not_there_is_gone_only_if_the_user_is_the_reports(
+    iam: Iam, custodian: Custodian, created: bool
+) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.keys["ana"].pop()
+    if not created:
+        iam.rows["ana"][-1] = "N/A"
+    policy = custodian.policy([stale()])
+    assert policy.run() == []
+    why = Why.GONE if created else Why.NOT_FOUND
+    assert hooks.run_of(policy.resource_manager).left == {("ana", 2): why}
 
 
 def test_the_words_about_last_uses_that_are_not_read(

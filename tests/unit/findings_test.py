@@ -448,3 +448,64 @@ def test_user_whom_only_stocks_filter_matched_gets_no_finding(
     stock = {"type": "credential", "key": "access_keys.active", "value": True}
     custodian.run([{"or": [STALE, stock]}], [POST])
     assert hub.statuses() == {"ana-2": "FAILED"}
+
+
+def test_finding_of_a_user_renamed_since_the_report_stays_whoever_has_the_name(
+    iam: Iam, custodian: Custodian, hub: Hub
+) -> None:
+    """The old report's row is the renamed user's, not that of the user who has the name now."""
+    iam.add("ana", 10, 100)
+    custodian.run([STALE], [POST])
+    row = iam.rows["ana"]
+    iam.rename("ana", "anna")
+    iam.add("ana", 5, 5)
+    for key in iam.keys["ana"]:
+        key["AccessKeyId"] += "-new"
+    iam.users["ana"]["CreateDate"] = iam.now
+    iam.rows["ana"] = row
+    shared_report.reports.clear()
+    custodian.run([STALE], [POST])
+    assert hub.statuses() == {"ana-2": "FAILED"}
+
+
+@pytest.mark.parametrize(
+    ("live", "status"), [("Active", "FAILED"), ("Inactive", "PASSED"), ("Expired", "FAILED")]
+)
+def test_finding_passes_by_no_status_but_inactive(
+    iam: Iam, custodian: Custodian, hub: Hub, live: str, status: str
+) -> None:
+    iam.add("ana", 10, 100)
+    custodian.run([STALE], [POST])
+    iam.key("ana-2")["Status"] = live
+    custodian.run([STALE], [POST])
+    assert hub.statuses() == {"ana-2": status}
+
+
+@pytest.mark.parametrize("column", [2 + 5, 2 + 6])
+def test_finding_of_a_user_who_is_not_found_stays_while_a_row_cannot_be_read(
+    iam: Iam, custodian: Custodian, hub: Hub, column: int
+) -> None:
+    iam.add("ana", 10, 100)
+    custodian.run([STALE], [POST])
+    user_renamed(iam)
+    iam.rows["anna"][column] = "?"
+    shared_report.reports.clear()
+    custodian.run([STALE], [POST])
+    assert hub.statuses() == {"ana-2": "FAILED"}
+
+
+def test_pages_of_findings_that_come_again_fail_the_run(
+    iam: Iam, custodian: Custodian, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iam.add("ana", 10, 100)
+    custodian.run([STALE], [POST])
+    real, asked = hub.get_findings, []
+
+    def get_findings(**params: Any) -> dict[str, Any]:
+        asked.append(params.pop("NextToken", None))
+        return {**real(**params), "NextToken": "again"}
+
+    monkeypatch.setattr(hub, "get_findings", get_findings)
+    with pytest.raises(PolicyExecutionError, match="repeats its pages"):
+        custodian.run([STALE], [POST])
+    assert asked == [None, "again"]

@@ -67,6 +67,7 @@ class Iam:
         self.changed: list[tuple[str, str, str]] = []
         # What CloudTrail's event history has: entries of LookupEvents, by region and key id.
         self.events: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self.page = 100  # keys in a page of ListAccessKeys
         self.lock = threading.Lock()
         self.meta = SimpleNamespace(events=SimpleNamespace(register=lambda *args: None))
 
@@ -115,8 +116,18 @@ class Iam:
             }
         )
 
+    def all_keys(self) -> list[dict[str, Any]]:
+        return [key for name in self.users for key in self.keys[name]]
+
     def key(self, key_id: str) -> dict[str, Any]:
         return next(k for keys in self.keys.values() for k in keys if k["AccessKeyId"] == key_id)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a user another name, with the keys; a report made by then has the old one."""
+        self.users[new] = {**self.users.pop(name), "UserName": new}
+        self.keys[new] = self.keys.pop(name)
+        for key in self.keys[new]:
+            key["UserName"] = new
 
     def tag(self, name: str, **tags: str) -> None:
         self.users[name]["Tags"] = [
@@ -163,15 +174,21 @@ class Iam:
             self.errors["GetUser", UserName] = self.later_errors[UserName]
         return {"User": user}
 
-    def list_access_keys(self, UserName: str) -> dict[str, Any]:
+    def list_access_keys(self, UserName: str, Marker: str = "0") -> dict[str, Any]:
         self._user("ListAccessKeys", UserName)
-        return {"AccessKeyMetadata": copy.deepcopy(self.keys[UserName]), "IsTruncated": False}
+        keys, end = self.keys[UserName], int(Marker) + self.page
+        more = {"IsTruncated": end < len(keys), **({"Marker": f"{end}"} if end < len(keys) else {})}
+        return {"AccessKeyMetadata": copy.deepcopy(keys[int(Marker) : end]), **more}
 
     def get_access_key_last_used(self, AccessKeyId: str) -> dict[str, Any]:
         self._call("GetAccessKeyLastUsed", AccessKeyId)
+        owners = {key["AccessKeyId"]: key["UserName"] for key in self.all_keys()}
+        if AccessKeyId not in owners:
+            raise client_error("AccessDenied", "GetAccessKeyLastUsed")  # as AWS
         used = self.used.get(AccessKeyId)
         answer: dict[str, Any] = {"ServiceName": "s3" if used else "N/A", "Region": "us-east-1"}
-        return {"AccessKeyLastUsed": {**answer, **({"LastUsedDate": used} if used else {})}}
+        last = {**answer, **({"LastUsedDate": used} if used else {})}
+        return {"UserName": owners[AccessKeyId], "AccessKeyLastUsed": last}
 
     def _find(self, operation: str, name: str, key_id: str) -> dict[str, Any]:
         self._call(operation, key_id)
@@ -187,7 +204,8 @@ class Iam:
         return {}
 
     def delete_access_key(self, UserName: str, AccessKeyId: str) -> dict[str, Any]:
-        self.keys[UserName].remove(self._find("DeleteAccessKey", UserName, AccessKeyId))
+        key = self._find("DeleteAccessKey", UserName, AccessKeyId)
+        self.keys[UserName].remove(key)
         self.changed.append((UserName, AccessKeyId, "deleted"))
         return {}
 

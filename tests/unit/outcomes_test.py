@@ -53,6 +53,7 @@ def test_a_line_is_one_flat_object_with_all_fields_in_order(tmp_path: Path) -> N
         "outcome",
         "reason",
         "version",
+        "user_id",
     ]
     assert list(outcomes.read(path)) == [LINE]
 
@@ -130,8 +131,8 @@ def test_a_torn_line_costs_itself_and_no_other(tmp_path: Path, before: bytes, ke
 def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: Any) -> None:
     path = tmp_path / outcomes.FILE
     path.write_text(json.dumps({**asdict(LINE), field: value}) + "\n")
-    free = field in ("policy", "run", "user", "reason", "access_key_id")
-    may_be_none = field in ("slot", "access_key_id")
+    free = field in ("policy", "run", "user", "reason", "access_key_id", "user_id")
+    may_be_none = field in ("slot", "access_key_id", "user_id")
     right = value is None if value is None and may_be_none else type(value) is str and free
     assert len(list(outcomes.read(path))) == right
 

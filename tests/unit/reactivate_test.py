@@ -91,6 +91,7 @@ LOST = client_error("InternalFailure", "UpdateAccessKey", 500)
 DENIED = client_error("AccessDenied", "UpdateAccessKey", 403)
 GONE = client_error("NoSuchEntity", "UpdateAccessKey", 404)
 
+TRIED = [line(10, "intended", REACTIVATE), line(10, "unknown", REACTIVATE)]
 # What comes after the key was disabled at minute 0, and whose work its being inactive is then.
 AFTER = [
     ([], "ours"),
@@ -100,9 +101,10 @@ AFTER = [
     ([line(10, "failed", REACTIVATE)], "ours"),
     ([line(10, "gone", REACTIVATE)], "ours"),  # perhaps only out of sight
     ([line(10, "intended", REACTIVATE)], "in doubt"),  # perhaps switched on, and off on purpose
-    ([line(10, "unknown", REACTIVATE)], "in doubt"),
-    ([line(10, "unknown", REACTIVATE), line(20)], "ours"),
-    ([line(10, "unknown", REACTIVATE), line(20, "denied", REACTIVATE)], "in doubt"),
+    ([line(10, "unknown", REACTIVATE)], "ours"),  # it only looked, and didn't find the key
+    ([*TRIED], "in doubt"),
+    ([*TRIED, line(20)], "ours"),
+    ([*TRIED, line(20, "denied", REACTIVATE)], "in doubt"),
     ([line(10, "deleted", DELETE)], "not ours"),
     ([line(10, "gone", DELETE)], "ours"),  # perhaps its user got another name
     ([line(10, "denied", DELETE)], "ours"),
@@ -517,6 +519,13 @@ class FakeIam:
             ]
         }
 
+    def get_user(self, UserName: str) -> dict[str, Any]:
+        made = datetime(2020, 1, 1, tzinfo=timezone.utc)
+        return {"User": {"UserName": UserName, "UserId": f"AIDA{UserName}", "CreateDate": made}}
+
+    def get_access_key_last_used(self, AccessKeyId: str) -> dict[str, Any]:
+        raise DENIED
+
     def update_access_key(self, UserName: str, AccessKeyId: str, Status: str) -> dict[str, Any]:
         assert Status == "Active"
         self.active.append(AccessKeyId)
@@ -646,17 +655,19 @@ OFF, ON, NO_KEY = "Inactive", "Active", None
         # (what UpdateAccessKey answers, then ListAccessKeys (the last for ever), what is recorded)
         ([{}], [], "reactivated", ""),
         ([DENIED], [], "denied", "iam:UpdateAccessKey is denied (AccessDenied)"),
-        ([GONE], [], "gone", "no such key"),
+        ([GONE], [NO_KEY], "gone", "the key was deleted"),
+        ([GONE], [OFF], "unknown", "deleted, or the user renamed"),
+        ([GONE], [GONE], "unknown", "deleted, or the user renamed"),
         ([client_error("Throttling", "UpdateAccessKey", 400)], [], "failed", "Throttling"),
         ([LOST, {}], [], "reactivated", "the answer was lost (InternalFailure)"),
         ([LOST, LOST], [ON], "reactivated", "the answer was lost (InternalFailure)"),
         ([LOST, LOST], [OFF, OFF, ON], "reactivated", "the answer was lost (InternalFailure)"),
         ([LOST, LOST], [OFF], "unknown", "it may have taken effect (InternalFailure)"),
-        ([LOST, LOST], [NO_KEY], "gone", "no such key"),
+        ([LOST, LOST], [NO_KEY], "gone", "the key was deleted"),
         ([LOST, LOST], [OFF, DENIED], "unknown", "it may have taken effect (AccessDenied)"),
         ([LOST, DENIED], [ON], "reactivated", "the answer was lost (InternalFailure)"),
         ([LOST, DENIED], [OFF], "unknown", "it may have taken effect (AccessDenied)"),
-        ([LOST, GONE], [NO_KEY], "gone", "no such key"),
+        ([LOST, GONE], [NO_KEY], "gone", "the key was deleted"),
         # Its user may have got another name.
         ([LOST, GONE], [GONE], "unknown", "it may have taken effect (NoSuchEntity)"),
         ([ConnectionClosedError(endpoint_url="x"), {}], [], "reactivated", "the answer was lost"),
@@ -690,7 +701,7 @@ def test_write_whose_answer_is_lost_is_made_again_before_anything_is_concluded(
             key = {"AccessKeyId": "K1", "Status": status, "CreateDate": datetime.now(timezone.utc)}
             return {"AccessKeyMetadata": [key] if status else []}
 
-    write(tmp_path / "keyrot-outcomes.jsonl", line(access_key_id="K1"))
+    write(tmp_path / "keyrot-outcomes.jsonl", line(access_key_id="K1", user_id="AIDAana"))
     keys = keys_of(tmp_path)
     findings = [Finding(key, access(Faulty()), "ana", Result.REACTIVATED) for key in keys]
     (done,) = work.carry_out(findings, keys, lambda _: None)

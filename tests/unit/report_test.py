@@ -77,6 +77,38 @@ def pack(tmp_path: Path) -> Path:
     return out
 
 
+@pytest.mark.parametrize(
+    ("why", "state"),
+    [
+        (Why.CHANGED, "fixed"),
+        (Why.GONE, "fixed"),
+        (Why.NOT_FOUND, "unclear"),  # renamed, perhaps
+        (Why.OTHER_USER, "unclear"),
+        (Why.UNKNOWN, "unclear"),
+        (Why.UNREAD, "unclear"),
+        (Why.UNCLEAR, "unclear"),
+        (Why.TWICE, "unclear"),
+        (Why.EXEMPT, "exempt"),
+        (Why.USED, "open"),
+        (Why.NOT_DUE, "open"),
+        (Why.OTHER_FILTER, "open"),
+    ],
+)
+def test_why_a_stale_key_was_left_says_its_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], why: Why, state: str
+) -> None:
+    """Only what is proven not to be there any more is fixed."""
+    run = Run(counts=COUNTS)
+    run.leave("ana", why=why, last_rotated=days_ago(200))
+    run.write(tmp_path)
+    assert keys(report(capsys, tmp_path), "state") == {"ana": state}
+
+
+def test_every_reason_has_its_state_in_a_test() -> None:
+    (mark,) = test_why_a_stale_key_was_left_says_its_state.pytestmark  # type: ignore[attr-defined]
+    assert {why for why, _ in mark.args[1]} == set(Why)
+
+
 def test_the_schema_is_a_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 

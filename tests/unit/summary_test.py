@@ -56,7 +56,7 @@ def test_every_stale_key_is_matched_or_says_why_not(iam: Iam, custodian: Custodi
         "exempt": "exempt",
         "changed": "changed",
         "off": "changed",
-        "gone": "gone",
+        "gone": "not found",
         "other": "other user",
         "left": "other filter",
         "twice": "appears twice",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from c7n_keyrot import iam
+from c7n_keyrot import iam, listings
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.accounts import Access, Account, take
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
@@ -201,16 +201,17 @@ def simulate(access: Access, asked: dict[str, list[str]]) -> Answers:
     for places, permissions in together.items():
         on: dict[str, Any] = {"ResourceArns": list(places)} if places else {}
         try:
-            answer = iam.call(
+            found = listings.pages(
                 access.client(),
                 "simulate_principal_policy",
                 PolicySourceArn=source,
                 ActionNames=permissions,
                 **on,
             )
+            results = [one for page in found for one in page.get("EvaluationResults", ())]
         except CallError:
             break
-        for result in answer.get("EvaluationResults", ()):
+        for result in results:
             permission, allowed = result["EvalActionName"], result["EvalDecision"] == "allowed"
             if answers[permission][0] != FAIL:
                 answers[permission] = (OK, "") if allowed else (FAIL, "denied")

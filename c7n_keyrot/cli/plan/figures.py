@@ -29,6 +29,7 @@ WHYS = {
     Why.UNREAD: "what the policy asks about its user couldn't be read",
     Why.UNCLEAR: "it isn't certain which live key it is",
     Why.OTHER_USER: "another user has the name since the report",
+    Why.NOT_FOUND: "not known: no user has the name now (deleted, or renamed since the report)",
     Why.GONE: "gone since the report",
     Why.CHANGED: "changed since the report",
     Why.USED: "in use, or nothing supersedes it",

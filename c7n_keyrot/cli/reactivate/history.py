@@ -46,7 +46,7 @@ SAYS = {
     # An earlier reactivate may have switched it on, and somebody may have switched it off since.
     (Action.REACTIVATE, Result.UNKNOWN): Says.IN_DOUBT,
     (Action.REACTIVATE, Result.INTENDED): Says.IN_DOUBT,
-    # No other "gone" says anything: the key of a renamed user looks gone, too.
+    # No other "gone" says anything: to older versions a renamed user's key looked gone, too.
 }
 
 Place = tuple[str, str | None]
@@ -92,14 +92,15 @@ def history(files: Sequence[OutcomeFile]) -> list[Key]:
     Each line is appended when it happens, so within a file their order counts: clocks differ. Only
     files among each other are put in order by the times in them.
     """
-    intended, ended = set(), {}
+    intended: set[Operation] = set()
+    ended: dict[Operation, Outcome] = {}
     for line in _outcomes(files):
         if line.outcome == Result.INTENDED:
             intended.add(line.operation)
         else:
             ended[line.operation] = line
     keys: dict[Place, Key] = {}
-    for _, line, file in sorted(_events(files, ended), key=lambda event: event[0]):
+    for _, line, file in sorted(_events(files, ended, intended), key=lambda event: event[0]):
         place = line.account_id, line.access_key_id
         keys[place] = _after(keys.get(place), line, file, line.operation in intended)
     return sorted(keys.values(), key=lambda key: (key.last.account_id, key.last.user, key.id))
@@ -116,7 +117,15 @@ def _outcomes(files: Sequence[OutcomeFile]) -> Iterator[Outcome]:
 Event = tuple[tuple[datetime, bool], Outcome, OutcomeFile]
 
 
-def _events(files: Sequence[OutcomeFile], ended: dict[Operation, Outcome]) -> Iterator[Event]:
+def _only_looked(line: Outcome, intended: set[Operation]) -> bool:
+    """Tell whether the line is of a reactivate that never came to a call."""
+    unknown = (line.action, line.outcome) == (Action.REACTIVATE, Result.UNKNOWN)
+    return unknown and line.operation not in intended
+
+
+def _events(
+    files: Sequence[OutcomeFile], ended: dict[Operation, Outcome], intended: set[Operation]
+) -> Iterator[Event]:
     """Yield each line that says something, with a sort key for the lines of one key.
 
     An intent that has its outcome isn't an event of its own. But its place in the file may order
@@ -131,7 +140,7 @@ def _events(files: Sequence[OutcomeFile], ended: dict[Operation, Outcome]) -> It
                 operation, place = line.operation, (line.account_id, line.access_key_id)
                 closed = line.outcome == Result.INTENDED and operation in ended
                 end = ended[operation] if closed else line
-                if (end.action, end.outcome) not in SAYS:
+                if (end.action, end.outcome) not in SAYS or _only_looked(end, intended):
                     continue
                 time = outcomes.instant(end)
                 if place in latest:

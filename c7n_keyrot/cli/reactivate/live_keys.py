@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import cast
 
-from c7n_keyrot import iam
+from c7n_keyrot import iam, listings
 from c7n_keyrot.cli import CommandError, accounts
 from c7n_keyrot.cli.accounts import Access, Account
 from c7n_keyrot.cli.reactivate.history import Key
@@ -21,7 +21,11 @@ from c7n_keyrot.iam import CallError
 from c7n_keyrot.outcomes import Result, Word
 
 # Outcomes that are never written to a file: nothing can be done or recorded.
-NOT_FOUND = "no such key of this user; if the user got another name, allow iam:GetAccessKeyLastUsed"
+GONE = "the key was deleted"
+NOT_FOUND = (
+    "AWS doesn't find it under its user's name: it was deleted, or the user renamed; allow "
+    "iam:GetAccessKeyLastUsed, and try again, or look at it by hand"
+)
 LAGS = "IAM still shows it Active; its listings lag behind: run this again in some minutes"
 LOOKS = 5  # in the seconds of iam.LAG
 
@@ -182,13 +186,15 @@ def _look_at_key(access: Access, user: str, key: Key, status: str | None) -> Fin
     if status is None:
         # Keys stay when a user gets another name, and the old name can be given away again.
         try:
-            now = _user_of(access, key.id) or user
-            if now != user:
-                user, status = now, statuses(access, now).get(key.id)
+            place = listings.whereabouts(access.client("iam"), key.id, user, key.last.user_id)
+            if place.user:
+                user, status = place.user, statuses(access, place.user).get(key.id)
         except CallError as error:
             return Finding(key, access, user, *failure(error))
+        if place.is_gone:
+            return Finding(key, access, user, Result.GONE, GONE)
     if status is None:
-        return Finding(key, access, user, Result.GONE, NOT_FOUND)
+        return Finding(key, access, user, Result.UNKNOWN, NOT_FOUND)
     if status == "Inactive":
         return Finding(key, access, user, Result.REACTIVATED)
     if key.may_lag(datetime.now(timezone.utc)):
@@ -202,7 +208,7 @@ def statuses(access: Access, user: str) -> dict[str, str]:
     :raises CallError: the call failed.
     """
     try:
-        live = iam.live_keys(access.client("iam"), user)
+        live = listings.live_keys(access.client("iam"), user)
     except CallError as error:
         if error.gone:
             return {}
@@ -210,19 +216,15 @@ def statuses(access: Access, user: str) -> dict[str, str]:
     return {key["AccessKeyId"]: key["Status"] for key in live}
 
 
-def _user_of(access: Access, key_id: str) -> str | None:
+def missing(access: Access, user: str, key: Key) -> tuple[Result, str]:
+    """Return outcome and reason of a key that AWS doesn't find under its user's name."""
     try:
-        answer = iam.call(access.client("iam"), "get_access_key_last_used", AccessKeyId=key_id)
+        place = listings.whereabouts(access.client("iam"), key.id, user, key.last.user_id)
     except CallError as error:
-        if error.denied or error.gone:  # IAM denies it for a key that isn't there
-            return None
-        raise
-    name: str | None = answer.get("UserName")
-    return name
+        return Result.UNKNOWN, f"{NOT_FOUND} ({error})"
+    return (Result.GONE, GONE) if place.is_gone else (Result.UNKNOWN, NOT_FOUND)
 
 
 def failure(error: CallError) -> tuple[Result, str]:
     """Return the outcome and reason of a call that took no effect."""
-    if error.gone:
-        return Result.GONE, NOT_FOUND
     return (Result.DENIED if error.denied else Result.FAILED), str(error)

@@ -13,16 +13,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from c7n_keyrot import iam, outcomes
+from c7n_keyrot import iam, listings, outcomes
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.reactivate.files import NAMES
 from c7n_keyrot.cli.reactivate.history import Key, Place
 from c7n_keyrot.cli.reactivate.live_keys import (
-    NOT_FOUND,
     Finding,
     Left,
     failure,
     look_at_user,
+    missing,
     patiently,
 )
 from c7n_keyrot.iam import CallError
@@ -144,7 +144,8 @@ class _Work:
                 self.lost[key.place] = finding, error
                 return None
             if error:
-                outcome, reason = failure(error)
+                way = finding.access, finding.user, key
+                outcome, reason = missing(*way) if error.gone else failure(error)
                 finding = replace(finding, outcome=outcome, reason=reason)
             time = _now()
         return finding if self._record(record_file(key), time, finding) else None
@@ -227,10 +228,13 @@ def _find_out(finding: Finding, lost: CallError) -> tuple[Result, str]:
     try:
         for _ in patiently():
             # If there is no such user the key may be there under another name, so nothing is known.
-            live = iam.live_keys(finding.access.client("iam"), finding.user)
+            live = listings.live_keys(finding.access.client("iam"), finding.user)
             status = next((k["Status"] for k in live if k["AccessKeyId"] == finding.key.id), None)
             if status is None:
-                return Result.GONE, NOT_FOUND
+                outcome, reason = missing(finding.access, finding.user, finding.key)
+                if outcome is Result.GONE:
+                    return outcome, reason
+                break
             if status == "Active":
                 return Result.REACTIVATED, was_lost
     except CallError as second:

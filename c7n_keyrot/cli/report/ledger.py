@@ -25,7 +25,9 @@ FIXED = (Result.DISABLED, Result.DELETED, Result.GONE)
 # Outcomes that are shown of a key that no run finds any more: something was done, or may have been.
 LASTING = (Result.DISABLED, Result.DELETED, Result.REACTIVATED, Result.UNKNOWN, Result.INTENDED)
 # Of these a stale key of the report isn't one any more.
-NOT_ANY_MORE = (Why.CHANGED, Why.GONE, Why.OTHER_USER)
+NOT_ANY_MORE = (Why.CHANGED, Why.GONE)
+# Of these only a newer report, or a person, can tell.
+DOUBTFUL = (Why.UNCLEAR, Why.UNREAD, Why.TWICE, Why.UNKNOWN, Why.NOT_FOUND, Why.OTHER_USER)
 # A credential report may be so old when a run acts by it, with room for clocks that differ.
 REPORT_AGE = timedelta(days=2)
 
@@ -365,7 +367,7 @@ def _state(entry: Entry, line: Outcome | None) -> str:
     if why == Why.EXEMPT.value:
         return "exempt"
     doubtful = entry["identified"] not in (None, Identified.DATE, Identified.ELIMINATION)
-    if verdict == Verdict.UNKNOWN.value or doubtful or why in (Why.UNCLEAR, Why.UNREAD, Why.TWICE):
+    if verdict == Verdict.UNKNOWN.value or doubtful or why in DOUBTFUL:
         return "unclear"
     return "open"
 
