@@ -90,6 +90,7 @@ def pack(tmp_path: Path) -> Path:
         (Why.TWICE, "unclear"),
         (Why.EXEMPT, "exempt"),
         (Why.USED, "open"),
+        (Why.OWN, "open"),
         (Why.NOT_DUE, "open"),
         (Why.OTHER_FILTER, "open"),
     ],

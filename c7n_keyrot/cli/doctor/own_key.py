@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError
 
-from c7n_keyrot import iam, own_keys, rotation
+from c7n_keyrot import iam, listings, own_keys, rotation
 from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.accounts import Access, take
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
@@ -74,7 +74,7 @@ def _of_user(
     access: Access, name: str, own: Own, target: Target, policies: list[Planned]
 ) -> Checks:
     try:
-        live = iam.live_keys(access.client(), name)
+        live = listings.live_keys(access.client(), name)
     except CallError as error:
         if error.gone:
             return  # nothing can be taken from a user who isn't there
