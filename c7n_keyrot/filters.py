@@ -11,7 +11,6 @@ from typing import Any
 
 from c7n_keyrot import rotation
 from c7n_keyrot.credential_report import Row
-from c7n_keyrot.iam import CallError
 from c7n_keyrot.matched_keys import asserted, places
 from c7n_keyrot.options import (
     DAYS_LIST,
@@ -184,17 +183,9 @@ class StaleAccessKey(SlotFilter):
             return False, last_used
         if not self.option("superseded"):
             return True, last_used
-        uses = map(self._last_use_of_another, successors)
+        uses = (self.run.last_used_if_there(other["AccessKeyId"]) for other in successors)
         taken_over = any(other and (used is None or other > used) for other in uses)
         return taken_over, last_used
-
-    def _last_use_of_another(self, key: dict[str, Any]) -> datetime | None:
-        try:
-            return self.run.last_used(key["AccessKeyId"])[0]
-        except CallError as error:
-            if error.gone:  # so it supersedes nothing; that says nothing of the slot's own key
-                return None
-            raise
 
 
 @declare(

@@ -231,6 +231,15 @@ class PolicyRun:
             "it with a role, or rotate this key"
         )
 
+    def last_used_if_there(self, key_id: str) -> datetime | None:
+        """Return when a key was used last; None if it wasn't, or if there is no such key."""
+        try:
+            return self.last_used(key_id)[0]
+        except CallError as error:
+            if error.gone:
+                return None
+            raise
+
     # -- what went wrong
 
     def log_once(self, line: str, level: int = logging.WARNING) -> None:
