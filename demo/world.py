@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -17,6 +18,9 @@ EXEMPT = "keyrot-exempt-until"
 OWNER = "OwnerContact"
 MINUTE = 1 / 24 / 60
 SECOND = MINUTE / 60
+LAST_MINUTES = (
+    120  # seconds of a day; what begins before them is done with its reminders by midnight
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,14 @@ class Person:
 
 
 def due_in(days: int, last_used_days: float | None = None) -> Key:
-    """Return a key whose 90 days end on the UTC day that is so many days from today."""
+    """Return a key whose 90 days end on the UTC day that is so many days from today.
+
+    In a day's last two minutes it waits for the next one: a run that comes after it has a day less.
+    """
+    now = datetime.now(timezone.utc)
+    left = 86400 - (now.hour * 3600 + now.minute * 60 + now.second)
+    if left <= LAST_MINUTES:
+        time.sleep(left)
     noon = datetime.now(timezone.utc).replace(hour=12, minute=0, second=0, microsecond=0)
     return Key(rotated_at=noon + timedelta(days=days - 90), last_used_days=last_used_days)
 
