@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
 import page
 from output_tree import NOW, Run, accounts_yml
 
-from c7n_keyrot.records import Why
-from c7n_keyrot.rotation import DAY, Verdict
+from c7n_keyrot.core.records import Why
+from c7n_keyrot.core.rotation import DAY, Verdict
 
 FORMATS = ("json", "csv", "ocsf", "oscal", "html")
 MOST_SECONDS, MOST_MB = 30, 500

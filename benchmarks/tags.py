@@ -17,7 +17,7 @@ from functools import partial
 import boto3
 from botocore.config import Config
 
-from c7n_keyrot.policy_run import WORKERS
+from c7n_keyrot.aws import settings
 
 
 def median_seconds(work: Callable[[], object], runs: int) -> float:
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", required=True)
     parser.add_argument("--pages", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--workers", type=int, default=settings.WORKERS)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     iam = boto3.client("iam", config=Config(max_pool_connections=args.workers))

@@ -78,7 +78,7 @@ class ExecThenRegister:
 def register() -> None:
     """Add the pack to Custodian. A failure is logged, never raised: c7n goes on without it."""
     try:
-        from c7n_keyrot import plugin
+        from c7n_keyrot.custodian.elements import plugin
 
         plugin.register()
     except Exception as error:

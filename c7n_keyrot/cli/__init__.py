@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from c7n_keyrot import __version__, autoload
+from c7n_keyrot.core.errors import CommandError
 
 # Workers of c7n-org that start afresh need it, too: they import what their parent's script imports.
 # It also helps if something removed what the startup file installed.
@@ -48,10 +49,6 @@ Each command's --help has more of them. Completion with Tab, for bash and zsh:
 
   eval "$(register-python-argcomplete c7n-keyrot)"
 """
-
-
-class CommandError(Exception):
-    """Ends a command: exit code 1, and one line with what is wrong, where, and what to do."""
 
 
 class _Help(argparse.HelpFormatter):
@@ -122,7 +119,7 @@ def _programs() -> Any:
 
 def _clean(error: Exception) -> str:
     """Return an error's text as one line: it contains names of files and profiles."""
-    from c7n_keyrot.cli.text import one_line  # here, since botocore takes long to import
+    from c7n_keyrot.core.text import one_line  # here, since botocore takes long to import
 
     return one_line(error, 2000)
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.accounts import read_yaml
-from c7n_keyrot.cli.files import mapping
-from c7n_keyrot.cli.text import one_line
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.text import one_line
+from c7n_keyrot.evidence.accounts import read_yaml
+from c7n_keyrot.evidence.files import mapping
 
 NOTIFY = "notify"
 # Where access keys are. All clouds' other resources have no action on them.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import c7n_keyrot
-from c7n_keyrot.cli import CommandError
+from c7n_keyrot.core.errors import CommandError
 
 FOLDERS = ("policies", "examples", "deploy")
 

@@ -25,8 +25,8 @@ from typing import Any
 from jinja2 import TemplateError, Undefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from c7n_keyrot.call_errors import one_line
-from c7n_keyrot.cli import CommandError
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.text import one_line
 
 # In bytes, unpacked. Custodian sends at most 256 KB, packed; 1,000 users are about 4 MB.
 LARGEST = 16 * 2**20

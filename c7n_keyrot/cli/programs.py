@@ -17,8 +17,9 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from c7n_keyrot.cli import PROGRAMS, CommandError
+from c7n_keyrot.cli import PROGRAMS
 from c7n_keyrot.cli.templates import folder
+from c7n_keyrot.core.errors import CommandError
 
 # Distribution, module and function of each one's own console script.
 SCRIPTS = {

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 import c7n_keyrot
-from c7n_keyrot.cli import CommandError
+from c7n_keyrot.core.errors import CommandError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

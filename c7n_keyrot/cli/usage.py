@@ -20,15 +20,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from c7n_keyrot import event_history, iam
-from c7n_keyrot.cli import CommandError, accounts
-from c7n_keyrot.cli.accounts import Access, Account, split
-from c7n_keyrot.cli.report.gather import gather
-from c7n_keyrot.cli.text import counted, disarmed, one_line, table, utc
-from c7n_keyrot.event_history import MOST_DAYS, REGION, Question
-from c7n_keyrot.iam import CallError
-from c7n_keyrot.usage import Group, Usage
-from c7n_keyrot.usage_words import in_words, times
+from c7n_keyrot.aws import calls, credentials, event_history
+from c7n_keyrot.aws.credentials import Access, part_of
+from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.event_history import DAYS_KEPT, REGION, Question
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.text import counted, disarmed, one_line, table, utc
+from c7n_keyrot.core.usage import Group, Usage
+from c7n_keyrot.core.usage_words import in_words, times
+from c7n_keyrot.evidence import accounts
+from c7n_keyrot.evidence.accounts import Account, split
+from c7n_keyrot.evidence.gather import gather
 
 # As the API reference of IAM has it, less what no key of AWS has.
 KEY_ID = re.compile(r"[A-Z0-9]{16,128}")
@@ -49,7 +51,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Key:
+class AskedKey:
     """A key to ask about: its account, its user ("" if not known), where it may have been used."""
 
     account_id: str
@@ -58,7 +60,7 @@ class Key:
     regions: tuple[str, ...]
 
 
-Found = list[tuple[Key, Usage]]
+Found = list[tuple[AskedKey, Usage]]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -92,7 +94,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         type=_days,
         default=7,
-        help=f"how far back, 1 to {MOST_DAYS} (default: 7)",
+        help=f"how far back, 1 to {DAYS_KEPT} (default: 7)",
     )
     parser.add_argument(
         "--region",
@@ -111,8 +113,8 @@ def _days(text: str) -> float:
         days = float(text)
     except ValueError:
         days = 0
-    if not 1 <= days <= MOST_DAYS:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to {MOST_DAYS}")
+    if not 1 <= days <= DAYS_KEPT:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {DAYS_KEPT}")
     return days
 
 
@@ -188,16 +190,18 @@ def _folder(what: Sequence[str], many: bool) -> str | None:
     return what[0]
 
 
-def _of_runs(folder: str, entries: Sequence[Account], problems: list[str]) -> list[Key]:
+def _of_runs(folder: str, entries: Sequence[Account], problems: list[str]) -> list[AskedKey]:
     """Return the keys that policies of ours matched, each once, with the regions of all uses."""
-    found: dict[tuple[str, str], Key] = {}
+    found: dict[tuple[str, str], AskedKey] = {}
     for policy in gather([folder], problems, entries):
         for user, record in policy.records:
             if record.access_key_id is None:
                 continue
             place = policy.account_id, record.access_key_id
-            key = found.get(place) or Key(policy.account_id, user.name, record.access_key_id, ())
-            partition = accounts.part_of(user.arn, 1)
+            key = found.get(place) or AskedKey(
+                policy.account_id, user.name, record.access_key_id, ()
+            )
+            partition = part_of(user.arn, 1)
             regions = event_history.regions_of(partition, record.last_used_region)
             found[place] = dataclasses.replace(
                 key, regions=tuple(dict.fromkeys([*key.regions, *regions]))
@@ -207,12 +211,12 @@ def _of_runs(folder: str, entries: Sequence[Account], problems: list[str]) -> li
 
 def _of_ids(
     own: Access, ids: Sequence[str], has_regions: bool, problems: list[str]
-) -> Iterator[Key]:
+) -> Iterator[AskedKey]:
     """Yield keys of the credentials' account, with the user and the region of the last use."""
     for key_id in dict.fromkeys(ids):
         user, last = "", None
         try:
-            answer = iam.call(own.client(), "get_access_key_last_used", AccessKeyId=key_id)
+            answer = calls.call(own.client(), "get_access_key_last_used", AccessKeyId=key_id)
         except CallError as error:
             where = "" if has_regions else "; asking where global services are recorded only"
             problems.append(
@@ -222,7 +226,7 @@ def _of_ids(
         else:
             user, last = answer.get("UserName") or "", answer["AccessKeyLastUsed"].get("Region")
         regions = event_history.regions_of(own.partition, last)
-        yield Key(own.account_id, user, key_id, tuple(regions))
+        yield AskedKey(own.account_id, user, key_id, tuple(regions))
 
 
 # -- ways into the accounts
@@ -230,7 +234,7 @@ def _of_ids(
 
 def _own(profile: str | None) -> Access:
     try:
-        return accounts.own(profile)
+        return credentials.own(profile)
     except CallError as error:
         raise CommandError(
             f"no AWS credentials that work: {error}; set AWS_PROFILE, or give --profile"
@@ -263,7 +267,7 @@ def _ways(
         print(f"accounts: {done} of {total}", file=sys.stderr, flush=True)
 
     ways = {}
-    for account_id, access, error in iam.side_by_side(found, sorted(wanted), progress):
+    for account_id, access, error in calls.side_by_side(found, sorted(wanted), progress):
         if isinstance(access, Access):
             ways[account_id] = access
         else:

@@ -15,8 +15,8 @@ import yaml
 from cloudformation import hub
 from harness import Finished, c7n_org, custodian, keyrot, run, with_own_addresses
 
-from c7n_keyrot.cli.accounts import load
 from c7n_keyrot.cli.doctor import organization
+from c7n_keyrot.evidence.accounts import load
 from embedded_aws import HUB, ORGANIZATION_ID, EmbeddedAws, Key
 from embedded_aws.foreign import CUT_BEHIND_SECRETS, HTML_PAGE
 

@@ -129,14 +129,16 @@ def test_the_wheel_holds_what_it_should() -> None:
 
 
 BREAKAGES: dict[str, Callable[[Path], object]] = {
-    "a module is gone": lambda site: (site / "c7n_keyrot/filters.py").unlink(),
+    "a module is gone": lambda site: (site / "c7n_keyrot/custodian/elements/filters.py").unlink(),
     "the hook is gone": lambda site: (site / "c7n_keyrot/autoload.py").unlink(),
     "the package is gone": lambda site: shutil.rmtree(site / "c7n_keyrot"),
-    "a module is broken": lambda site: (site / "c7n_keyrot/source.py").write_text("x = ("),
-    "an import fails inside register": lambda site: (site / "c7n_keyrot/plugin.py").write_text(
-        "def register():\n    import c7n_gone\n"
-    ),
-    "register fails": lambda site: (site / "c7n_keyrot/plugin.py").write_text(
+    "a module is broken": lambda site: (
+        site / "c7n_keyrot/custodian/elements/source.py"
+    ).write_text("x = ("),
+    "an import fails inside register": lambda site: (
+        site / "c7n_keyrot/custodian/elements/plugin.py"
+    ).write_text("def register():\n    import c7n_gone\n"),
+    "register fails": lambda site: (site / "c7n_keyrot/custodian/elements/plugin.py").write_text(
         "def register():\n    1 / 0\n"
     ),
 }
@@ -272,7 +274,7 @@ def test_the_oldest_c7n_that_is_declared(
     assert_loaded(environment)
     # The c7n-org beside it is a newer one, which pip wouldn't install with this c7n.
     ask = (
-        "from c7n_keyrot.seams import EXTRAS, SEAMS, moved; "
+        "from c7n_keyrot.custodian.seams import EXTRAS, SEAMS, moved; "
         "own = tuple(seam for seam in SEAMS if not seam.place.startswith(EXTRAS)); "
         "print(*moved(own), sep='; ')"
     )

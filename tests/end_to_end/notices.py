@@ -20,9 +20,9 @@ from c7n.policy import PolicyCollection
 from c7n.resources import load_resources
 from c7n_mailer.utils import get_rendered_jinja
 
-from c7n_keyrot import hooks
+from c7n_keyrot.aws.permit import Permit
 from c7n_keyrot.cli import templates
-from c7n_keyrot.permit import Permit
+from c7n_keyrot.custodian import patches
 
 ACCOUNT = "111111111111"
 NOW = datetime(2026, 7, 19, 9, tzinfo=timezone.utc)
@@ -244,7 +244,7 @@ def notified(policy: dict[str, Any], users: Sequence[dict[str, Any]]) -> dict[st
         for user in users
     }
     run = SimpleNamespace(manager=manager, now=NOW, account_id=ACCOUNT, live=live, permit=Permit)
-    hooks.attach_notices(run, users)
+    patches.attach_notices(run, users)
     (action,) = [action for action in manager.actions if action.type == "notify"]
     sent: list[str] = []
     with pytest.MonkeyPatch.context() as patch:

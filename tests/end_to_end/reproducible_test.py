@@ -73,7 +73,7 @@ def test_nothing_is_in_them_that_is_not_meant(builds: list[list[Path]]) -> None:
         in_wheel = archive.namelist()
     with tarfile.open(sdist) as archive:
         in_sdist = [member.name.split("/", 1)[1] for member in archive if member.isfile()]
-    code = r"(cli/(\w+/)?)?\w+\.py"
+    code = r"(\w+/){0,2}\w+\.py"
     page = r"cli/report/page\.(css|js|html\.j2)"
     data = rf"msg-templates/[\w.-]+\.j2|schemas/[\w.-]+\.json|{page}"
     pack = r"pack/((policies|examples|deploy)/[\w-]+\.yml|deploy/requirements\.(in|txt))"

@@ -42,11 +42,16 @@ from soak_faults import SECRET, random_fault
 from soak_oracle import ACTIONS, operator_of
 from soak_world import ACCOUNT, CHANGES, DAY, DURING, EVENTS, READS, SECOND, WHOLE, Killed
 
-from c7n_keyrot import actions, credential_report, outcomes, policy_run, shared_report
-from c7n_keyrot import iam as gate
-from c7n_keyrot.cli import accounts, reactivate
-from c7n_keyrot.cli.reactivate import files, live_keys, work
+from c7n_keyrot.aws import calls as aws_calls
+from c7n_keyrot.aws import credentials, gate, report_fetch
+from c7n_keyrot.aws.credentials import Access
+from c7n_keyrot.cli import reactivate
+from c7n_keyrot.cli.reactivate import live_keys, work
 from c7n_keyrot.cli.reactivate.history import history
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.custodian import run, shared_report
+from c7n_keyrot.custodian.elements import actions
+from c7n_keyrot.evidence import outcome_files
 
 POLICY = "keys"
 DONE = {"disabled", "deleted", "reactivated"}
@@ -263,7 +268,7 @@ class World:
             return latest[0]
 
         clock = SimpleNamespace(monotonic=monotonic, sleep=sleep)
-        fetch = functools.partial(credential_report.fetch, sleep=sleep, clock=monotonic)
+        fetch = functools.partial(report_fetch.fetch, sleep=sleep, clock=monotonic)
         append = outcomes.append
 
         def appended(path: Path, line: Any) -> None:
@@ -294,12 +299,12 @@ class World:
                 raise Killed
             append(path, line)
 
-        def own(profile: str | None = None, config: Any = None) -> accounts.Access:
+        def own(profile: str | None = None, config: Any = None) -> Access:
             arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/operator/ana"
-            return accounts.Access(Session(world.iam, world.wire), "us-east-1", arn=arn)
+            return Access(Session(world.iam, world.wire), "us-east-1", arn=arn)
 
         with (
-            patch.object(policy_run, "datetime", Clock),
+            patch.object(run, "datetime", Clock),
             patch.object(actions, "datetime", Clock),
             patch.object(work, "datetime", Clock),
             patch.object(live_keys, "datetime", Clock),
@@ -311,11 +316,11 @@ class World:
             patch.object(
                 botocore.retries.bucket.TokenBucket, "acquire", lambda *args, **more: True
             ),
-            patch.object(credential_report, "fetch", fetch),
+            patch.object(report_fetch, "fetch", fetch),
             patch.object(outcomes, "append", appended),
-            patch.object(accounts, "own", own),
+            patch.object(credentials, "own", own),
             patch.object(work, "ThreadPoolExecutor", Inline),
-            patch.object(gate.side_by_side, "__defaults__", (Inline,)),
+            patch.object(aws_calls.side_by_side, "__defaults__", (Inline,)),
         ):
             yield
 
@@ -777,7 +782,7 @@ class World:
         sizes = [path.stat().st_size for path in paths]
         if sizes != self.sizes:
             self.sizes = sizes
-            keys = history(files.read(paths))
+            keys = history(outcome_files.read(paths))
             self.claimed = {key.id for key in keys if key.ours}
             self.doubted = {key.id for key in keys if key.doubt}
             self.history.read([line for name in names for line in self.lines(name)])

@@ -16,8 +16,11 @@ import yaml
 from botocore.config import Config
 from c7n_org import cli as c7n_org
 
-from c7n_keyrot import iam
-from c7n_keyrot.cli import CommandError, accounts, text
+from c7n_keyrot.aws import calls as aws_calls
+from c7n_keyrot.aws import credentials
+from c7n_keyrot.core import text
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.evidence import accounts
 from embedded_aws import HUB, EmbeddedAws
 from embedded_aws.foreign import CUT_BEHIND_SECRETS, FOREIGN
 
@@ -170,7 +173,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedAws
 
 
 def test_own_credentials(aws: EmbeddedAws) -> None:
-    access = accounts.own()
+    access = credentials.own()
     assert (access.account_id, access.partition) == (HUB, "aws")
 
 
@@ -178,9 +181,9 @@ def test_own_credentials(aws: EmbeddedAws) -> None:
 def test_role_leads_into_the_account(aws: EmbeddedAws, tmp_path: Path, role: Any) -> None:
     entry = {"name": "web", "account_id": MEMBER, "role": role, "external_id": "secret"}
     (account,) = accounts.load(write(tmp_path, {"accounts": [entry]}))
-    taken = accounts.take(accounts.own(), account)
+    taken = accounts.take(credentials.own(), account)
     assert (taken.account_id, taken.arn) == (MEMBER, ROLE)
-    assert iam.call(taken.client("sts"), "get_caller_identity")["Account"] == MEMBER
+    assert aws_calls.call(taken.client("sts"), "get_caller_identity")["Account"] == MEMBER
     calls = [call for call in aws.log if call.action == "sts.AssumeRole"]
     assert len(calls) == (len(role) if isinstance(role, list) else 1)
     assert {call.params["ExternalId"] for call in calls} == {"secret"}
@@ -197,7 +200,7 @@ def test_profile_leads_into_the_account_unless_there_is_a_role(
         "utf-8",
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    own = accounts.own()
+    own = credentials.own()
     assert accounts.take(own, accounts.Account("p", MEMBER, profile="member")).account_id == MEMBER
     other = accounts.Account("p", MEMBER, roles=(ROLE,), profile="absent")
     assert accounts.take(own, other).arn == ROLE
@@ -214,12 +217,12 @@ def test_profile_leads_into_the_account_unless_there_is_a_role(
 )
 def test_what_leads_elsewhere(aws: EmbeddedAws, account: accounts.Account, words: str) -> None:
     with pytest.raises(CommandError) as raised:
-        accounts.take(accounts.own(), account)
+        accounts.take(credentials.own(), account)
     assert words in str(raised.value)
 
 
 def test_denied_role_says_which_call(aws: EmbeddedAws) -> None:
-    own = accounts.own()
+    own = credentials.own()
     aws.fail("sts.AssumeRole", "AccessDenied")
     with pytest.raises(CommandError) as raised:
         accounts.take(own, accounts.Account("a", MEMBER, roles=(ROLE,)))
@@ -230,19 +233,19 @@ def test_role_is_taken_again_before_its_credentials_end(
     aws: EmbeddedAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when somebody thinks for an hour before answering a question."""
-    own = accounts.own()
+    own = credentials.own()
     taken = accounts.take(own, accounts.Account("a", MEMBER, roles=(ROLE,)))
     later = datetime.now(timezone.utc) + timedelta(minutes=59)
     # No call has succeeded for so long, since none was made.
     own.client("sts").keyrot_guard.last_success -= 3540
     monkeypatch.setattr(taken.session.get_credentials(), "_time_fetcher", lambda: later)
-    iam.call(taken.client(), "list_account_aliases")
+    aws_calls.call(taken.client(), "list_account_aliases")
     assert aws.calls["sts.AssumeRole"] == 2
 
 
 @pytest.mark.parametrize("answer", FOREIGN)
 def test_answer_that_is_not_aws_names_no_secret(aws: EmbeddedAws, answer: str) -> None:
-    own = accounts.own(config=Config(retries={"total_max_attempts": 1}))
+    own = credentials.own(config=Config(retries={"total_max_attempts": 1}))
     aws.answer("sts.AssumeRole", FOREIGN[answer])
     with pytest.raises(CommandError) as raised:
         accounts.take(own, accounts.Account("a", MEMBER, roles=(ROLE,)))
@@ -252,7 +255,7 @@ def test_answer_that_is_not_aws_names_no_secret(aws: EmbeddedAws, answer: str) -
 
 
 def test_answer_that_is_cut_shows_no_secret(aws: EmbeddedAws) -> None:
-    own = accounts.own(config=Config(retries={"total_max_attempts": 1}))
+    own = credentials.own(config=Config(retries={"total_max_attempts": 1}))
     aws.answer("sts.AssumeRole", CUT_BEHIND_SECRETS)
     with pytest.raises(CommandError) as raised:
         accounts.take(own, accounts.Account("a", MEMBER, roles=(ROLE,)))

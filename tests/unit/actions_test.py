@@ -18,9 +18,10 @@ from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 from in_memory import Custodian, Iam, client_error
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import actions, outcomes
-from c7n_keyrot import iam as gate
-from c7n_keyrot.outcomes import Outcome
+from c7n_keyrot.aws import gate, settings
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.outcomes import Outcome
+from c7n_keyrot.custodian.elements import actions
 
 NEW, OLD, OLDER = 10, 200, 300
 STALE = {"type": "stale-access-key"}
@@ -382,7 +383,7 @@ def test_the_words_about_what_cannot_be_recorded(
 ) -> None:
     for name in ("ana", "bob"):
         iam.add(name, NEW, OLD)
-    mocker.patch.object(gate, "WORKERS", 1)
+    mocker.patch.object(settings, "WORKERS", 1)
     append = outcomes.append
 
     def full(path: Any, line: Outcome) -> None:
@@ -783,7 +784,7 @@ def test_the_key_of_a_user_who_was_renamed_before_the_call_is_in_doubt(
         return real(**params)
 
     mocker.patch.object(iam, method, renamed)
-    mocker.patch.object(gate, "LAG", 0.01)
+    mocker.patch.object(settings, "LAG", 0.01)
     with pytest.raises(PolicyExecutionError, match="ana-2"):
         custodian.run([{**STALE, "status": status}], [action])
     (line,) = recorded(custodian)

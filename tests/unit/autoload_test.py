@@ -61,7 +61,7 @@ def environment(python: str, folder: Path) -> Environment:
     for name in ("__init__.py", "autoload.py"):
         made.write(f"c7n_keyrot/{name}", (PACKAGE / name).read_text())
     made.write(
-        "c7n_keyrot/plugin.py",
+        "c7n_keyrot/custodian/elements/plugin.py",
         """
         def register():
             from c7n.resources.iam import User
@@ -286,15 +286,15 @@ LINE = "stale-access-key and all else of c7n-keyrot is missing ("
         ("import c7n_gone", "ModuleNotFoundError: No module named 'c7n_gone'"),
         ("def register():\n    import c7n_gone", "ModuleNotFoundError: No module named 'c7n_gone'"),
         ("def register():\n    raise ValueError('a\\n  b')", "ValueError: a b"),
-        ("", "AttributeError: module 'c7n_keyrot.plugin' has no attribute 'register'"),
-        (None, "ImportError: cannot import name 'plugin' from 'c7n_keyrot'"),
+        ("", "AttributeError: module 'c7n_keyrot.custodian.elements.plugin' has no attribute "),
+        (None, "ImportError: cannot import name 'plugin' from 'c7n_keyrot.custodian.elements'"),
     ],
 )
 def test_a_broken_plugin_costs_one_line(env: Environment, plugin: str | None, cause: str) -> None:
     if plugin is None:
-        (env.site / "c7n_keyrot/plugin.py").unlink()
+        (env.site / "c7n_keyrot/custodian/elements/plugin.py").unlink()
     else:
-        env.write("c7n_keyrot/plugin.py", plugin)
+        env.write("c7n_keyrot/custodian/elements/plugin.py", plugin)
     assert env.run("import c7n.resources.s3") == (0, "", "")
     code, out, err = env.run(IMPORT)
     assert (code, out, err.count("\n")) == (0, "False\n", 1)

@@ -21,7 +21,7 @@ from c7n.policy import PolicyCollection
 from c7n.resources import load_resources
 from c7n.utils import reset_session_cache
 
-from c7n_keyrot import hooks, shared_report
+from c7n_keyrot.custodian import patches, shared_report
 from embedded_aws import HUB, EmbeddedAws, Key
 
 REGION = "us-east-1"
@@ -209,7 +209,7 @@ def test_our_cache_does_all_that_custodians_does(tmp_path: Path, period: int) ->
         return Config.empty(cache=str(tmp_path / "c7n.cache"), cache_period=period)
 
     original = factory(config())
-    cache = hooks._WithoutUsers(factory(config()), "credential-report")
+    cache = patches._WithoutUsers(factory(config()), "credential-report")
     assert {name for name in dir(original) if not hasattr(cache, name)} == set()
     users = {"source": "credential-report", "resource": "User", "q": None}
     with cache:

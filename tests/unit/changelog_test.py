@@ -110,7 +110,7 @@ def test_the_version_is_in_one_place() -> None:
     [
         ({}, None),
         ({"c7n_keyrot.pth": None}, "c7n_keyrot.pth is missing in the wheel"),
-        ({"c7n_keyrot/iam.py": b"x"}, "c7n_keyrot/iam.py is another one in the wheel"),
+        ({"c7n_keyrot/aws/gate.py": b"x"}, "c7n_keyrot/aws/gate.py is another one in the wheel"),
         ({"c7n_keyrot/x.py": b""}, "c7n_keyrot/x.py is in the wheel, but not in the commit"),
     ],
 )
@@ -119,7 +119,7 @@ def test_a_wheel_with_other_files(
 ) -> None:
     sources = {
         "c7n_keyrot.pth": b"import c7n_keyrot.autoload\n",
-        "c7n_keyrot/iam.py": b"",
+        "c7n_keyrot/aws/gate.py": b"",
         "c7n_keyrot/msg-templates/a.j2": b"",
         "policies/a.yml": b"policies: []\n",
     }

@@ -15,8 +15,8 @@ from c7n.utils import reset_session_cache
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import iam as gate
-from c7n_keyrot import shared_report
+from c7n_keyrot.aws import settings
+from c7n_keyrot.custodian import shared_report
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +24,13 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No report, session, cached user or credentials of another test, or of the machine."""
     from c7n.resources.iam import User  # noqa: F401 - loads our filters as the .pth does
 
-    from c7n_keyrot.plugin import register
+    from c7n_keyrot.custodian.elements.plugin import register
 
     register()
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "C7N_OUTPUT_DIR"):
         monkeypatch.delenv(name, raising=False)
     # A listing of this IAM doesn't lag.
-    monkeypatch.setattr(gate, "LAG", 0)
+    monkeypatch.setattr(settings, "LAG", 0)
     shared_report.reports.clear()
     reset_session_cache()
     InMemoryCache._InMemoryCache__shared_state.clear()
@@ -76,7 +76,7 @@ def worlds(tmp_path: Path) -> Callable[[], tuple[Iam, Custodian]]:
 @pytest.fixture
 def clock(mocker: MockerFixture) -> Callable[[datetime], datetime]:
     """clock(instant): the time of all runs from then on, which stands still."""
-    patched = mocker.patch("c7n_keyrot.policy_run.datetime", wraps=datetime)
+    patched = mocker.patch("c7n_keyrot.custodian.run.datetime", wraps=datetime)
 
     def stand_at(now: datetime) -> datetime:
         patched.now.side_effect = lambda zone=None: now.astimezone(zone)

@@ -50,15 +50,15 @@ def test_the_files_are_there(name: str) -> None:
 @pytest.mark.parametrize(
     ("word", "file"),
     [
-        ("@declare", "filters.py"),
-        ("weekdays", "filters.py"),
-        ("validate", "filters.py"),
-        ("wanted_key", "slots.py"),
-        ("refine", "slots.py"),
+        ("@declare", "custodian/elements/filters.py"),
+        ("weekdays", "custodian/elements/filters.py"),
+        ("validate", "custodian/elements/filters.py"),
+        ("wanted_key", "custodian/elements/slots.py"),
+        ("refine", "custodian/elements/slots.py"),
         ("add_parser", "cli/__init__.py"),
         ("COMMANDS", "cli/__init__.py"),
         ("CommandError", "cli/__init__.py"),
-        ("one_line", "iam.py"),
+        ("one_line", "core/text.py"),
     ],
 )
 def test_the_words_of_the_code_are_there(word: str, file: str) -> None:

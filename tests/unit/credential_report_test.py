@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from in_memory import client_error
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import credential_report
-from c7n_keyrot.call_errors import DENIED, THROTTLED
-from c7n_keyrot.credential_report import RawReport, ReportError, instant, parse
-from c7n_keyrot.iam import PATIENCE
+from c7n_keyrot.aws import report_fetch, settings
+from c7n_keyrot.aws.errors import DENIED, THROTTLED
+from c7n_keyrot.core import credential_report
+from c7n_keyrot.core.credential_report import RawReport, ReportError, instant, parse
 
 NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
 MADE = "2026-05-01T10:00:00+00:00"
@@ -394,7 +394,7 @@ def fetch(
         get or [b"text"], lambda content: {"Content": content, "GeneratedTime": NOW}
     )
     clock = Clock()
-    raw, refusal = credential_report.fetch(client, sleep=clock.sleep, clock=clock, **how)
+    raw, refusal = report_fetch.fetch(client, sleep=clock.sleep, clock=clock, **how)
     assert (refusal is None) is (refused is None)
     assert refused is None or refused in str(refusal)
     return raw, clock, client
@@ -471,7 +471,7 @@ def test_a_refusal_that_stays_is_not_waited_for_as_long_as_a_report(
     with pytest.raises(ReportError) as caught:
         fetch(mocker, [client_error(code)] * 99, [b"old"] * 99, enough=lambda generated: False)
     seconds = int(re.findall(r"not there after (\d+) s", str(caught.value))[0])
-    assert PATIENCE - 10 <= seconds <= PATIENCE
+    assert settings.PATIENCE - 10 <= seconds <= settings.PATIENCE
     assert f"({code}); the last report is of {NOW:%Y-%m-%d %H:%M} UTC" in str(caught.value)
 
 
@@ -518,7 +518,7 @@ def test_the_limit_is_kept(mocker: MockerFixture) -> None:
     client = mocker.Mock(meta=None)
     client.generate_credential_report.return_value = {"State": "INPROGRESS"}
     with pytest.raises(ReportError):
-        credential_report.fetch(client, limit=60, sleep=clock.sleep, clock=clock)
+        report_fetch.fetch(client, limit=60, sleep=clock.sleep, clock=clock)
     assert sum(clock.pauses) <= 60
 
 

@@ -24,11 +24,15 @@ from c7n.resources.iam import User
 from c7n.schema import JsonSchemaValidator, generate
 from c7n.utils import dumps
 
-from c7n_keyrot.exemptions import RotationExempt
-from c7n_keyrot.filters import ExpiringAccessKey, StaleAccessKey, UnclearAccessKey
-from c7n_keyrot.findings import PostKeyFinding
-from c7n_keyrot.plugin import register
-from c7n_keyrot.source import CredentialReportSource
+from c7n_keyrot.custodian.elements.exemptions import RotationExempt
+from c7n_keyrot.custodian.elements.filters import (
+    ExpiringAccessKey,
+    StaleAccessKey,
+    UnclearAccessKey,
+)
+from c7n_keyrot.custodian.elements.findings import PostKeyFinding
+from c7n_keyrot.custodian.elements.plugin import register
+from c7n_keyrot.custodian.elements.source import CredentialReportSource
 
 load_resources({"aws.iam-user"})
 

@@ -14,21 +14,15 @@ import pytest
 import yaml
 
 from c7n_keyrot.cli import doctor, main
-from c7n_keyrot.cli.accounts import Account, load
-from c7n_keyrot.cli.doctor import (
-    coverage,
-    installation,
-    organization,
-    policies,
-    recipients,
-    runs,
-)
+from c7n_keyrot.cli.doctor import coverage, installation, organization, policies, recipients
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, lines
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.cli.doctor.installation import _python_of
-from c7n_keyrot.cli.doctor.runs import Left
 from c7n_keyrot.cli.doctor.sqs import KNOWN_URL, Queue, parse_queue, queue_of
-from c7n_keyrot.cli.files import last_error
+from c7n_keyrot.evidence import runs
+from c7n_keyrot.evidence.accounts import Account, load
+from c7n_keyrot.evidence.files import last_error
+from c7n_keyrot.evidence.runs import RunFiles
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HUB_QUEUE = Queue("c7n-keyrot", "123456789012", "eu-west-1")
@@ -226,9 +220,9 @@ def test_policies_that_are_chosen(
 # -- what runs left
 
 
-def left(name: str = "a", start: float = 0, end: float = 0, **more: Any) -> Left:
+def left(name: str = "a", start: float = 0, end: float = 0, **more: Any) -> RunFiles:
     policy = {"name": name, **more.pop("policy", {})}
-    return Left(more.pop("folder", Path()), "1" * 12, "us-east-1", policy, start, end, **more)
+    return RunFiles(more.pop("folder", Path()), "1" * 12, "us-east-1", policy, start, end, **more)
 
 
 @pytest.mark.parametrize(

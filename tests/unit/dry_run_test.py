@@ -3,8 +3,8 @@
 """A dry run changes nothing and sends nothing, even if one of the locks on that is taken away.
 
 The locks: Custodian's pull mode doesn't call actions; no action of the policy begins in a dry run
-(``hooks``); ours don't act without a permit; a dry run gets none; none can be made in one; and no
-call, upload or notice is made without one.
+(``lifecycle``); ours don't act without a permit; a dry run gets none; none can be made in one; and
+no call, upload or notice is made without one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from findings_test import hub as hub  # the fixture
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import actions, findings, hooks, intents, notify, outcomes, output_folder, permit
-from c7n_keyrot import iam as gate
-from c7n_keyrot.iam import CallError
-from c7n_keyrot.permit import Permit
-from c7n_keyrot.policy_run import PolicyRun
+from c7n_keyrot.aws import calls, permit
+from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.permit import Permit
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.custodian import intents, lifecycle, notify, output, patches
+from c7n_keyrot.custodian.elements import actions, findings
+from c7n_keyrot.custodian.run import PolicyRun
 
 NEW, OLD = 5, 200
 STALE = "stale-access-key"
@@ -60,12 +62,12 @@ def words() -> list[str]:
 
 def without_guard(patch: pytest.MonkeyPatch) -> None:
     monkey = lambda self, *args, **kwargs: self.original(*args, **kwargs)  # noqa: E731
-    patch.setattr(hooks._Guarded, "__call__", monkey)
+    patch.setattr(lifecycle._Guarded, "__call__", monkey)
 
 
 def without_the_actions_question(patch: pytest.MonkeyPatch) -> None:
     def process(self: Any, resources: Any) -> Any:
-        self.run = hooks.run_of(self.manager)
+        self.run = lifecycle.run_of(self.manager)
         return self._act_on(resources, self.run.permit())
 
     patch.setattr(actions.KeyAction, "process", process)
@@ -83,7 +85,7 @@ def with_permits_for_all(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_the_last_check(patch: pytest.MonkeyPatch) -> None:
-    for module in (permit, intents, notify, output_folder):
+    for module in (permit, intents, notify, output):
         patch.setattr(module, "check_permit", lambda name, permit: None)
 
 
@@ -113,7 +115,7 @@ def sent(mocker: MockerFixture) -> list[str]:
             sent.append(self.type)
 
         mocker.patch.object(User.action_registry.get(word), "process", process)
-    uploads = mocker.patch.object(output_folder, "is_bucket", return_value=True)
+    uploads = mocker.patch.object(output, "is_bucket", return_value=True)
     uploads.side_effect = None
     return sent
 
@@ -197,21 +199,21 @@ def test_only_calls_that_read_are_made_without_a_permit(iam: Iam, given: Any) ->
     iam.add("ana", NEW, OLD)
     key = {"UserName": "ana", "AccessKeyId": "ana-2"}
     with pytest.raises(CallError, match="this is a dry run"):
-        gate.call(iam, "update_access_key", permit=given, **key, Status="Inactive")
+        calls.call(iam, "update_access_key", permit=given, **key, Status="Inactive")
     with pytest.raises(CallError, match="this is a dry run"):
-        gate.call(iam, "delete_access_key", permit=given, **key)
+        calls.call(iam, "delete_access_key", permit=given, **key)
     assert iam.changed == []
-    assert gate.call(iam, "get_user", UserName="ana")
+    assert calls.call(iam, "get_user", UserName="ana")
 
 
 def test_the_same_policy_acts_without_dry_run(
     iam: Iam, custodian: Custodian, hub: Hub, sent: list[str], mocker: MockerFixture
 ) -> None:
     """Else the tests above would prove nothing."""
-    mocker.patch.object(output_folder, "upload_intents")
-    mocker.patch.object(hooks, "watch_upload")
+    mocker.patch.object(output, "upload_intents")
+    mocker.patch.object(patches, "watch_upload")
     mocker.patch.object(
-        output_folder, "path_of", lambda context, name=outcomes.FILE: custodian.folder / name
+        output, "path_of", lambda context, name=outcomes.FILE: custodian.folder / name
     )
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, (OLD, "Inactive"))

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from in_memory import client_error
 
-from c7n_keyrot import event_history
-from c7n_keyrot.event_history import (
+from c7n_keyrot.aws import calls, event_history, settings
+from c7n_keyrot.aws.errors import CallError, ErrorKind
+from c7n_keyrot.aws.event_history import (
     LONGEST,
     MOST_PAGES,
     PACE,
@@ -24,7 +25,6 @@ from c7n_keyrot.event_history import (
     ask,
     regions_of,
 )
-from c7n_keyrot.iam import CallError, Kind
 
 NOW = datetime(2026, 7, 19, 9, tzinfo=timezone.utc)
 EAST, WEST = "us-east-1", "eu-west-1"
@@ -176,7 +176,7 @@ def test_what_is_not_read_in_time_is_not_known() -> None:
 def test_all_places_end_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those that have to wait for a thread."""
     clock = Clock()
-    monkeypatch.setattr(event_history.iam, "WORKERS", 1)
+    monkeypatch.setattr(settings, "WORKERS", 1)
     clients = {EAST: CloudTrail(clock, {"A": 10_000}), WEST: CloudTrail(clock, {"A": 10_000})}
     asked(clients, question("A", EAST, WEST), longest=5.0)
     assert clock.now <= 105
@@ -209,7 +209,7 @@ def test_what_was_read_before_a_failure_counts() -> None:
 def test_a_client_that_cannot_be_made_fails_its_region_only() -> None:
     def client_of(account: str, region: str) -> Any:
         if region == EAST:
-            raise CallError("cloudtrail:client", Kind.OTHER, "X", "X")
+            raise CallError("cloudtrail:client", ErrorKind.OTHER, "X", "X")
         return CloudTrail(Clock(), {"A": 1})
 
     answers = ask([question("A", EAST, WEST)], client_of, NOW, lambda *_: None)
@@ -242,7 +242,7 @@ def test_nothing_is_asked_any_more_once_nobody_waits(monkeypatch: pytest.MonkeyP
             raise KeyboardInterrupt
 
     monkeypatch.setattr(client, "lookup_events", held)
-    monkeypatch.setattr(event_history.iam, "side_by_side", interrupted)
+    monkeypatch.setattr(calls, "side_by_side", interrupted)
     with pytest.raises(KeyboardInterrupt):
         asked({EAST: client}, question("A"))
     assert len(client.calls) == 1

@@ -16,8 +16,8 @@ from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import hooks, shared_report
-from c7n_keyrot.records import KeyRecord, Why
+from c7n_keyrot.core.records import KeyRecord, Why
+from c7n_keyrot.custodian import lifecycle, shared_report
 
 NEW, OLD, OLDER = 10, 200, 300
 SECOND = 1 / 86400
@@ -433,7 +433,7 @@ def test_a_successor_that_vanishes_says_nothing_of_the_key_itself(
     iam.errors["GetAccessKeyLastUsed", "ana-1"] = "NoSuchEntity"
     policy = custodian.policy([stale(superseded=True)])
     assert policy.run() == []
-    run = hooks.run_of(policy.resource_manager)
+    run = lifecycle.run_of(policy.resource_manager)
     assert run.left == {("ana", 2): Why.USED}
 
 
@@ -447,7 +447,7 @@ def test_a_live_status_that_nobody_knows_is_no_change_for_the_better(
     iam.key("ana-2")["Status"] = status
     policy = custodian.policy([stale()])
     assert policy.run() == []
-    assert hooks.run_of(policy.resource_manager).left == {("ana", 2): why}
+    assert lifecycle.run_of(policy.resource_manager).left == {("ana", 2): why}
 
 
 @pytest.mark.parametrize("created", [True, False])
@@ -461,7 +461,7 @@ def test_a_key_that_is_not_there_is_gone_only_if_the_user_is_the_reports(
     policy = custodian.policy([stale()])
     assert policy.run() == []
     why = Why.GONE if created else Why.NOT_FOUND
-    assert hooks.run_of(policy.resource_manager).left == {("ana", 2): why}
+    assert lifecycle.run_of(policy.resource_manager).left == {("ana", 2): why}
 
 
 def test_the_words_about_last_uses_that_are_not_read(

@@ -16,8 +16,9 @@ from botocore.stub import Stubber
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 from in_memory import ACCOUNT, Custodian, Iam, Session, client_error
 
-from c7n_keyrot import findings, shared_report
-from c7n_keyrot import iam as gate
+from c7n_keyrot.aws import gate, settings
+from c7n_keyrot.custodian import shared_report
+from c7n_keyrot.custodian.elements import findings
 
 STALE = {"type": "stale-access-key"}
 POST = {"type": "post-key-finding"}
@@ -426,7 +427,7 @@ def test_findings_are_posted_though_the_look_at_those_of_before_took_minutes(
     listed, imported = iam.list_access_keys, hub.batch_import_findings
 
     def slowly(UserName: str) -> Any:
-        hub.keyrot_guard.last_success -= 2 * gate.PATIENCE  # type: ignore[attr-defined]
+        hub.keyrot_guard.last_success -= 2 * settings.PATIENCE  # type: ignore[attr-defined]
         return listed(UserName)
 
     def checked(Findings: list[dict[str, Any]]) -> Any:

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from output_tree import NOW, PACK, A, B, C, Run, accounts_yml, key_id
 
-from c7n_keyrot import outcomes
-from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.accounts import Account, load
-from c7n_keyrot.cli.files import ids_of, owner
-from c7n_keyrot.cli.report.gather import OUR_ACTIONS, OUR_FILTERS, PolicyFolder, gather, is_ours
-from c7n_keyrot.outcomes import Result
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.outcomes import Result
+from c7n_keyrot.evidence.accounts import Account, load
+from c7n_keyrot.evidence.files import ids_of, owner
+from c7n_keyrot.evidence.gather import OUR_ACTIONS, OUR_FILTERS, PolicyFolder, gather, is_ours
 
 STALE = PACK["stale"]["name"]
 LATER = timedelta(hours=1)

@@ -23,13 +23,16 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from c7n.exceptions import PolicyExecutionError
 from in_memory import Custodian, Iam
 
-from c7n_keyrot import outcomes
-from c7n_keyrot.cli import CommandError, accounts, reactivate
-from c7n_keyrot.cli.accounts import load
-from c7n_keyrot.cli.doctor import coverage, organization, recipients, runs
+from c7n_keyrot.aws import credentials
+from c7n_keyrot.cli import reactivate
+from c7n_keyrot.cli.doctor import coverage, organization, recipients
 from c7n_keyrot.cli.doctor.checks import lines
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
-from c7n_keyrot.outcomes import Action, Result
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.outcomes import Action, Result
+from c7n_keyrot.evidence import runs
+from c7n_keyrot.evidence.accounts import load
 
 ACCOUNT = "123456789012"
 NAMES = [
@@ -198,7 +201,7 @@ def reactivated(
         access = SimpleNamespace(
             account_id=ACCOUNT, partition="aws", region="us-east-1", client=lambda *_: client
         )
-        monkeypatch.setattr(accounts, "own", lambda profile: access)
+        monkeypatch.setattr(credentials, "own", lambda profile: access)
         args = {"dir": str(folder), "user": [], "yes": True, "profile": None, "accounts": None}
         code = reactivate.run(argparse.Namespace(**args, key=key))
         return code, *capsys.readouterr()

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import cli, outcomes
+from c7n_keyrot import cli
 from c7n_keyrot.cli import init
-from c7n_keyrot.outcomes import Action, Result
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.outcomes import Action, Result
 
 Done = subprocess.CompletedProcess[str]
 

@@ -13,10 +13,11 @@ from c7n.resources import load_resources
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import intents, outcomes, output_folder, shared_report
-from c7n_keyrot.cli.reactivate.files import OutcomeFile
+from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.cli.reactivate.history import history
-from c7n_keyrot.iam import CallError, Kind
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.custodian import intents, output, shared_report
+from c7n_keyrot.evidence.outcome_files import OutcomeFile
 
 NEW, OLD = 5, 200
 STALE, DISABLE, DELETE = "stale-access-key", "disable-access-key", "delete-access-key"
@@ -75,9 +76,9 @@ def unwritable(custodian: Custodian, mocker: MockerFixture) -> None:
 
 
 def bucket_refuses(custodian: Custodian, mocker: MockerFixture) -> None:
-    error = CallError("the upload to the bucket", Kind.DENIED, "AccessDenied", "AccessDenied")
-    mocker.patch.object(output_folder, "is_bucket", return_value=True)
-    mocker.patch.object(output_folder, "upload_intents", side_effect=error)
+    error = CallError("the upload to the bucket", ErrorKind.DENIED, "AccessDenied", "AccessDenied")
+    mocker.patch.object(output, "is_bucket", return_value=True)
+    mocker.patch.object(output, "upload_intents", side_effect=error)
 
 
 FAULTS = (full_disk, disk_full_after_one, unwritable, bucket_refuses)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from in_memory import Iam
 
-from c7n_keyrot.iam import CallError
-from c7n_keyrot.listings import MOST_PAGES, Whereabouts, live_keys, whereabouts
+from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.listings import MOST_PAGES, Whereabouts, live_keys, whereabouts
 
 MADE = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

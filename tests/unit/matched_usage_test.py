@@ -13,8 +13,8 @@ import pytest
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError, ResourceLimitExceeded
 from in_memory import HEADER, Custodian, Iam
 
-from c7n_keyrot.event_history import Pacer
-from c7n_keyrot.records import KeyRecord
+from c7n_keyrot.aws.event_history import Pacer
+from c7n_keyrot.core.records import KeyRecord
 
 STALE: dict[str, Any] = {"type": "stale-access-key", "usage": 7}
 EXPIRING: dict[str, Any] = {"type": "expiring-access-key", "usage": 7}

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notices import KEY, NOW, exemptions, group, other, record, twin, usage, user
 
-from c7n_keyrot import notice
-from c7n_keyrot.notice import Plan
-from c7n_keyrot.records import KeyRecord
+from c7n_keyrot.core import notice
+from c7n_keyrot.core.notice import PolicyPlan
+from c7n_keyrot.core.records import KeyRecord
 
 EAST = timezone(timedelta(hours=13))
 
@@ -117,7 +117,7 @@ def test_the_day_of_a_mark(days: object, hours: object, expected: str | None) ->
     assert (found and notice.day(found)) == expected
 
 
-def about(situation: str, plan: Plan, one: dict[str, Any]) -> dict[str, Any] | None:
+def about(situation: str, plan: PolicyPlan, one: dict[str, Any]) -> dict[str, Any] | None:
     live = [
         {**key, "CreateDate": datetime.fromisoformat(key["CreateDate"])}
         for key in one.get("c7n:AccessKeys", ())
@@ -140,7 +140,7 @@ def about(situation: str, plan: Plan, one: dict[str, Any]) -> dict[str, Any] | N
 )
 def test_a_marked_users_deadline_is_the_marks_day(tag: str, deadline: str) -> None:
     made = user("ana", record("disabling"), tags={"mark": tag})
-    found = about("expiring", Plan(marks=("other", "mark")), made)
+    found = about("expiring", PolicyPlan(marks=("other", "mark")), made)
     assert found
     assert found["keys"][0]["deadline"] == deadline
     assert ("left" in found["keys"][0]) == (deadline[-3:] == "UTC")
@@ -163,7 +163,7 @@ def test_a_marked_users_deadline_is_the_marks_day(tag: str, deadline: str) -> No
 )
 def test_an_exemptions_day_in_words(value: str | None, until: str, left: str) -> None:
     (made,) = exemptions(keyrot_exempt_until=value)
-    found = about("exemptions", Plan(exempt_tag="keyrot-exempt-until"), made)
+    found = about("exemptions", PolicyPlan(exempt_tag="keyrot-exempt-until"), made)
     assert found
     assert (found.get("until", ""), found.get("left", "")) == (until, left)
 
@@ -177,7 +177,7 @@ def test_an_exemptions_day_in_words(value: str | None, until: str, left: str) ->
     ],
 )
 def test_an_account_has_its_name_and_its_number(account: tuple[str, str], label: str) -> None:
-    assert notice.about_run(Plan(), {}, {}, account, NOW, None)["account"] == label
+    assert notice.about_run(PolicyPlan(), {}, {}, account, NOW, None)["account"] == label
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -212,7 +212,7 @@ def test_all_that_is_said_is_printable_and_bounded(text: str, situation: str) ->
         "disabling", **more, usage=used, other_key=other(access_key_id=text, description=text)
     )
     made = twin(text, tags, **more) if situation == "unclear" else user(text, key, tags=tags)
-    plan = Plan("disable", NOW, NOW, ("x",), text, 3, 4)
+    plan = PolicyPlan("disable", NOW, NOW, ("x",), text, 3, 4)
     policy = {"name": text, "metadata": {"title": text, "frameworks": [text], "references": text}}
     action = {"owner_absent_contact": [text]}
     run = notice.about_run(plan, policy, action, (text, text), NOW, None)
@@ -226,17 +226,17 @@ def test_all_that_is_said_is_printable_and_bounded(text: str, situation: str) ->
 
 @pytest.mark.parametrize("metadata", [None, [], "x", {"title": 7, "frameworks": {"a": 1}}])
 def test_any_metadata_is_taken(metadata: Any) -> None:
-    said = notice.about_run(Plan(), {"metadata": metadata}, {}, ("1", ""), NOW, None)
+    said = notice.about_run(PolicyPlan(), {"metadata": metadata}, {}, ("1", ""), NOW, None)
     assert "frameworks" not in said
 
 
 def test_the_plans_fields_are_documented() -> None:
-    for field in dataclasses.fields(Plan):
-        assert f"``{field.name}``" in str(Plan.__doc__)
+    for field in dataclasses.fields(PolicyPlan):
+        assert f"``{field.name}``" in str(PolicyPlan.__doc__)
 
 
 def test_two_filters_of_a_policy_that_mean_one_key_tell_of_it_once() -> None:
     made = user("ana", record("disabling"), record("disabling", path="1"))
-    found = about("disabling", Plan("disable"), made)
+    found = about("disabling", PolicyPlan("disable"), made)
     assert found
     assert [key["key"] for key in found["keys"]] == [KEY]

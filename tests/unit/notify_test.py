@@ -19,7 +19,7 @@ from c7n.exceptions import PolicyExecutionError
 from c7n.utils import dumps
 from in_memory import Custodian, Iam
 
-from c7n_keyrot.event_history import Pacer
+from c7n_keyrot.aws.event_history import Pacer
 
 STALE, EXPIRING = "stale-access-key", "expiring-access-key"
 NOTIFY = {

@@ -20,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import outcomes, output_folder
-from c7n_keyrot.outcomes import Action, Outcome, Result
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.outcomes import Action, Outcome, Result
+from c7n_keyrot.custodian import output as custodian_output
 
 LINE = Outcome(
     time="2026-11-24T08:00:00.000+00:00",
@@ -180,7 +181,7 @@ WRITER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from c7n_keyrot.outcomes import append, parse
+from c7n_keyrot.core.outcomes import append, parse
 path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 line = parse(sys.stdin.readline().encode())
 for number in range(count):
@@ -243,14 +244,14 @@ def context(output: Any) -> Any:
 
 def test_the_file_is_in_the_policys_output_folder(mocker: MockerFixture) -> None:
     output = mocker.Mock(spec=DirectoryOutput, root_dir="out/p")
-    assert output_folder.path_of(context(output)) == Path("out/p/keyrot-outcomes.jsonl")
-    intents = output_folder.path_of(context(output), outcomes.INTENTS_FILE)
+    assert custodian_output.path_of(context(output)) == Path("out/p/keyrot-outcomes.jsonl")
+    intents = custodian_output.path_of(context(output), outcomes.INTENTS_FILE)
     assert intents == Path("out/p/keyrot-intents.jsonl")
 
 
 def test_in_a_bucket_each_run_has_a_file_of_its_own(mocker: MockerFixture) -> None:
     """It is uploaded at the end; one name would put a later run's over an earlier one's."""
     output = mocker.Mock(spec=S3Output, root_dir="tmp")
-    assert output_folder.path_of(context(output)) == Path("tmp/keyrot-outcomes-run-1.jsonl")
-    intents = output_folder.path_of(context(output), outcomes.INTENTS_FILE)
+    assert custodian_output.path_of(context(output)) == Path("tmp/keyrot-outcomes-run-1.jsonl")
+    intents = custodian_output.path_of(context(output), outcomes.INTENTS_FILE)
     assert intents == Path("tmp/keyrot-intents-run-1.jsonl")

@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from c7n_keyrot import outcomes
-from c7n_keyrot.outcomes import Action, Outcome, Result
-from c7n_keyrot.records import KeyRecord, NotMatched, RunSummary, Why
-from c7n_keyrot.rotation import DAY, Identified, Verdict, days_left, deadline
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.outcomes import Action, Outcome, Result
+from c7n_keyrot.core.records import KeyRecord, NotMatched, RunSummary, Why
+from c7n_keyrot.core.rotation import DAY, Identified, Verdict, days_left, deadline
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 7, 19, 9, tzinfo=timezone.utc)

@@ -20,10 +20,10 @@ from c7n.exceptions import PolicyExecutionError
 from in_memory import ACCOUNT, Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import own_keys
-from c7n_keyrot.actions import OWN
-from c7n_keyrot.iam import CallError, Kind
-from c7n_keyrot.own_keys import user_in
+from c7n_keyrot.aws import calls, own_keys
+from c7n_keyrot.aws.errors import CallError, ErrorKind
+from c7n_keyrot.aws.own_keys import user_in
+from c7n_keyrot.custodian.elements.actions import OWN
 
 OLD, NEW = 200.0, 10.0
 STALE = {"type": "stale-access-key"}
@@ -110,7 +110,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def caller(mocker: MockerFixture) -> Any:
     """What STS says whose the credentials are; it fails the test where it is asked needlessly."""
-    return mocker.patch.object(own_keys.iam, "call", side_effect=AssertionError("a needless call"))
+    return mocker.patch.object(calls, "call", side_effect=AssertionError("a needless call"))
 
 
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "AKIAENV", "AWS_SECRET_ACCESS_KEY": "not-a-secret"}
@@ -200,7 +200,7 @@ def test_lambda_has_a_role_and_needs_no_call(start: Start, caller: Any) -> None:
 
 
 def test_where_it_cannot_be_known_nothing_is_said(start: Start, caller: Any) -> None:
-    caller.side_effect = CallError("sts:GetCallerIdentity", Kind.NO_ANSWER, "", "no answer")
+    caller.side_effect = CallError("sts:GetCallerIdentity", ErrorKind.NO_ANSWER, "", "no answer")
     start()
     with pytest.raises(CallError):
         own_keys.of(boto3.Session(profile_name="session"))
@@ -290,7 +290,7 @@ def test_every_key_of_a_user_behind_temporary_credentials(
     iam: Iam, custodian: Custodian, caller: Any
 ) -> None:
     custodian.session.credentials = Credentials("ASIAX", "not-a-secret", "not-a-token")
-    real = own_keys.iam.call
+    real = calls.call
     assert real is caller
     caller.side_effect = None
     caller.return_value = {"Arn": f"arn:aws:iam::{ACCOUNT}:user/ana"}
@@ -303,7 +303,7 @@ def test_every_key_of_a_user_behind_temporary_credentials(
 def test_nothing_is_touched_where_it_cannot_be_found_out(
     iam: Iam, custodian: Custodian, mocker: MockerFixture
 ) -> None:
-    error = CallError("sts:GetCallerIdentity", Kind.NO_ANSWER, "", "no answer")
+    error = CallError("sts:GetCallerIdentity", ErrorKind.NO_ANSWER, "", "no answer")
     mocker.patch.object(own_keys, "of", side_effect=error)
     with pytest.raises(PolicyExecutionError, match="which access key the run itself works with"):
         custodian.run([STALE], [DISABLE])

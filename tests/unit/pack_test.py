@@ -22,7 +22,7 @@ from c7n.loader import PolicyLoader
 from c7n.resources import load_resources
 from in_memory import Custodian, Iam
 
-from c7n_keyrot import notice
+from c7n_keyrot.core import notice
 
 PACK = Path(__file__).parents[2] / "policies" / "second-access-key.yml"
 EXPIRING = "iam-user-second-access-key-expiring"
@@ -111,7 +111,9 @@ def test_an_example_has_of_the_rule_only_what_notices_show(name: str, data: Any)
     for policy in EXAMPLES[name]["policies"]:
         rule = policy["metadata"]
         marked = {key: f"text of {key}" for key in rule}
-        shown = notice.about_run(notice.Plan(), {"metadata": marked}, {}, ("1", ""), now, None)
+        shown = notice.about_run(
+            notice.PolicyPlan(), {"metadata": marked}, {}, ("1", ""), now, None
+        )
         assert set(marked.values()) <= set(map(str, shown.values()))
         assert rule["title"] in whole["title"]
         assert rule == {key: whole[key] for key in rule} | {"title": rule["title"]}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from c7n_keyrot.cli.explain.peers import FAIL, NOT_JUDGED, PASS, PEERS, ask
-from c7n_keyrot.credential_report import ROOT, Row, Slot
-from c7n_keyrot.rotation import Verdict, verdict
+from c7n_keyrot.core.credential_report import ROOT, Row, Slot
+from c7n_keyrot.core.rotation import Verdict, verdict
 
 NOW = datetime(2026, 11, 26, 10, 0, 0, tzinfo=timezone.utc)
 OLD = datetime(2020, 1, 1, tzinfo=timezone.utc)

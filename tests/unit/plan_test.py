@@ -17,8 +17,8 @@ import pytest
 from output_tree import PACK, A, B, C, Run, accounts_yml, key_id
 
 from c7n_keyrot import cli
-from c7n_keyrot.records import Why
-from c7n_keyrot.rotation import Identified, Verdict
+from c7n_keyrot.core.records import Why
+from c7n_keyrot.core.rotation import Identified, Verdict
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 NAMES = {"payments": A, "web": B, "sandbox": C}

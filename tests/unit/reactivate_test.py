@@ -27,12 +27,15 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from in_memory import client_error
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import cli, iam, outcomes
-from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.reactivate import files, screen, work
-from c7n_keyrot.cli.reactivate.history import Key, history
-from c7n_keyrot.cli.reactivate.live_keys import Finding, Left, look_at_user
-from c7n_keyrot.outcomes import Action, Outcome, Result
+from c7n_keyrot import cli
+from c7n_keyrot.aws import settings
+from c7n_keyrot.cli.reactivate import screen, work
+from c7n_keyrot.cli.reactivate.history import KeyHistory, history
+from c7n_keyrot.cli.reactivate.live_keys import Finding, NotTouched, look_at_user
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.outcomes import Action, Outcome, Result
+from c7n_keyrot.evidence import outcome_files
 
 DISABLE, DELETE, REACTIVATE = "disable-access-key", "delete-access-key", "reactivate"
 KEY = "AKIAIOSFODNN7EXAMPLE"
@@ -63,8 +66,8 @@ def write(path: Path, *lines: Outcome | str) -> Path:
     return path
 
 
-def keys_of(folder: Path) -> list[Key]:
-    return history(files.read(files.find(str(folder))))
+def keys_of(folder: Path) -> list[KeyHistory]:
+    return history(outcome_files.read(outcome_files.find(str(folder))))
 
 
 def intents_of(*lines: Outcome | str) -> list[Outcome]:
@@ -299,13 +302,13 @@ def test_line_that_cannot_be_read_is_told_of_and_costs_no_other(
     other = line(1, access_key_id="AKIAOTHER")
     assert standing(line(), damaged, other, folder=tmp_path) == "ours"
     assert [key.ours for key in keys_of(tmp_path)] == [True, True]
-    (told,) = files.damage(files.read(files.find(str(tmp_path))))
+    (told,) = outcome_files.damage(outcome_files.read(outcome_files.find(str(tmp_path))))
     assert "1 line can't be read (the first is line 2)" in told
 
 
 def test_line_about_no_key_that_could_be_named_is_no_damage(tmp_path: Path) -> None:
     assert standing(line(), line(9, "skipped", access_key_id=None), folder=tmp_path) == "ours"
-    assert files.damage(files.read(files.find(str(tmp_path)))) == []
+    assert outcome_files.damage(outcome_files.read(outcome_files.find(str(tmp_path)))) == []
 
 
 def test_endless_line_is_read_on_without_holding_it(tmp_path: Path) -> None:
@@ -316,7 +319,7 @@ def test_endless_line_is_read_on_without_holding_it(tmp_path: Path) -> None:
         file.seek(0, 2)
         file.write(b"\n" + json.dumps(asdict(line(1, access_key_id="AKIA2"))).encode() + b"\n")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (_, read) = files.read(files.find(str(tmp_path)))
+    (_, read) = outcome_files.read(outcome_files.find(str(tmp_path)))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
     assert [isinstance(one, Outcome) for one in read.lines] == [True, False, True]
 
@@ -365,8 +368,8 @@ def test_file_that_cannot_be_read_costs_no_other(
     write(tmp_path / "b/keyrot-outcomes.jsonl", line(access_key_id="AKIAOTHER"))
     write(tmp_path / "b/keyrot-intents.jsonl", line(0, "intended", access_key_id="AKIAOTHER"))
     write(tmp_path / "c/keyrot-intents.jsonl", *[line(n, "intended") for n in range(50)])
-    read = files.read(files.find(str(tmp_path)))
-    (text,) = [text for text in files.damage(read) if told in text]
+    read = outcome_files.read(outcome_files.find(str(tmp_path)))
+    (text,) = [text for text in outcome_files.damage(read) if told in text]
     assert text.startswith(f"{tmp_path / 'a' / name}: {told}")
     assert [key.id for key in history(read) if key.ours] == ["AKIAOTHER"]
 
@@ -375,7 +378,7 @@ def test_socket_is_no_file_of_outcomes(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
     with socket.socket(socket.AF_UNIX) as one:
         one.bind("keyrot-outcomes.jsonl")
-        (text,) = files.damage(files.read(files.find(".")))
+        (text,) = outcome_files.damage(outcome_files.read(outcome_files.find(".")))
     assert "it is a socket, not a regular file" in text
 
 
@@ -417,7 +420,7 @@ def test_what_cannot_be_read_is_said_unless_a_killed_run_left_it(
     write(tmp_path / "keyrot-outcomes.jsonl", *outcome_lines)
     if intent_lines:
         write(tmp_path / "keyrot-intents.jsonl", *intent_lines)
-    found = files.damage(files.read(files.find(str(tmp_path))))
+    found = outcome_files.damage(outcome_files.read(outcome_files.find(str(tmp_path))))
     assert len(found) == bool(told)
     assert all(word in found[0] for word in told)
 
@@ -444,8 +447,8 @@ def test_files_of_whole_trees_and_copies_of_buckets(tmp_path: Path) -> None:
     ]
     write(tmp_path / "p/custodian-run.log.gz", "nothing")
     write(tmp_path / "p/keyrot-outcomes.jsonl.bak", line())
-    assert files.find(str(tmp_path)) == sorted(wanted)
-    assert {key.id for key in history(files.read(wanted))} == {"AKIA1", "A2", KEY}
+    assert outcome_files.find(str(tmp_path)) == sorted(wanted)
+    assert {key.id for key in history(outcome_files.read(wanted))} == {"AKIA1", "A2", KEY}
 
 
 @pytest.mark.parametrize(
@@ -472,12 +475,12 @@ def test_folders_that_are_links_are_read_once(tmp_path: Path) -> None:
     write(folder / "p/keyrot-outcomes.jsonl", line())
     for name, target in (("a", elsewhere), ("b", elsewhere), ("p/up", folder), ("p/me", ".")):
         (folder / name).symlink_to(target)
-    found = files.find(str(folder))
+    found = outcome_files.find(str(folder))
     assert len(found) == 2
     assert [key.last.outcome for key in keys_of(folder)] == ["reactivated"]
     (folder / "lost").symlink_to(tmp_path / "nowhere")
     with pytest.raises(CommandError, match="lost: it links to nothing"):
-        files.find(str(folder))
+        outcome_files.find(str(folder))
 
 
 def problems(capsys: pytest.CaptureFixture[str], *args: object) -> str:
@@ -566,7 +569,7 @@ def test_disk_that_is_full_stops_it(
     told: str,
 ) -> None:
     """What isn't recorded would be undone again later, when it may be somebody's decision."""
-    mocker.patch.object(iam, "WORKERS", 1)
+    mocker.patch.object(settings, "WORKERS", 1)
     effects = [None] * written + [OSError(28, "No space left")] * 9
     mocker.patch.object(outcomes, "append", side_effect=effects)
     client = FakeIam()
@@ -579,7 +582,7 @@ def test_disk_that_is_full_stops_it(
 
 def test_after_ctrl_c_no_further_key_is_touched(tmp_path: Path, mocker: MockerFixture) -> None:
     """The call under way ends; what it did is recorded."""
-    mocker.patch.object(iam, "WORKERS", 1)
+    mocker.patch.object(settings, "WORKERS", 1)
     ends = threading.Event()
 
     class Pool(ThreadPoolExecutor):
@@ -611,7 +614,7 @@ def test_fault_of_our_own_at_one_key_takes_away_no_other_outcome(
 ) -> None:
     look = work.look_at_user
 
-    def look_at_user(way: Any, user: str, keys: list[Key]) -> Any:
+    def look_at_user(way: Any, user: str, keys: list[KeyHistory]) -> Any:
         if keys[0].id == "K2":
             raise RuntimeError("wJalrXUtnFEMI")
         return look(way, user, keys)
@@ -684,7 +687,7 @@ def test_write_whose_answer_is_lost_is_made_again_before_anything_is_concluded(
     reason: str,
 ) -> None:
     """A listing proves the new status only; the old one may be IAM's lag."""
-    mocker.patch.object(iam, "LAG", 0.01)
+    mocker.patch.object(settings, "LAG", 0.01)
     updates, listings = list(updates), [OFF, *listings]  # the first is the look before
 
     class Faulty(FakeIam):
@@ -717,7 +720,7 @@ def test_write_whose_answer_is_lost_is_made_again_before_anything_is_concluded(
     }.get(outcome, ("disabled", True))
 
 
-def look_at(keys: list[Key], *listings: str) -> tuple[list[Finding], int]:
+def look_at(keys: list[KeyHistory], *listings: str) -> tuple[list[Finding], int]:
     """Look at K1 where IAM lists it so (the last for ever); the findings, and how many looks."""
     looks = []
 
@@ -760,7 +763,7 @@ def test_listing_soon_after_a_run_may_be_behind(
     looks: int,
     last: str,
 ) -> None:
-    mocker.patch.object(iam, "LAG", 0.01)
+    mocker.patch.object(settings, "LAG", 0.01)
     time = (datetime.now(timezone.utc) - timedelta(seconds=seconds)).isoformat()
     name = "intents" if last == "intended" else "outcomes"
     write(tmp_path / f"keyrot-{name}.jsonl", line(0, last, time=time, access_key_id="K1"))
@@ -847,7 +850,7 @@ def test_command_for_cloudtrail(tmp_path: Path, partition: str, region: str) -> 
     """It is a line that a shell reads as it is meant, and a query that the AWS CLI can read."""
     write(tmp_path / "keyrot-outcomes.jsonl", line())
     way = SimpleNamespace(partition=partition, region="eu-west-1")
-    (found,) = (Finding(key, way, "ana", Left.IN_DOUBT) for key in keys_of(tmp_path))
+    (found,) = (Finding(key, way, "ana", NotTouched.IN_DOUBT) for key in keys_of(tmp_path))
     parts = shlex.split(screen.trail(found))
     assert parts[:3] == ["aws", "cloudtrail", "lookup-events"]
     options = dict(zip(parts[3::2], parts[4::2], strict=True))

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from c7n_keyrot.credential_report import Row, Slot
-from c7n_keyrot.records import KeyRecord, OtherKey, description, other_key
-from c7n_keyrot.rotation import Identified, Verdict
-from c7n_keyrot.usage import Group, Usage
+from c7n_keyrot.core.credential_report import Row, Slot
+from c7n_keyrot.core.records import KeyRecord, OtherKey, description, other_key
+from c7n_keyrot.core.rotation import Identified, Verdict
+from c7n_keyrot.core.usage import Group, Usage
 
 NOW = datetime(2026, 7, 19, 9, tzinfo=timezone.utc)
 USED = NOW - timedelta(days=1)

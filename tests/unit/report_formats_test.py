@@ -14,8 +14,8 @@ from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 from output_tree import NOW, A, B, C, Run, accounts_yml, key_id
 
 from c7n_keyrot.cli import main
-from c7n_keyrot.records import Why
-from c7n_keyrot.rotation import DAY, Verdict
+from c7n_keyrot.core.records import Why
+from c7n_keyrot.core.rotation import DAY, Verdict
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 HOSTILE = '=cmd|"/c calc"!A1 <script>\u202e\x1b[31m'

@@ -20,13 +20,13 @@ from output_tree import NOW, PACK, A, B, C, Run, accounts_yml, key_id
 from pytest_mock import MockerFixture
 
 import c7n_keyrot
-from c7n_keyrot import outcomes
 from c7n_keyrot.cli import main
 from c7n_keyrot.cli.report import formats
-from c7n_keyrot.outcomes import Action, Result
-from c7n_keyrot.records import Why
-from c7n_keyrot.rotation import DAY, ExemptionState, Identified, Verdict
-from c7n_keyrot.usage import Group, Usage
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.outcomes import Action, Result
+from c7n_keyrot.core.records import Why
+from c7n_keyrot.core.rotation import DAY, ExemptionState, Identified, Verdict
+from c7n_keyrot.core.usage import Group, Usage
 
 SCHEMA = json.loads(
     (Path(c7n_keyrot.__file__).parent / "schemas" / "report.schema.json").read_text("utf-8")

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c7n_keyrot import rotation
-from c7n_keyrot.credential_report import Row, Slot
-from c7n_keyrot.rotation import Exemption, ExemptionState, Identified, Verdict
+from c7n_keyrot.core import rotation
+from c7n_keyrot.core.credential_report import Row, Slot
+from c7n_keyrot.core.rotation import Exemption, ExemptionState, Identified, Verdict
 
 NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=timezone.utc)
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)

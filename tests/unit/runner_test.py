@@ -20,7 +20,7 @@ import yaml
 from cloudformation import runner
 from codebuild import Build, build, executable
 
-from c7n_keyrot import outcomes
+from c7n_keyrot.core import outcomes
 from embedded_aws import HUB
 
 BUCKET = f"c7n-keyrot-runner-{HUB}-us-east-1"

@@ -15,9 +15,9 @@ import pytest
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import seams
+import c7n_keyrot
 from c7n_keyrot.cli.doctor import installation
-from c7n_keyrot.seams import SEAMS, TESTED, Seam, is_newer, moved
+from c7n_keyrot.custodian.seams import SEAMS, TESTED, Seam, is_newer, moved
 
 FOREIGN = ("boto3", "botocore", "c7n", "c7n_mailer", "c7n_org")
 
@@ -50,7 +50,7 @@ def test_what_has_moved_is_named(seam: Seam, line: str) -> None:
 def imports() -> set[str]:
     """What the package imports of Custodian and the libraries below it, as ``module:name``."""
     found = set()
-    for path in Path(seams.__file__).parent.rglob("*.py"):
+    for path in Path(c7n_keyrot.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
             if isinstance(node, ast.ImportFrom) and module.partition(".")[0] in FOREIGN:
@@ -72,7 +72,7 @@ def test_whatever_is_imported_is_a_seam() -> None:
 def private_names() -> set[str]:
     """The private attributes that the package takes of objects that aren't its own."""
     found = set()
-    for path in Path(seams.__file__).parent.rglob("*.py"):
+    for path in Path(c7n_keyrot.__file__).parent.rglob("*.py"):
         tree = ast.parse(path.read_text("utf-8"))
         own = {
             node.name

@@ -17,9 +17,9 @@ from c7n.resources import load_resources
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import outcomes
-from c7n_keyrot.outcomes import Result
-from c7n_keyrot.source import CredentialReportSource
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.outcomes import Result
+from c7n_keyrot.custodian.elements.source import CredentialReportSource
 from embedded_aws import EmbeddedAws, Key
 
 NEW, OLD, OLDER = 10, 200, 300
@@ -112,7 +112,7 @@ def test_reduce_before_ours_reduces_all_users(everybody: Iam, custodian: Custodi
     last = {**both, "order": "desc"}
     assert [user["UserName"] for user in custodian.run([last, STALE])] == ["stale2"]
     everybody.add("zoe", NEW, NEW)
-    from c7n_keyrot import shared_report
+    from c7n_keyrot.custodian import shared_report
 
     shared_report.reports.clear()
     assert custodian.run([last, STALE]) == []

@@ -25,8 +25,8 @@ from c7n.resolver import ValuesFrom
 from c7n.resources import load_resources
 from in_memory import Custodian, Iam
 
-from c7n_keyrot import iam as gate
-from c7n_keyrot import shared_report, stock_filters
+from c7n_keyrot.aws import gate
+from c7n_keyrot.custodian import shared_report, stock_filters
 from embedded_aws import FOREIGN, HUB, Account, EmbeddedAws, Key
 from embedded_aws.foreign import Foreign
 
@@ -435,7 +435,7 @@ def test_that_there_is_none_is_an_answer_and_those_behind_are_asked(
 def test_nobody_is_asked_for_ever(
     aws: EmbeddedAws, custodian: Custodian, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("c7n_keyrot.stock_filters._Calls.is_outage", lambda _: True)
+    monkeypatch.setattr("c7n_keyrot.custodian.stock_filters._Calls.is_outage", lambda _: True)
     rule = aws.fail(LISTING, "Throttling")
     assert act(custodian, {"not": [GROUP]}, STALE).endswith("(and 3 more)")
     assert rule.hits == 1

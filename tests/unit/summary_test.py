@@ -14,8 +14,8 @@ from c7n.exceptions import PolicyExecutionError
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot import outcomes
-from c7n_keyrot.records import RunSummary, Why
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.records import RunSummary, Why
 
 NEW, OLD = 10, 200
 STALE = {"type": "stale-access-key"}

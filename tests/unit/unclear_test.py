@@ -12,7 +12,7 @@ import pytest
 from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
 from in_memory import Custodian, Iam
 
-from c7n_keyrot.records import KeyRecord
+from c7n_keyrot.core.records import KeyRecord
 
 NEW, OLD, OLDER = 10, 200, 300
 SECOND = 1 / 86400

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from output_tree import A, B, C, Run, accounts_yml, key_id
 
-from c7n_keyrot import cli, iam
+from c7n_keyrot import cli
+from c7n_keyrot.aws import calls
 from embedded_aws import HUB, EmbeddedAws, Key
 
 EAST, WEST = "us-east-1", "eu-west-1"
@@ -164,8 +165,8 @@ def test_progress_is_said_of_what_takes_long(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = iam.wait
-    monkeypatch.setattr(iam, "wait", lambda futures, timeout: real(futures, timeout=0.01))
+    real = calls.wait
+    monkeypatch.setattr(calls, "wait", lambda futures, timeout: real(futures, timeout=0.01))
     aws.latency = 0.1
     assert cli.main(["usage", key]) == 0
     assert "keys read: 0 of 2" in capsys.readouterr().err

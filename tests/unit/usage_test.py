@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c7n_keyrot.records import parse_usage
-from c7n_keyrot.usage import (
+from c7n_keyrot.core.records import parse_usage
+from c7n_keyrot.core.usage import (
     LONGEST_AGENT,
     MOST_ERRORS,
     MOST_GROUPS,
@@ -25,7 +25,7 @@ from c7n_keyrot.usage import (
     short_agent,
     summarized,
 )
-from c7n_keyrot.usage_words import LONGEST, ago, in_words
+from c7n_keyrot.core.usage_words import LONGEST, ago, in_words
 
 NOW = datetime(2026, 7, 19, 9, tzinfo=timezone.utc)
 BOTO = "md/Botocore#1.34.14 ua/2.0 os/linux#5.10 md/arch#x86_64 lang/python#3.11.8"

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from c7n_keyrot.cli.accounts import Account
-from c7n_keyrot.cli.text import one_line
+from c7n_keyrot.core.text import one_line
+from c7n_keyrot.evidence.accounts import Account
 
 OK, FAIL, NOT_CHECKED = "ok", "FAIL", "not checked"
 # Characters of a part of a line, and accounts that a line names unless they fail.

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from c7n_keyrot.cli.accounts import FALLBACK_REGION, Access, Account
-from c7n_keyrot.cli.doctor.runs import Left
+from c7n_keyrot.aws.credentials import FALLBACK_REGION, Access
 from c7n_keyrot.cli.doctor.sqs import Queue, queue_of
+from c7n_keyrot.evidence.accounts import Account
+from c7n_keyrot.evidence.runs import RunFiles
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Context:
     accounts: list[Account] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     mailer: dict[str, Any] = field(default_factory=dict)
-    left: list[Left] = field(default_factory=list)
+    left: list[RunFiles] = field(default_factory=list)
 
     @property
     def org(self) -> bool:

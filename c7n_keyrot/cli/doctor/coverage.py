@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from c7n_keyrot.cli.doctor import permissions, runs
+from c7n_keyrot.cli.doctor import permissions
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
-from c7n_keyrot.cli.doctor.runs import Left
-from c7n_keyrot.cli.files import ids_of, last_error
-from c7n_keyrot.cli.text import listed, utc
+from c7n_keyrot.core.text import listed, utc
+from c7n_keyrot.evidence import runs
+from c7n_keyrot.evidence.files import ids_of, last_error
+from c7n_keyrot.evidence.runs import RunFiles
 
 NEVER, STOPPED, ENDED = "never began", "was stopped at once", "ended with an error"
 
@@ -43,7 +44,7 @@ def checks(context: Context) -> Checks:
         yield from covered(context, Path(out), left)
 
 
-def covered(context: Context, out: Path, left: Sequence[Left]) -> Checks:
+def covered(context: Context, out: Path, left: Sequence[RunFiles]) -> Checks:
     """Yield what was covered, by account.
 
     :param left: what the folder holds.
@@ -78,7 +79,7 @@ def covered(context: Context, out: Path, left: Sequence[Left]) -> Checks:
 
 
 def _of(
-    target: Target, planned: Iterable[Planned], left: Sequence[Left], begun: float, out: Path
+    target: Target, planned: Iterable[Planned], left: Sequence[RunFiles], begun: float, out: Path
 ) -> Checks:
     found = {
         one.name: one
@@ -120,7 +121,7 @@ def _of(
 
 
 def _why_not(
-    policy: str, left: Left | None, target: Target, begun: float, out: Path
+    policy: str, left: RunFiles | None, target: Target, begun: float, out: Path
 ) -> tuple[str, str]:
     """Return why a policy isn't covered, and what to do."""
     runner, again = ("c7n-org", "c7n-org") if target.account else ("custodian", "it")

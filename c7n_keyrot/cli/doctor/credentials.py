@@ -7,22 +7,21 @@ from __future__ import annotations
 import boto3
 from botocore.config import Config
 
-from c7n_keyrot import iam
-from c7n_keyrot.cli import accounts
-from c7n_keyrot.cli.accounts import split
+from c7n_keyrot.aws import credentials, settings
+from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.cli.doctor.checks import FAIL, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
-from c7n_keyrot.iam import CallError, Kind
+from c7n_keyrot.evidence.accounts import split
 
 # Seconds, and tries: doctor doesn't wait long.
 CALLS = Config(
     connect_timeout=5,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 2},
-    max_pool_connections=iam.WORKERS,
+    max_pool_connections=settings.WORKERS,
 )
 # AWS couldn't be reached, so other calls would fail as well.
-UNREACHED = (Kind.NO_ANSWER, Kind.NOT_AWS, Kind.OUTAGE)
+UNREACHED = (ErrorKind.NO_ANSWER, ErrorKind.NOT_AWS, ErrorKind.OUTAGE)
 NETWORK = "look at the network, the proxy (HTTPS_PROXY) and AWS_ENDPOINT_URL"
 
 
@@ -30,7 +29,7 @@ def checks(context: Context) -> Checks:
     """Check whose credentials these are, and whether there is a region."""
     fix = "give credentials: AWS_PROFILE, the AWS_... variables, or aws sso login"
     try:
-        own = context.own = accounts.own(config=CALLS)
+        own = context.own = credentials.own(config=CALLS)
     except CallError as error:
         yield Check(FAIL, "credentials", str(error), NETWORK if error.kind in UNREACHED else fix)
     else:

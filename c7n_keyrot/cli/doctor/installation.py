@@ -17,10 +17,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import c7n_keyrot
-from c7n_keyrot import seams
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
-from c7n_keyrot.cli.text import one_line
+from c7n_keyrot.core.text import one_line
+from c7n_keyrot.custodian import seams
 
 NAME = "c7n-keyrot"
 FILTER = "stale-access-key"

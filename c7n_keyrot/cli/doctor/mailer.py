@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.accounts import FALLBACK_REGION, read_yaml
+from c7n_keyrot.aws.credentials import FALLBACK_REGION
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
 from c7n_keyrot.cli.doctor.sqs import parse_queue
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.evidence.accounts import read_yaml
 
 
 def checks(context: Context) -> Checks:

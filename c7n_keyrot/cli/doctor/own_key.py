@@ -10,14 +10,16 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError
 
-from c7n_keyrot import iam, listings, own_keys, rotation
-from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.accounts import Access, take
+from c7n_keyrot.aws import calls, listings, own_keys
+from c7n_keyrot.aws.credentials import Access
+from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.own_keys import Own
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
-from c7n_keyrot.credential_report import ReportError, parse
-from c7n_keyrot.iam import CallError
-from c7n_keyrot.own_keys import Own
+from c7n_keyrot.core import rotation
+from c7n_keyrot.core.credential_report import ReportError, parse
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.evidence.accounts import take
 
 NAME = "own key"
 FIX = "start the run with a role, or rotate this key and start it with the new one"
@@ -62,7 +64,7 @@ def _names(access: Access, own: Own) -> Iterator[str]:
     """Yield whose keys they are; the keys of another account aren't found, or are denied."""
     for key_id in sorted(own.ids):
         try:
-            yield iam.call(access.client(), "get_access_key_last_used", AccessKeyId=key_id)[
+            yield calls.call(access.client(), "get_access_key_last_used", AccessKeyId=key_id)[
                 "UserName"
             ]
         except CallError as error:
@@ -92,7 +94,7 @@ def _of_user(
     slots: dict[str, int] = {}
     if old:
         try:
-            answer = iam.call(access.client(), "get_credential_report")
+            answer = calls.call(access.client(), "get_credential_report")
             row = parse(answer["Content"], answer["GeneratedTime"]).rows[name]
         except (CallError, ReportError, KeyError):
             what = f"a key of user {name} is over the limit; its slot isn't known without a report"

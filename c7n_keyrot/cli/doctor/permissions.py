@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from c7n_keyrot import iam, listings
-from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.accounts import Access, Account, take
+from c7n_keyrot.aws import calls, listings
+from c7n_keyrot.aws.credentials import Access
+from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Target
 from c7n_keyrot.cli.doctor.credentials import NETWORK, UNREACHED
-from c7n_keyrot.iam import CallError
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.evidence.accounts import Account, take
 
 # Not a user's name, nor a key's id; they are in calls that only read.
 NOBODY, NO_KEY = "c7n-keyrot-doctor", "AKIAIOSFODNN7EXAMPLE"
@@ -99,7 +100,7 @@ def checks(context: Context) -> Checks:
     def member(account: Account) -> list[Check]:
         return list(_member(context, account, own))
 
-    for account, lines, error in iam.side_by_side(member, context.accounts, progress):
+    for account, lines, error in calls.side_by_side(member, context.accounts, progress):
         if error is not None:
             yield Check(FAIL, "permissions", str(error), "run doctor again", account)
         yield from lines or ()
@@ -176,7 +177,7 @@ def read_call(client: Any, permission: str) -> tuple[str, str]:
     """
     method, params = READS[permission]
     try:
-        iam.call(client, method, **params)
+        calls.call(client, method, **params)
     except CallError as error:
         if error.kind in UNREACHED:
             raise

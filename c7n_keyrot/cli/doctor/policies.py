@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from c7n_keyrot import autoload
-from c7n_keyrot.cli import CommandError, acting
-from c7n_keyrot.cli.accounts import Account, read_yaml, split
+from c7n_keyrot.cli import acting
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
-from c7n_keyrot.cli.files import mapping
-from c7n_keyrot.cli.text import listed, one_line
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.text import listed, one_line
+from c7n_keyrot.evidence.accounts import Account, read_yaml, split
+from c7n_keyrot.evidence.files import mapping
 
 DEFAULT = Path("policies")
 # What Custodian's own filters call and don't declare, and what they declare and don't call.

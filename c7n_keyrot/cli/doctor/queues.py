@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from c7n_keyrot import iam
-from c7n_keyrot.cli.accounts import Access, Account
+from c7n_keyrot.aws import calls
+from c7n_keyrot.aws.credentials import Access
+from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
 from c7n_keyrot.cli.doctor.credentials import NETWORK, UNREACHED
 from c7n_keyrot.cli.doctor.sqs import Queue, is_bare, queue_of, queue_text, uses_sqs
-from c7n_keyrot.iam import CallError
+from c7n_keyrot.evidence.accounts import Account
 
 HUBS_QUEUE = "give the hub's queue in accounts.yml, vars: {action: {queue: ARN}}, or in the policy"
 # What SQS answers, by its protocol.
@@ -68,7 +69,7 @@ def _ask_for(queue: Queue, own: Access) -> Check:
     owner: dict[str, Any] = {"QueueOwnerAWSAccountId": queue.owner} if queue.owner else {}
     try:
         client = own.client("sqs", queue.region)
-        url = iam.call(client, "get_queue_url", QueueName=queue.name, **owner)["QueueUrl"]
+        url = calls.call(client, "get_queue_url", QueueName=queue.name, **owner)["QueueUrl"]
     except CallError as error:
         if error.code in MISSING:
             return Check(FAIL, str(queue), missing, fix)

@@ -14,12 +14,12 @@ from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
-from c7n_keyrot.cli.accounts import Account
-from c7n_keyrot.cli.doctor import runs
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
-from c7n_keyrot.cli.files import mapping
-from c7n_keyrot.cli.text import counted, one_line
+from c7n_keyrot.core.text import counted, one_line
+from c7n_keyrot.evidence import runs
+from c7n_keyrot.evidence.accounts import Account
+from c7n_keyrot.evidence.files import mapping
 
 # RFC 2606 keeps these for examples, so nobody reads what is sent there.
 PLACEHOLDER = re.compile(r"(^|[@.])example(\.(com|net|org|edu))?$|\.invalid$", re.IGNORECASE)

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from c7n_keyrot.cli.accounts import FALLBACK_REGION
-from c7n_keyrot.cli.files import mapping
+from c7n_keyrot.aws.credentials import FALLBACK_REGION
+from c7n_keyrot.evidence.files import mapping
 
 # Of other URLs Custodian makes the name of a queue.
 KNOWN_URL = re.compile(r"https://(sqs\.|([a-z0-9-]+\.)?queue\.amazonaws\.com)")

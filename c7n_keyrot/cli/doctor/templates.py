@@ -7,9 +7,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from c7n_keyrot.cli import CommandError, templates
+from c7n_keyrot.cli import templates
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
+from c7n_keyrot.core.errors import CommandError
 
 
 def checks(context: Context) -> Checks:

@@ -12,11 +12,11 @@ import math
 import re
 from datetime import datetime, timezone
 
-from c7n_keyrot import credential_report
-from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.explain.formats import FORMATS
 from c7n_keyrot.cli.explain.verdicts import Options, read
-from c7n_keyrot.cli.text import one_line
+from c7n_keyrot.core import credential_report
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.text import one_line
 
 # ISO 8601. Without a zone it is UTC, without a time the beginning of the day.
 AT = re.compile(

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from c7n_keyrot.cli.explain import peers
-from c7n_keyrot.cli.explain.verdicts import NOT_JUDGED, Explained, Options, Report, explain
-from c7n_keyrot.cli.text import counted, disarmed, listed, paragraph, table, utc
-from c7n_keyrot.rotation import Verdict
+from c7n_keyrot.cli.explain.verdicts import NOT_JUDGED, Explained, Options, ReportInfo, explain
+from c7n_keyrot.core.rotation import Verdict
+from c7n_keyrot.core.text import counted, disarmed, listed, paragraph, table, utc
 
 # Names schemas/explain.schema.json; it is no address.
 SCHEMA = "urn:c7n-keyrot:schema:explain:1"
@@ -32,7 +32,7 @@ COLUMNS = (
 )
 
 
-def _as_json(report: Report, options: Options) -> None:
+def _as_json(report: ReportInfo, options: Options) -> None:
     """Print JSON, a key a line."""
     about = {
         "generated": report.generated.isoformat() if report.generated else None,
@@ -51,7 +51,7 @@ def _as_json(report: Report, options: Options) -> None:
     print("\n ]}")
 
 
-def _as_csv(report: Report, options: Options) -> None:
+def _as_csv(report: ReportInfo, options: Options) -> None:
     """Print CSV, a key a row; spreadsheets take no field for a formula."""
     names = [peer.name for peer in peers.PEERS] if options.compare else []
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -67,7 +67,7 @@ def _plain(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _as_table(report: Report, options: Options) -> None:
+def _as_table(report: ReportInfo, options: Options) -> None:
     """Print a table for a terminal, and a line that counts the verdicts."""
     say = table({"USER": report.longest, "SLOT": 4, "VERDICT": 10 if options.compare else 8})
     print(say("USER", "SLOT", "VERDICT", "WHY"))

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from c7n_keyrot.credential_report import ROOT, Row, Slot
-from c7n_keyrot.rotation import DAY
+from c7n_keyrot.core.credential_report import ROOT, Row, Slot
+from c7n_keyrot.core.rotation import DAY
 
 FAIL, PASS, NOT_JUDGED = "fail", "pass", "not judged"
 LIMIT = 90 * DAY
@@ -34,7 +34,7 @@ class Judged(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class JudgedKey:
     """A key that is in a slot (1 or 2) of a row, and the instant (UTC) to judge it at."""
 
     row: Row
@@ -50,33 +50,33 @@ class Key:
         return self.row.user == ROOT
 
 
-Judge = Callable[[Key, timedelta], Judged]
+Judge = Callable[[JudgedKey, timedelta], Judged]
 
 
 def _if(fails: bool, why: str) -> Judged:
     return Judged(FAIL if fails else PASS, why)
 
 
-def _cloudguard(key: Key, age: timedelta) -> Judged:
+def _cloudguard(key: JudgedKey, age: timedelta) -> Judged:
     if key.number != 2:
         return Judged(NOT_JUDGED, "its rule D9.AWS.IAM.07 is about the second key only")
     return _if(age > LIMIT, "fails over 90 days, to the second")
 
 
-def _prowler(key: Key, age: timedelta) -> Judged:
+def _prowler(key: JudgedKey, age: timedelta) -> Judged:
     root = ROOT_TOO if key.is_root else ""
     return _if(age.days > 90, f"{WHOLE_DAYS}{root}")
 
 
-def _aws_config(key: Key, age: timedelta) -> Judged:
+def _aws_config(key: JudgedKey, age: timedelta) -> Judged:
     return _if(age >= LIMIT, f"fails from exactly 90 days on; {CREATED}")
 
 
-def _whole_days(key: Key, age: timedelta) -> Judged:
+def _whole_days(key: JudgedKey, age: timedelta) -> Judged:
     return _if(age.days > 90, f"{WHOLE_DAYS}; {CREATED}")
 
 
-def _steampipe(key: Key, age: timedelta) -> Judged:
+def _steampipe(key: JudgedKey, age: timedelta) -> Judged:
     today = key.now - key.now.replace(hour=0, minute=0, second=0, microsecond=0)
     return _if(
         age - today >= LIMIT,
@@ -84,7 +84,7 @@ def _steampipe(key: Key, age: timedelta) -> Judged:
     )
 
 
-def _cloudsploit(key: Key, age: timedelta | None) -> Judged:
+def _cloudsploit(key: JudgedKey, age: timedelta | None) -> Judged:
     created = key.row.created
     days = min(_rounded(age), _rounded(key.now - created)) if created else 0
     only = "only warns: it " if 90 < days <= 180 else ""
@@ -98,18 +98,18 @@ def _rounded(age: timedelta | None) -> float:
     return math.inf if age is None else math.floor(abs(age) / DAY + 0.5)
 
 
-def _mondoo(key: Key, age: timedelta) -> Judged:
+def _mondoo(key: JudgedKey, age: timedelta) -> Judged:
     created = key.row.created
     older = created is not None and key.now - created > LIMIT
     root = ROOT_TOO if key.is_root else ""
     return _if(older and age >= LIMIT, f"fails from exactly 90 days on, if the user is older{root}")
 
 
-def _trivy(key: Key, age: timedelta) -> Judged:
+def _trivy(key: JudgedKey, age: timedelta) -> Judged:
     return _if(age > LIMIT, f"fails over 90 days, to the second; {CREATED}")
 
 
-def _custodian(key: Key, age: timedelta) -> Judged:
+def _custodian(key: JudgedKey, age: timedelta) -> Judged:
     # The two filters know users only. The key that is old is the one that fails.
     active = any(slot.active for slot in key.row.slots)
     return _if(
@@ -132,7 +132,7 @@ class Peer:
     name: str
     source: str
     judge: Judge
-    undated: Callable[[Key], Judged] | None = None
+    undated: Callable[[JudgedKey], Judged] | None = None
     root: bool = False
     inactive: bool = False
 
@@ -187,11 +187,11 @@ def ask(row: Row, number: int, now: datetime) -> dict[str, Judged]:
     :param number: of the slot, 1 or 2.
     :param now: the instant to judge at, UTC.
     """
-    key = Key(row, number, now)
+    key = JudgedKey(row, number, now)
     return {peer.name: _ask(peer, key) for peer in PEERS}
 
 
-def _ask(peer: Peer, key: Key) -> Judged:
+def _ask(peer: Peer, key: JudgedKey) -> Judged:
     slot = key.slot
     if not slot.has_key:
         return Judged(NOT_JUDGED, "no key")

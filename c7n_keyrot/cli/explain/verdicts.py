@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from c7n_keyrot import credential_report, rotation
-from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.explain import peers
-from c7n_keyrot.cli.files import MOST
-from c7n_keyrot.cli.text import counted, utc
-from c7n_keyrot.credential_report import ROOT, ReportError, Row, Slot
-from c7n_keyrot.rotation import DAY, Verdict
+from c7n_keyrot.core import credential_report, rotation
+from c7n_keyrot.core.credential_report import ROOT, ReportError, Row, Slot
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.rotation import DAY, Verdict
+from c7n_keyrot.core.text import counted, utc
+from c7n_keyrot.evidence.files import MOST
 
 # Of the root user, whom the rule isn't about.
 NOT_JUDGED = peers.NOT_JUDGED
@@ -42,7 +42,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportInfo:
     """What is known of the whole report before a row of it is printed.
 
     :ivar generated: when AWS made it, UTC; None for a CSV, which doesn't say it.
@@ -102,7 +102,7 @@ class Explained:
         }
 
 
-def read(path: str) -> Report:
+def read(path: str) -> ReportInfo:
     """Read a report, and check the whole of it.
 
     :param path: of a file; ``-`` for the standard input.
@@ -138,7 +138,7 @@ def read(path: str) -> Report:
             f"{name} isn't a whole credential report of one account: {error}; get it again with "
             "aws iam get-credential-report"
         ) from None
-    return Report(content, generated, account, len(names), frozenset(twice), longest)
+    return ReportInfo(content, generated, account, len(names), frozenset(twice), longest)
 
 
 def unwrapped(content: bytes) -> tuple[bytes, datetime | None]:
@@ -156,7 +156,7 @@ def unwrapped(content: bytes) -> tuple[bytes, datetime | None]:
         return content, None
 
 
-def explain(report: Report, options: Options) -> Iterator[Explained]:
+def explain(report: ReportInfo, options: Options) -> Iterator[Explained]:
     """Yield each slot in question of each row, in the report's order.
 
     The root user's keys aren't the rule's subject. They are here only to be compared, since some
@@ -181,7 +181,7 @@ def explain(report: Report, options: Options) -> Iterator[Explained]:
             )
 
 
-def judge(report: Report, row: Row, number: int, options: Options) -> tuple[str, str]:
+def judge(report: ReportInfo, row: Row, number: int, options: Options) -> tuple[str, str]:
     """Return the verdict of a slot (1 or 2), and its reason in words."""
     if row.user == ROOT:
         return NOT_JUDGED, "the root user isn't an IAM user, so the rule doesn't judge its keys"

@@ -12,11 +12,21 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from c7n_keyrot.cli import CommandError, acting
-from c7n_keyrot.cli.accounts import load, select
-from c7n_keyrot.cli.plan.figures import DELETE, DISABLE, LEAVE, NOTIFY, AccountPlan, Key, Plan, make
-from c7n_keyrot.cli.report.gather import gather
-from c7n_keyrot.cli.text import counted, listed, one_line, paragraph, table, utc
+from c7n_keyrot.cli import acting
+from c7n_keyrot.cli.plan.figures import (
+    DELETE,
+    DISABLE,
+    LEAVE,
+    NOTIFY,
+    AccountPlan,
+    Plan,
+    PlannedKey,
+    make,
+)
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.text import counted, listed, one_line, paragraph, table, utc
+from c7n_keyrot.evidence.accounts import load, select
+from c7n_keyrot.evidence.gather import gather
 
 MOST_ROWS = 40
 # Exit codes, the gravest first: the first one that is true is returned. 0 is a promise.
@@ -292,7 +302,7 @@ def _not_counted(plan: Plan, most: int) -> Iterator[str]:
         yield paragraph(line, indent=2)
 
 
-def _named(title: str, keys: list[tuple[AccountPlan, Key]], most: int) -> Iterator[str]:
+def _named(title: str, keys: list[tuple[AccountPlan, PlannedKey]], most: int) -> Iterator[str]:
     """Yield a list of keys, if there are any."""
     if not keys:
         return

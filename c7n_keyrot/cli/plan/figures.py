@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from c7n_keyrot.cli import acting
-from c7n_keyrot.cli.accounts import Account
-from c7n_keyrot.cli.files import last_error, last_run
-from c7n_keyrot.cli.report.gather import PolicyFolder
-from c7n_keyrot.cli.text import counted, listed, utc
-from c7n_keyrot.outcomes import Action
-from c7n_keyrot.records import NotMatched, RunSummary, Why
-from c7n_keyrot.rotation import Identified
-from c7n_keyrot.usage_words import sentence
+from c7n_keyrot.core.outcomes import Action
+from c7n_keyrot.core.records import NotMatched, RunSummary, Why
+from c7n_keyrot.core.rotation import Identified
+from c7n_keyrot.core.text import counted, listed, utc
+from c7n_keyrot.core.usage_words import sentence
+from c7n_keyrot.evidence.accounts import Account
+from c7n_keyrot.evidence.files import last_error, last_run
+from c7n_keyrot.evidence.gather import PolicyFolder
 
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
 DISABLE, DELETE, NOTIFY, LEAVE = "disable", "delete", "notify", "leave"
@@ -46,7 +46,7 @@ UNCERTAIN = {
 
 
 @dataclass
-class Key:
+class PlannedKey:
     """A slot of a user, and what all policies together would do to the key in it.
 
     :ivar slot: None for a user who is told, but of no key.
@@ -101,15 +101,15 @@ class AccountPlan:
     """
 
     label: str
-    keys: dict[tuple[str, int | None], Key] = field(default_factory=dict)
+    keys: dict[tuple[str, int | None], PlannedKey] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     summaries: list[RunSummary] = field(default_factory=list)
     slots: set[int] = field(default_factory=set)
 
-    def key(self, user: str, slot: int | None) -> Key:
-        return self.keys.setdefault((user, slot), Key(user, slot))
+    def key(self, user: str, slot: int | None) -> PlannedKey:
+        return self.keys.setdefault((user, slot), PlannedKey(user, slot))
 
-    def of(self, fate: str) -> list[Key]:
+    def of(self, fate: str) -> list[PlannedKey]:
         return [key for key in self.keys.values() if key.fate == fate]
 
     @property
@@ -134,7 +134,7 @@ class Plan:
     others: list[str]
     uncounted: dict[tuple[str, str], list[str]]
 
-    def keys(self, fate: str) -> list[tuple[AccountPlan, Key]]:
+    def keys(self, fate: str) -> list[tuple[AccountPlan, PlannedKey]]:
         return [(account, key) for account in self.accounts for key in account.of(fate)]
 
     @property

@@ -16,15 +16,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from c7n_keyrot import outcomes
-from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.accounts import load
-from c7n_keyrot.cli.files import ids_of, owner
-from c7n_keyrot.cli.reactivate import files, screen, work
-from c7n_keyrot.cli.reactivate.history import Key, history
-from c7n_keyrot.cli.reactivate.live_keys import Finding, Left, look
-from c7n_keyrot.cli.text import one_line, utc
-from c7n_keyrot.outcomes import Result
+from c7n_keyrot.cli.reactivate import screen, work
+from c7n_keyrot.cli.reactivate.history import KeyHistory, history
+from c7n_keyrot.cli.reactivate.live_keys import Finding, NotTouched, look
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.outcomes import Result
+from c7n_keyrot.core.text import one_line, utc
+from c7n_keyrot.evidence import outcome_files
+from c7n_keyrot.evidence.accounts import load
+from c7n_keyrot.evidence.files import ids_of, owner
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -75,11 +76,13 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code: 1 if anything isn't done or isn't known."""
     ids = ids_of(load(args.accounts)) if args.accounts else {}
 
-    def read() -> list[files.OutcomeFile]:
-        return files.read(files.find(args.dir), lambda at: owner(Path(args.dir), at, ids))
+    def read() -> list[outcome_files.OutcomeFile]:
+        return outcome_files.read(
+            outcome_files.find(args.dir), lambda at: owner(Path(args.dir), at, ids)
+        )
 
     found = read()
-    lost = files.damage(found)
+    lost = outcome_files.damage(found)
     for text in lost:
         print(one_line(text, 5000), file=sys.stderr)
     wanted = []
@@ -96,9 +99,9 @@ def run(args: argparse.Namespace) -> int:
     findings, left_out = look(wanted, args.profile, args.accounts)
     findings = [_unless_in_doubt(finding, args.key) for finding in findings]
     todo = [finding for finding in findings if finding.to_do]
-    in_doubt = [finding for finding in findings if finding.outcome is Left.IN_DOUBT]
+    in_doubt = [finding for finding in findings if finding.outcome is NotTouched.IN_DOUBT]
     for finding in findings:
-        if not finding.to_do and finding.outcome is not Left.IN_DOUBT:
+        if not finding.to_do and finding.outcome is not NotTouched.IN_DOUBT:
             screen.say(finding)
     if in_doubt:
         screen.say_doubts(in_doubt, args)
@@ -133,10 +136,10 @@ def _unless_in_doubt(finding: Finding, named: Sequence[str]) -> Finding:
     key = finding.key
     if not finding.to_do or not key.doubt or key.id in named:
         return finding
-    return replace(finding, outcome=Left.IN_DOUBT, reason=f"{key.doubt}; only --key takes it")
+    return replace(finding, outcome=NotTouched.IN_DOUBT, reason=f"{key.doubt}; only --key takes it")
 
 
-def _chosen(keys: Sequence[Key], args: argparse.Namespace) -> Iterator[Key]:
+def _chosen(keys: Sequence[KeyHistory], args: argparse.Namespace) -> Iterator[KeyHistory]:
     """Yield the requested keys. A name that matches none stops everything: it may be a typo.
 
     :raises CommandError: a name matches no key.

@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 
-from c7n_keyrot import outcomes
-from c7n_keyrot.cli.reactivate.files import OutcomeFile
-from c7n_keyrot.cli.text import one_line, utc
-from c7n_keyrot.outcomes import Action, Outcome, Result
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.outcomes import Action, Outcome, Result
+from c7n_keyrot.core.text import one_line, utc
+from c7n_keyrot.evidence.outcome_files import OutcomeFile
 
 # For this long after a write, IAM's listing may still show the state before it.
-LAG = timedelta(minutes=5)
+MAY_LAG = timedelta(minutes=5)
 
 
 class Says(Enum):
@@ -54,7 +54,7 @@ Operation = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
-class Key:
+class KeyHistory:
     """A key, and what the outcomes say of it by the last line that says anything.
 
     :ivar time: of that line, in UTC.
@@ -83,10 +83,10 @@ class Key:
 
     def may_lag(self, now: datetime) -> bool:
         """Tell whether a listing that shows the key Active may be behind its deactivation."""
-        return self.disabled is not None and now - self.disabled < LAG
+        return self.disabled is not None and now - self.disabled < MAY_LAG
 
 
-def history(files: Sequence[OutcomeFile]) -> list[Key]:
+def history(files: Sequence[OutcomeFile]) -> list[KeyHistory]:
     """Return every key that the files mention.
 
     Each line is appended when it happens, so within a file their order counts: clocks differ. Only
@@ -99,7 +99,7 @@ def history(files: Sequence[OutcomeFile]) -> list[Key]:
             intended.add(line.operation)
         else:
             ended[line.operation] = line
-    keys: dict[Place, Key] = {}
+    keys: dict[Place, KeyHistory] = {}
     for _, line, file in sorted(_events(files, ended, intended), key=lambda event: event[0]):
         place = line.account_id, line.access_key_id
         keys[place] = _after(keys.get(place), line, file, line.operation in intended)
@@ -155,7 +155,9 @@ def _events(
                     yield (time, line.outcome == Result.INTENDED), line, file
 
 
-def _after(before: Key | None, line: Outcome, file: OutcomeFile, intended: bool) -> Key:
+def _after(
+    before: KeyHistory | None, line: Outcome, file: OutcomeFile, intended: bool
+) -> KeyHistory:
     """Return what is known of a key after one more line."""
     says, time = SAYS[line.action, line.outcome], outcomes.instant(line)
     disabled = before.disabled if before else None
@@ -181,7 +183,7 @@ def _after(before: Key | None, line: Outcome, file: OutcomeFile, intended: bool)
         doubt = f"the end of {one_line(file.path)}, which mentions it, can't be read"
     if line.action == Action.DISABLE and says in (Says.OURS, Says.IN_DOUBT):
         disabled = time
-    return Key(line, time, file.path, says is Says.OURS and not doubt, doubt, disabled)
+    return KeyHistory(line, time, file.path, says is Says.OURS and not doubt, doubt, disabled)
 
 
 def _who(line: Outcome) -> str:

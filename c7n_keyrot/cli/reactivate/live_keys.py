@@ -12,13 +12,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import cast
 
-from c7n_keyrot import iam, listings
-from c7n_keyrot.cli import CommandError, accounts
-from c7n_keyrot.cli.accounts import Access, Account
-from c7n_keyrot.cli.reactivate.history import Key
-from c7n_keyrot.cli.text import listed, one_line
-from c7n_keyrot.iam import CallError
-from c7n_keyrot.outcomes import Result, Word
+from c7n_keyrot.aws import calls, credentials, gate, listings, settings
+from c7n_keyrot.aws.credentials import Access
+from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.cli.reactivate.history import KeyHistory
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.outcomes import Result, Word
+from c7n_keyrot.core.text import listed, one_line
+from c7n_keyrot.evidence import accounts
+from c7n_keyrot.evidence.accounts import Account
 
 # Outcomes that are never written to a file: nothing can be done or recorded.
 GONE = "the key was deleted"
@@ -27,10 +29,10 @@ NOT_FOUND = (
     "iam:GetAccessKeyLastUsed, and try again, or look at it by hand"
 )
 LAGS = "IAM still shows it Active; its listings lag behind: run this again in some minutes"
-LOOKS = 5  # in the seconds of iam.LAG
+LOOKS = 5  # in the seconds of settings.LAG
 
 
-class Left(Word):
+class NotTouched(Word):
     """Why nothing is done about a key, and nothing is recorded of it."""
 
     ALONE = "left alone"
@@ -42,10 +44,10 @@ class Left(Word):
 class Finding:
     """What a look at AWS says: ``outcome`` is ``reactivated`` where that is to be done."""
 
-    key: Key
+    key: KeyHistory
     access: Access
     user: str
-    outcome: Result | Left
+    outcome: Result | NotTouched
     reason: str = ""
 
     @property
@@ -64,7 +66,7 @@ class Finding:
 
 
 def look(
-    keys: Sequence[Key], profile: str | None, accounts_file: Path | None
+    keys: Sequence[KeyHistory], profile: str | None, accounts_file: Path | None
 ) -> tuple[list[Finding], bool]:
     """Return what is to be done about each key, and whether any account was left out.
 
@@ -72,11 +74,11 @@ def look(
     :param accounts_file: c7n-org's accounts.yml, for the outcomes of several accounts.
     :raises CommandError: there are no credentials, or none for any of the accounts.
     """
-    by_account: dict[str, list[Key]] = {}
+    by_account: dict[str, list[KeyHistory]] = {}
     for key in keys:
         by_account.setdefault(key.last.account_id, []).append(key)
     ways = _connect(by_account, profile, accounts_file)
-    users: dict[tuple[str, str], list[Key]] = {}
+    users: dict[tuple[str, str], list[KeyHistory]] = {}
     for account, of_account in by_account.items():
         way = ways[account]
         if isinstance(way, CommandError):
@@ -88,9 +90,9 @@ def look(
             users.setdefault((account, key.last.user), []).append(key)
     for way in ways.values():
         if isinstance(way, Access):
-            iam.renew(way.client("iam"))  # another account may have taken its time
+            gate.renew(way.client("iam"))  # another account may have taken its time
     found = []
-    for place, findings, error in iam.side_by_side(
+    for place, findings, error in calls.side_by_side(
         lambda place: look_at_user(cast(Access, ways[place[0]]), place[1], users[place]),
         users,
         _progress("users looked at"),
@@ -116,7 +118,7 @@ def _connect(
     if accounts_file:
         entries = {account.id: account for account in accounts.load(accounts_file)}
     try:
-        own = accounts.own(profile)
+        own = credentials.own(profile)
     except CallError as error:
         # STS answers so in a region of another partition.
         elsewhere = error.code == "InvalidClientTokenId"
@@ -156,11 +158,11 @@ def _connect(
 
     return {
         account: way or CommandError(str(error))
-        for account, way, error in iam.side_by_side(connect, wanted, _progress("accounts"))
+        for account, way, error in calls.side_by_side(connect, wanted, _progress("accounts"))
     }
 
 
-def look_at_user(access: Access, user: str, keys: Sequence[Key]) -> list[Finding]:
+def look_at_user(access: Access, user: str, keys: Sequence[KeyHistory]) -> list[Finding]:
     """Look at a user's keys; again for some seconds if the listing may be behind."""
     findings: list[Finding] = []
     for _ in patiently():
@@ -169,20 +171,20 @@ def look_at_user(access: Access, user: str, keys: Sequence[Key]) -> list[Finding
         except CallError as error:
             return [Finding(key, access, user, *failure(error)) for key in keys]
         findings = [_look_at_key(access, user, key, live.get(key.id)) for key in keys]
-        if not any(finding.outcome is Left.UNSETTLED for finding in findings):
+        if not any(finding.outcome is NotTouched.UNSETTLED for finding in findings):
             break
     return findings
 
 
 def patiently() -> Iterator[None]:
-    """Yield at once, and then again and again for the seconds of ``iam.LAG``."""
+    """Yield at once, and then again and again for the seconds of ``settings.LAG``."""
     yield
     for _ in range(LOOKS):
-        time.sleep(iam.LAG / LOOKS)
+        time.sleep(settings.LAG / LOOKS)
         yield
 
 
-def _look_at_key(access: Access, user: str, key: Key, status: str | None) -> Finding:
+def _look_at_key(access: Access, user: str, key: KeyHistory, status: str | None) -> Finding:
     if status is None:
         # Keys stay when a user gets another name, and the old name can be given away again.
         try:
@@ -198,7 +200,7 @@ def _look_at_key(access: Access, user: str, key: Key, status: str | None) -> Fin
     if status == "Inactive":
         return Finding(key, access, user, Result.REACTIVATED)
     if key.may_lag(datetime.now(timezone.utc)):
-        return Finding(key, access, user, Left.UNSETTLED, LAGS)
+        return Finding(key, access, user, NotTouched.UNSETTLED, LAGS)
     return Finding(key, access, user, Result.SKIPPED, f"the key is {one_line(status)} already")
 
 
@@ -216,7 +218,7 @@ def statuses(access: Access, user: str) -> dict[str, str]:
     return {key["AccessKeyId"]: key["Status"] for key in live}
 
 
-def missing(access: Access, user: str, key: Key) -> tuple[Result, str]:
+def missing(access: Access, user: str, key: KeyHistory) -> tuple[Result, str]:
     """Return outcome and reason of a key that AWS doesn't find under its user's name."""
     try:
         place = listings.whereabouts(access.client("iam"), key.id, user, key.last.user_id)

@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from c7n_keyrot.cli.reactivate.live_keys import Finding
-from c7n_keyrot.cli.text import counted, one_line, utc
+from c7n_keyrot.core.text import counted, one_line, utc
 
 # Where CloudTrail records IAM's calls, by partition.
 TRAIL_REGIONS = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}

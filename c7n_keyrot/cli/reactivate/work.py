@@ -13,21 +13,22 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from c7n_keyrot import iam, listings, outcomes
-from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.reactivate.files import NAMES
-from c7n_keyrot.cli.reactivate.history import Key, Place
+from c7n_keyrot.aws import calls, gate, listings, settings
+from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.permit import Permit
+from c7n_keyrot.cli.reactivate.history import KeyHistory, Place
 from c7n_keyrot.cli.reactivate.live_keys import (
     Finding,
-    Left,
+    NotTouched,
     failure,
     look_at_user,
     missing,
     patiently,
 )
-from c7n_keyrot.iam import CallError
-from c7n_keyrot.outcomes import Action, Result
-from c7n_keyrot.permit import Permit
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.outcomes import Action, Result
+from c7n_keyrot.evidence.outcome_files import NAMES
 
 
 def check_writable(findings: Sequence[Finding]) -> None:
@@ -49,21 +50,21 @@ def check_writable(findings: Sequence[Finding]) -> None:
             )
 
 
-def record_file(key: Key) -> Path:
+def record_file(key: KeyHistory) -> Path:
     """Return the file for the key's outcome: the plain one beside the file that mentions it."""
     if key.file.name.startswith(NAMES) and key.file.suffix == ".jsonl":
         return key.file.with_name(key.file.name.replace(NAMES[1], NAMES[0]))
     return key.file.with_name(outcomes.FILE)
 
 
-def intents_file(key: Key) -> Path:
+def intents_file(key: KeyHistory) -> Path:
     """Return the file for the key's intent."""
     record = record_file(key)
     return record.with_name(record.name.replace(NAMES[0], NAMES[1]))
 
 
 def carry_out(
-    findings: Sequence[Finding], now: Sequence[Key], tell: Callable[[Finding], None]
+    findings: Sequence[Finding], now: Sequence[KeyHistory], tell: Callable[[Finding], None]
 ) -> list[Finding]:
     """Switch the keys on, and record each one as it is done.
 
@@ -94,8 +95,8 @@ def _each(
 ) -> None:
     """Call the function on all findings side by side; keep what isn't None, in their order."""
     for finding in findings:
-        iam.renew(finding.access.client("iam"))
-    with ThreadPoolExecutor(iam.WORKERS) as pool:
+        gate.renew(finding.access.client("iam"))
+    with ThreadPoolExecutor(settings.WORKERS) as pool:
         try:
             for finding, result in zip(findings, pool.map(function, findings), strict=True):
                 if result is not None:
@@ -107,7 +108,7 @@ def _each(
 class _Work:
     """One run of the command; its keys are worked on side by side."""
 
-    def __init__(self, history: dict[Place, Key]) -> None:
+    def __init__(self, history: dict[Place, KeyHistory]) -> None:
         self.history, self.run = history, str(uuid.uuid4())
         self.unwritable: list[str] = []  # once something is in it no further key is touched
         # Keys at whose call the answer was lost.
@@ -127,13 +128,15 @@ class _Work:
         if not finding.recorded:
             return finding
         if self.history.get(key.place) != key:
-            return replace(finding, outcome=Left.ALONE, reason=_changed("another run was at it"))
+            return replace(
+                finding, outcome=NotTouched.ALONE, reason=_changed("another run was at it")
+            )
         time = _now()
         if not finding.bad:
             (again,) = look_at_user(finding.access, finding.user, [key])
             if not again.recorded or (not again.bad and again != finding):
                 what = again.reason or "the key is Inactive"
-                return replace(finding, outcome=Left.ALONE, reason=_changed(what))
+                return replace(finding, outcome=NotTouched.ALONE, reason=_changed(what))
             finding = again
         if finding.to_do:
             intent = replace(finding, outcome=Result.INTENDED)
@@ -201,7 +204,7 @@ def _fault(error: Exception) -> str:
 def _switch_on(finding: Finding, tries: int = 0) -> CallError | None:
     """Make the call; return how it ended, or None if it succeeded."""
     try:
-        iam.call(
+        calls.call(
             finding.access.client("iam"),
             "update_access_key",
             tries=tries,

@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from c7n_keyrot.cli import CommandError
-from c7n_keyrot.cli.accounts import load
-from c7n_keyrot.cli.files import write_whole
 from c7n_keyrot.cli.report import formats
 from c7n_keyrot.cli.report.build import build
-from c7n_keyrot.cli.report.gather import PolicyFolder, gather
-from c7n_keyrot.cli.text import counted, listed, one_line
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.text import counted, listed, one_line
+from c7n_keyrot.evidence.accounts import load
+from c7n_keyrot.evidence.files import write_whole
+from c7n_keyrot.evidence.gather import PolicyFolder, gather
 
 PAGE = "keyrot-report.html"
 EXAMPLES = """\

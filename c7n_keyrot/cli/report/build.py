@@ -9,16 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
-from c7n_keyrot.cli import files
-from c7n_keyrot.cli.accounts import Account
-from c7n_keyrot.cli.files import mapping
-from c7n_keyrot.cli.report import figures
-from c7n_keyrot.cli.report.figures import PRESENT
-from c7n_keyrot.cli.report.gather import PolicyFolder
-from c7n_keyrot.cli.report.ledger import OUTCOME_OF, AccountLedger, End, Ledger
-from c7n_keyrot.cli.text import counted, listed, one_line, utc
-from c7n_keyrot.outcomes import ACCOUNT_ID, Result
-from c7n_keyrot.rotation import Verdict
+from c7n_keyrot.core.outcomes import ACCOUNT_ID, Result
+from c7n_keyrot.core.rotation import Verdict
+from c7n_keyrot.core.text import counted, listed, one_line, utc
+from c7n_keyrot.evidence import figures, files
+from c7n_keyrot.evidence.accounts import Account
+from c7n_keyrot.evidence.figures import PRESENT
+from c7n_keyrot.evidence.files import mapping
+from c7n_keyrot.evidence.gather import PolicyFolder
+from c7n_keyrot.evidence.ledger import OUTCOME_OF, AccountLedger, End, Ledger
 
 SCHEMA = "urn:c7n-keyrot:schema:report:1"
 VERSION = 1

@@ -13,10 +13,10 @@ import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from c7n_keyrot.cli import CommandError
 from c7n_keyrot.cli.report import ocsf, oscal
-from c7n_keyrot.cli.report.ledger import FIELDS
-from c7n_keyrot.cli.text import disarmed, json_parts
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.text import disarmed, json_parts
+from c7n_keyrot.evidence.ledger import FIELDS
 
 Report = dict[str, Any]
 

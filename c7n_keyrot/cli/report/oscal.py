@@ -14,7 +14,7 @@ from typing import Any
 
 from c7n_keyrot import __version__
 from c7n_keyrot.cli.report.ocsf import message
-from c7n_keyrot.cli.text import json_parts
+from c7n_keyrot.core.text import json_parts
 
 OSCAL_VERSION = "1.1.3"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:c7n-keyrot:oscal")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timezone
 from typing import Any
 
-from c7n_keyrot.cli.text import one_line
+from c7n_keyrot.core.text import one_line
 
 LONGEST = 300  # characters of a text from outside
 

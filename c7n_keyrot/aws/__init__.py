@@ -1,0 +1,3 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The only way to AWS."""

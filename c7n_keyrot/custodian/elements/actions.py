@@ -1,0 +1,375 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The actions for aws.iam-user: disable-access-key and delete-access-key."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from c7n.actions import BaseAction
+from c7n.utils import type_schema
+
+from c7n_keyrot.aws import calls, listings, settings
+from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.permit import Permit
+from c7n_keyrot.core.outcomes import Action, Outcome, Result
+from c7n_keyrot.core.rotation import Identified
+from c7n_keyrot.core.text import one_line
+from c7n_keyrot.custodian import intents, lifecycle, output, patches
+from c7n_keyrot.custodian.elements.filters import stale_filters
+from c7n_keyrot.custodian.elements.options import check_mode, invalid
+from c7n_keyrot.custodian.matching import MATCHED_KEYS, RECORDS, meant
+
+
+@dataclass
+class _Task:
+    """One user's part of an action: what was recorded, and the keys whose answer was lost."""
+
+    user: dict[str, Any]
+    # With what the log says of a failure.
+    lines: list[tuple[Outcome, CallError | None]] = field(default_factory=list)
+    in_doubt: list[tuple[Outcome, CallError]] = field(default_factory=list)
+
+
+class KeyAction(BaseAction):  # type: ignore[misc]
+    """Acts on the keys in ``c7n:matched-keys`` that a stale-access-key filter of ours put there."""
+
+    # A key's status before the action, in the filter that selects it and on the key, and after it.
+    status: str
+    afterwards: str | None
+    outcome: Result
+    verb: str
+
+    @property
+    def name(self) -> str:
+        """What Custodian calls the action in its log and in the file of its results."""
+        return str(self.type)
+
+    def validate(self) -> KeyAction:
+        for name in self.data:
+            if name != "type":
+                raise invalid(self, f"unknown option {name!r}; it has none")
+        check_mode(self)
+        found = list(stale_filters(self.manager.filters))
+        if not found:
+            raise invalid(
+                self, "needs a stale-access-key filter in the policy (not inside of a not block)"
+            )
+        if not any(element.option("status") == self.status for element in found):
+            raise invalid(
+                self,
+                f"acts on {self.status.lower()} keys only: add status: {self.status} to "
+                "stale-access-key",
+            )
+        return self
+
+    def process(self, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Act on every matched key, side by side; one user's failure stops no other.
+
+        :returns: the outcomes, which are in ``keyrot-outcomes.jsonl`` already.
+        :raises PolicyExecutionError: the intents can't be kept.
+        """
+        self.run = lifecycle.run_of(self.manager)
+        permit = self.run.permit()
+        return [] if permit is None else self._act_on(resources, permit)
+
+    def _act_on(self, resources: list[dict[str, Any]], permit: Permit) -> list[dict[str, Any]]:
+        intents.prepare(self.run, resources, permit)
+        self.permit = permit
+        self.not_tried: list[Outcome] = []
+        # Custodian's or and not blocks lose the order.
+        tasks = [
+            _Task(user)
+            for user in sorted(resources, key=lambda user: str(user["UserName"]))
+            if user.get(RECORDS)
+        ]
+        if output.is_bucket(self.manager.ctx):
+            patches.watch_upload(self.run)
+        # The first alone: if its outcome can't be written, no other key is touched.
+        for some in (tasks[:1], tasks[1:]):
+            for task, _, error in self.run.each(f"{self.type}: users done", self._one_user, some):
+                if error is not None:
+                    self.run.fail(f"user {task.user['UserName']!r}: {error}")
+            self._settle_doubts(some)
+        for task in tasks:
+            for line, error in task.lines:
+                self._log(line, error)
+        if self.not_tried:
+            intents.not_tried(self.run, self.not_tried)
+        return [vars(line) for task in tasks for line, _ in task.lines]
+
+    def _log(self, line: Outcome, error: CallError | None) -> None:
+        key = f"key {line.access_key_id}" if line.access_key_id else f"key in slot {line.slot}"
+        who = f"user {line.user!r}: {key}"
+        if line.outcome == Result.UNKNOWN:
+            maybe = f"{error}; it is unknown whether it took effect"
+            self.run.fail(f"{who}: {maybe if error else line.reason}")
+        elif line.outcome in (Result.DENIED, Result.FAILED):
+            self.run.fail(f"{who}: {error}")
+        else:
+            reason = line.reason and f" ({line.reason})"
+            self.run.log(f"{who}: {line.outcome}{reason}", logging.INFO)
+
+    def intents(self, resources: Sequence[dict[str, Any]]) -> list[Outcome]:
+        """Return a line for each key that the action is going to touch."""
+        self.run = lifecycle.run_of(self.manager)
+        return [
+            self._line(user, record["slot"], key["AccessKeyId"], Result.INTENDED, "")
+            for user in sorted(resources, key=lambda user: str(user["UserName"]))
+            for record, key in meant(user)
+            if key["Status"] == self.status
+        ]
+
+    def planned(self, resources: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the name and the record of each key that the action would touch."""
+        for user in sorted(resources, key=lambda user: str(user["UserName"])):
+            for record, key in meant(user):
+                if key["Status"] == self.status:
+                    yield user["UserName"], record
+
+    def _one_user(self, task: _Task) -> None:
+        user = task.user
+        for record, key in meant(user):
+            self._one_key(task, record["slot"], key)
+        for slot, reason in self._left_alone(user):
+            # Without the key's id, which would end what an earlier line says of that key.
+            self._record(task, self._line(user, slot, None, Result.SKIPPED, reason))
+
+    def _one_key(self, task: _Task, slot: int, key: dict[str, Any]) -> None:
+        line = self._line(task.user, slot, key["AccessKeyId"], Result.INTENDED, "")
+        if key["Status"] != self.status:
+            # If not so, the other action of this policy has seen to it.
+            if key["AccessKeyId"] not in self.run.acted_on:
+                reason = f"the key is {key['Status']}, not {self.status}"
+                self._record(task, replace(line, outcome=Result.SKIPPED, reason=reason))
+        elif not self.run.unwritable:
+            self._touch(task, line)
+        else:
+            # What can't be recorded can't be undone either.
+            self.not_tried.append(line)
+
+    def _touch(self, task: _Task, line: Outcome) -> None:
+        self.run.open_intents.pop(line.operation, None)
+        try:
+            outcome, reason = self.act(line.user, str(line.access_key_id))
+        except CallError as error:
+            if error.lost:
+                task.in_doubt.append((line, error))
+                return
+            if error.gone:
+                outcome, reason = self._missing(line.user, str(line.access_key_id))
+                self._record(task, replace(line, outcome=outcome, reason=reason))
+                return
+            outcome = Result.DENIED if error.denied else Result.FAILED
+            self._record(task, replace(line, outcome=outcome, reason=error.reason), error)
+        else:
+            self._record(task, replace(line, outcome=outcome, reason=reason))
+
+    def _missing(self, name: str, key_id: str) -> tuple[Result, str]:
+        """Say what became of a key that AWS doesn't find under its user's name."""
+        user_id = self.run.users.get(name, {}).get("UserId")
+        try:
+            found = listings.whereabouts(self.run.client, key_id, name, user_id)
+        except CallError as error:
+            return Result.UNKNOWN, f"{NOT_FOUND} ({error})"
+        if found.is_gone:
+            return Result.GONE, GONE
+        if found.user and found.user != name:
+            renamed = f"its user's name is {one_line(found.user, 128)!r} now"
+            return Result.UNKNOWN, f"{NOT_FOUND}: {renamed}; a run with a newer report takes it"
+        return Result.UNKNOWN, NOT_FOUND
+
+    def _left_alone(self, user: dict[str, Any]) -> Iterator[tuple[int, str]]:
+        """Say for which slots the filters matched the user, but mean no key, and why."""
+        meant = {key["AccessKeyId"] for key in user[MATCHED_KEYS]}
+        own = {key["AccessKeyId"] for key in self.run.withheld.get(user["UserName"], ())}
+        seen = set()
+        for record in user[RECORDS]:
+            if record["filter"] != "stale-access-key" or record["access_key_id"] in meant:
+                continue
+            if record["slot"] not in seen:
+                seen.add(record["slot"])
+                reason = "another filter of the policy doesn't mean this key"
+                if record["access_key_id"] in own:
+                    reason = OWN
+                yield record["slot"], LEFT_ALONE.get(record["identified"], reason)
+
+    def _settle_doubts(self, tasks: list[_Task]) -> None:
+        """Find out what became of the calls whose answer was lost: they may have taken effect."""
+        doubts = [(task, *doubt) for task in tasks for doubt in task.in_doubt]
+        for (task, line, lost), found, error in self.run.each(
+            "lost answers", lambda doubt: self._find_out(doubt[1], doubt[2]), doubts
+        ):
+            unknown = Result.UNKNOWN, f"it may have taken effect ({(error or lost).reason})"
+            outcome, reason = found or unknown
+            self._record(task, replace(line, outcome=outcome, reason=reason), error or lost)
+
+    def _find_out(self, line: Outcome, lost: CallError) -> tuple[Result, str] | None:
+        """Make the call again, which changes nothing if it took effect; then look at the key.
+
+        A listing proves the new state only: the old one may be IAM's lag.
+
+        :returns: outcome and reason; None where nobody knows.
+        """
+        name, key_id = line.user, str(line.access_key_id)
+        was_lost = f"the answer was lost ({lost.reason})"
+        # NoSuchEntity proves nothing: the key may be there under another name of its user.
+        with contextlib.suppress(CallError):
+            outcome, _ = self.act(name, key_id, tries=3)
+            if outcome == self.outcome:
+                return outcome, was_lost
+        until, pause = time.monotonic() + settings.LAG, 0.25
+        while True:
+            status = self.live_status(name, key_id)
+            if status is None:
+                outcome, reason = self._missing(name, key_id)
+                if outcome is Result.UNKNOWN:
+                    return None
+                return (self.outcome, was_lost) if self.afterwards is None else (outcome, reason)
+            if status == self.afterwards:
+                return self.outcome, was_lost
+            if time.monotonic() + pause > until:
+                return None
+            time.sleep(pause)
+            pause *= 2
+
+    def live_status(self, name: str, key_id: str) -> str | None:
+        """Return the key's status as of now; None if the user has no such key.
+
+        :raises CallError: the call fails, or there is no such user.
+        """
+        live = listings.live_keys(self.run.client, name)
+        return next((key["Status"] for key in live if key["AccessKeyId"] == key_id), None)
+
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
+        """Do it to one key; return outcome and reason.
+
+        :param tries: how many at most; 0 for the client's own number.
+        :raises CallError: the call fails.
+        """
+        raise NotImplementedError
+
+    def _line(
+        self, user: dict[str, Any], slot: int, key_id: str | None, outcome: Result, reason: str
+    ) -> Outcome:
+        return Outcome(
+            time=_now(),
+            account_id=self.run.account_id,
+            policy=self.manager.data["name"],
+            run=self.manager.ctx.execution_id,
+            action=Action(self.type),
+            user=user["UserName"],
+            slot=slot,
+            access_key_id=key_id,
+            outcome=outcome,
+            reason=reason,
+            user_id=self.run.users.get(user["UserName"], user).get("UserId"),
+        )
+
+    def _record(self, task: _Task, line: Outcome, error: CallError | None = None) -> None:
+        line = replace(line, time=_now())
+        task.lines.append((line, error))
+        self.run.acted_on[line.access_key_id] = line.outcome
+        self.run.outcomes[line.outcome] += 1
+        if not self.run.append_anywhere(line):
+            self.run.fail(
+                f"user {line.user!r}: key {line.access_key_id}: {line.outcome}, but "
+                f"{self.run.unwritable}"
+            )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+GONE = "the key was deleted"
+NOT_FOUND = "AWS doesn't find the key under its user's name: it was deleted, or the user renamed"
+OWN = "the run itself works with this key"
+LEFT_ALONE = {
+    Identified.AMBIGUOUS.value: "ambiguous: two keys of one second can't be told apart",
+    Identified.UNMATCHED.value: "the credential report's dates show no live key to be this one",
+    Identified.UNREAD.value: "what the policy asks about the user couldn't be read",
+}
+
+
+class DisableAccessKey(KeyAction):
+    """Deactivate the keys that ``stale-access-key`` matched, and nothing else.
+
+    Each key gets a line in ``keyrot-outcomes.jsonl`` in the policy's output folder, as it is done.
+    Undone with ``c7n-keyrot reactivate OUTPUT_DIR``, or for one key with ``aws iam
+    update-access-key --status Active``.
+
+    :example:
+
+    .. code-block:: yaml
+
+        policies:
+          - name: iam-user-second-access-key-disable
+            resource: aws.iam-user
+            source: credential-report
+            filters:
+              - stale-access-key
+            actions:
+              - disable-access-key
+    """
+
+    schema = type_schema(Action.DISABLE.value)
+    permissions = ("iam:UpdateAccessKey",)
+    status, afterwards, outcome, verb = "Active", "Inactive", Result.DISABLED, "disable"
+
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
+        calls.call(
+            self.run.client,
+            "update_access_key",
+            tries=tries,
+            permit=self.permit,
+            UserName=name,
+            AccessKeyId=key_id,
+            Status="Inactive",
+        )
+        return self.outcome, ""
+
+
+class DeleteAccessKey(KeyAction):
+    """Delete the keys that ``stale-access-key`` with ``status: Inactive`` matched.
+
+    Nothing brings a deleted key back. So each one is looked at once more, and is deleted only if
+    it is still inactive; an active key is refused. Each key gets a line in
+    ``keyrot-outcomes.jsonl`` in the policy's output folder.
+
+    :example:
+
+    .. code-block:: yaml
+
+        policies:
+          - name: iam-user-second-access-key-delete-inactive
+            resource: aws.iam-user
+            source: credential-report
+            filters:
+              - type: stale-access-key
+                status: Inactive
+                days: 180
+                unused-days: 90
+            actions:
+              - delete-access-key
+    """
+
+    schema = type_schema(Action.DELETE.value)
+    permissions = ("iam:ListAccessKeys", "iam:DeleteAccessKey")
+    status, afterwards, outcome, verb = "Inactive", None, Result.DELETED, "delete"
+
+    def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
+        now = self.live_status(name, key_id)
+        if now is None:
+            return self._missing(name, key_id)
+        if now != self.status:
+            return Result.SKIPPED, f"the key is {now} meanwhile, not {self.status}"
+        key = {"UserName": name, "AccessKeyId": key_id}
+        calls.call(self.run.client, "delete_access_key", tries=tries, permit=self.permit, **key)
+        return self.outcome, ""

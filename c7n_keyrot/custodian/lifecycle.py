@@ -1,0 +1,158 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a run is, from its first filter to its end: the order in which a policy runs."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+from c7n.actions import BaseAction
+from c7n.utils import dumps, type_schema
+
+from c7n_keyrot.custodian import intents, matched_usage, stock_filters, summary
+from c7n_keyrot.custodian.matching import MATCHED_KEYS, RECORDS, meant, settle
+from c7n_keyrot.custodian.patches import attach_notices, watching
+from c7n_keyrot.custodian.run import LIVE_KEYS, PolicyRun
+
+
+def run_of(manager: Any) -> PolicyRun:
+    """Return the run of a resource manager; hang it there, with all that it needs, if it is new."""
+    run: PolicyRun | None = vars(manager).get("keyrot")
+    if run is None:
+        run = manager.keyrot = PolicyRun(manager)
+        _attach(run)
+    return run
+
+
+def _attach(run: PolicyRun) -> None:
+    manager = run.manager
+    filter_resources, check_limit = manager.filter_resources, manager.check_resource_limit
+
+    @functools.wraps(filter_resources)
+    def filtered(resources: list[dict[str, Any]], event: Any = None) -> Any:
+        return _filter(run, filter_resources, resources, event)
+
+    @functools.wraps(check_limit)
+    def checked(selection_count: int, population_count: int) -> Any:
+        return check_limit(selection_count, run.population or population_count)
+
+    manager.filter_resources, manager.check_resource_limit = filtered, checked
+
+
+def begin(run: PolicyRun) -> None:
+    """Forget an earlier execution of the same policy, before the first look at AWS.
+
+    Not where an action runs: a Lambda that an event starts filters before its execution gets
+    an id, and what failed then must still end it with an error.
+    """
+    if run.manager.ctx.execution_id != run.execution_id:
+        actions = run.manager.actions
+        actions[:] = [action for action in actions if not isinstance(action, EndOfRun)]
+        run.begin()
+
+
+class EndOfRun(BaseAction):  # type: ignore[misc]
+    """Stands behind a policy's actions: says what was done, and raises what has failed."""
+
+    type = "keyrot-summary"
+    schema = type_schema(type)
+
+    def __init__(self, run: PolicyRun) -> None:
+        super().__init__({"type": self.type}, run.manager)
+        self.run = run
+
+    @property
+    def name(self) -> str:
+        """What Custodian calls it in its log."""
+        return self.type
+
+    def process(self, resources: list[dict[str, Any]], event: Any = None) -> None:
+        summary.end(self.run, resources)
+
+
+def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], event: Any) -> Any:
+    """Run the filters, and settle what they mean for each user that they select."""
+    begin(run)
+    # The in-memory cache hands the same users to the next policy: annotations of ours mustn't
+    # get there, nor those of the policy before come here.
+    ours = {RECORDS, MATCHED_KEYS, LIVE_KEYS}
+    resources = [{k: v for k, v in user.items() if k not in ours} for user in resources]
+    filters = run.manager.filters
+    with watching(run, filters) as passed:
+        selected = original(resources, event)
+    for user in selected:
+        name = user["UserName"]
+        run.withheld[name] = settle(
+            filters,
+            user,
+            run.live.get(name, ()),
+            passed,
+            name in run.unread,
+            functools.partial(run.is_own, name),
+        )
+        for record, key in meant(user, run.withheld[name]):
+            if key in run.withheld[name]:
+                run.leave_own(name, record["slot"], key["AccessKeyId"])
+        for record in user.get(RECORDS, ()):
+            record["exemption"] = run.ended_exemptions.get(name)
+    matched_usage.read(run, selected)
+    attach_notices(run, selected)
+    stock_filters.without_doubts(run)
+    guard_actions(run)
+    summary.write(run, selected)
+    if run.candidates is not None:
+        run.log(
+            f"{run.population} users in the credential report, {run.candidates} candidates, "
+            f"{len(selected)} matched",
+            logging.INFO,
+        )
+    actions = run.manager.actions
+    is_dry = run.manager.ctx.options.dryrun
+    if not selected:
+        for action in actions:
+            if getattr(action, "acts_without_users", False):
+                action.process([])
+    if is_dry or not selected:
+        # No action is reached that could do it.
+        if run.failures and run.manager.ctx.output is not None:
+            run.manager.ctx.output.write_file("resources.json", dumps(selected, indent=2))
+        summary.end(run, selected)
+    elif not any(isinstance(action, EndOfRun) for action in actions):
+        actions.append(EndOfRun(run))
+    return selected
+
+
+def guard_actions(run: PolicyRun) -> None:
+    """Let no action of the policy begin in a dry run, or before the intents of all are kept."""
+    for action in run.manager.actions:
+        process = action.process
+        if isinstance(process, _Guarded):  # of an earlier execution
+            process = process.original
+        if not isinstance(action, EndOfRun):
+            action.process = _Guarded(run, action, process)
+
+
+class _Guarded:
+    """Stands for the ``process`` of an action, whoever it belongs to.
+
+    A Lambda function that an event starts calls the actions in a dry run as well
+    (``execution-options: {dryrun: true}``); only Custodian's pull mode doesn't.
+    """
+
+    def __init__(self, run: PolicyRun, action: Any, original: Any) -> None:
+        self.run, self.action, self.original = run, action, original
+        functools.update_wrapper(self, original)
+
+    def __call__(self, resources: list[dict[str, Any]], *args: Any, **kwargs: Any) -> Any:
+        permit = self.run.permit()
+        if permit is None:
+            self.run.log(f"dry run: {self.action.type} does nothing", logging.INFO)
+            return None
+        intents.prepare(self.run, resources, permit)
+        try:
+            return self.original(resources, *args, **kwargs)
+        except BaseException as error:
+            intents.give_up(self.run, self.action, error)
+            raise

@@ -1,0 +1,185 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a run says of the whole account: each candidate is matched, or it says why not."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.credential_report import Row
+from c7n_keyrot.core.records import NotMatched, RunSummary, Why
+from c7n_keyrot.core.rotation import Verdict
+from c7n_keyrot.core.text import one_line
+from c7n_keyrot.custodian import output
+from c7n_keyrot.custodian.matching import RECORDS, asserted
+from c7n_keyrot.custodian.run import PolicyRun
+
+# What each policy ends with, apart from what is wrong, so that it can be chosen.
+summary_log = logging.getLogger("custodian.keyrot.summary")
+
+# Keys that a dry run, or an error, names; the rest is counted.
+MOST_NAMED = 20
+
+
+def write(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
+    """Add the run's line to ``keyrot-summary.jsonl`` in the policy's output folder.
+
+    A policy with ``stale-access-key`` also puts what it says of the account into the metrics.
+
+    :param selected: what the filters have selected, with our records.
+    """
+    context = run.manager.ctx
+    if context.output is None:
+        return  # a policy that isn't run, such as in a test of its filters
+    if output.is_taken(context):
+        raise run.stop(
+            "another policy of this name has run into the same folder; this one isn't run: give "
+            "each policy a name of its own"
+        )
+    summary = summary_of(run, selected)
+    if any(one["filter"] == "stale-access-key" for one in summary.filters):
+        stale = summary.verdicts.get(Verdict.STALE.value, 0)
+        figures = {"Users": summary.users, "KeysActive": summary.active_keys, "KeysStale": stale}
+        _put_metrics(run, figures)
+    try:
+        path = output.path_of(context, outcomes.SUMMARY_FILE)
+        outcomes.append(path, summary)
+    except OSError as error:
+        run.fail(f"{outcomes.SUMMARY_FILE} can't be written ({error.strerror or error})")
+
+
+def _put_metrics(run: PolicyRun, values: Mapping[str, int | None]) -> None:
+    """Put counts into Custodian's metrics: metadata.json, and what ``--metrics`` names."""
+    metrics = run.manager.ctx.metrics
+    if metrics is None:
+        return  # a policy that isn't run, such as in a test of its filters
+    try:
+        for name, value in values.items():
+            if value is not None:
+                metrics.put_metric(name, value, "Count", Scope="Policy")
+    except Exception as error:  # of a service that Custodian sends them to; it tries again itself
+        run.log(f"metrics can't be sent ({one_line(error)})", logging.WARNING)
+
+
+def _metric(outcome: str) -> str:
+    """Return the metric of an outcome, such as ``KeysDisabled``."""
+    return "Keys" + outcome.title().replace(" ", "")
+
+
+def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary:
+    """Return what the run says of all keys that its filters look at."""
+    ours = [element for element in asserted(run.manager.filters) if hasattr(element, "options")]
+    by_slot: dict[int, list[Any]] = {}
+    for element in ours:
+        if hasattr(element, "slot_of"):
+            by_slot.setdefault(element.option("slot"), []).append(element)
+    report = run.used_report
+    matched = {(user["UserName"], r["slot"]) for user in selected for r in user.get(RECORDS, ())}
+    # Their users are selected, and nothing is done to these keys.
+    matched -= {place for place, why in run.left.items() if why is Why.OWN}
+    verdicts: Counter[str] = Counter()
+    active = candidates = hits = 0
+    left: list[NotMatched] = []
+    for slot, elements in by_slot.items():
+        for row in report.rows.values() if report else ():
+            judged = [(element, element.judge(row)) for element in elements]
+            verdict = judged[0][1]
+            verdicts[verdict.value] += 1
+            active += row.slots[slot - 1].active is True
+            wanted = any(element.wanted(row, its) for element, its in judged)
+            candidates += wanted
+            if (row.user, slot) in matched:
+                hits += wanted
+            elif wanted or verdict in (Verdict.UNKNOWN, Verdict.EXPIRING):
+                left.append(_left(run, row, slot, verdict, wanted))
+        for name in sorted(report.duplicates) if report else ():
+            left.append(NotMatched(name, slot, Verdict.UNKNOWN, Why.TWICE, None))
+    return RunSummary(
+        time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        account_id=run.account_id,
+        policy=run.manager.data["name"],
+        run=run.execution_id,
+        dry_run=bool(run.manager.ctx.options.dryrun),
+        filters=[{"filter": element.type, **dict(_options(element))} for element in ours],
+        report_generated=report.generated.isoformat() if report else None,
+        users=report.user_count if report else None,
+        active_keys=active,
+        verdicts=dict(verdicts),
+        candidates=candidates,
+        matched=hits if by_slot else len(selected),
+        not_matched=left,
+    )
+
+
+def _left(run: PolicyRun, row: Row, slot: int, verdict: Verdict, wanted: bool) -> NotMatched:
+    name = row.user
+    until = run.exempt_until.get(name)
+    if name in run.unread:
+        why = Why.UNREAD
+    elif (name, slot) in run.left:
+        why = run.left[name, slot]
+    elif until is not None:
+        why = Why.EXEMPT
+    elif verdict is Verdict.UNKNOWN:
+        why = Why.UNKNOWN
+    elif not wanted:
+        why = Why.NOT_DUE
+    else:
+        why = Why.NOT_FOUND if name in run.not_found else Why.OTHER_FILTER
+    rotated = row.slots[slot - 1].last_rotated
+    return NotMatched(name, slot, verdict, why, until, rotated.isoformat() if rotated else None)
+
+
+def _options(element: Any) -> Iterator[tuple[str, Any]]:
+    for name in element.options:
+        value = element.option(name)
+        if value is not None:
+            yield name, value
+
+
+def end(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
+    """Say in one line what the policy did, or what a dry run would do.
+
+    As a warning, since c7n-org shows nothing less.
+
+    :raises PolicyExecutionError: something has failed.
+    """
+    text = f"{len(selected)} matched"
+    acting = [action for action in run.manager.actions if hasattr(action, "planned")]
+    if run.manager.ctx.options.dryrun:
+        text = f"dry run: {text}"
+        for action in acting:
+            lines = [_key(name, record, run.now) for name, record in action.planned(selected)]
+            text += f", would {action.verb} {len(lines)}"
+            for line in shortened(lines):
+                run.log(f"would {action.verb}: {line}", logging.WARNING, summary_log)
+    elif acting:
+        always = [action.outcome for action in acting] + ["skipped", "denied", "failed"]
+        names = dict.fromkeys([*always, *sorted(run.outcomes)])
+        text += ": " + ", ".join(f"{run.outcomes[name]} {name}" for name in names)
+        counted = dict.fromkeys([*names, outcomes.Result.UNKNOWN.value])
+        _put_metrics(run, {_metric(name): run.outcomes[name] for name in counted})
+    run.log(text, logging.WARNING, summary_log)
+    if run.failures:
+        raise run.error()
+
+
+def _key(name: str, record: dict[str, Any], now: datetime) -> str:
+    """Say of a key whose it is, how old, and when it was used."""
+    used = "never used"
+    if record["last_used_date"]:
+        hours = (now - datetime.fromisoformat(record["last_used_date"])) / timedelta(hours=1)
+        ago = f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+        used = f"last used {ago} ago"
+    return f"{name!r} {record['access_key_id']} {record['age_days']:.0f} days old, {used}"
+
+
+def shortened(names: list[str]) -> list[str]:
+    """Return the names that fit into a log, and how many are left out."""
+    left = len(names) - MOST_NAMED
+    return names if left <= 0 else [*names[:MOST_NAMED], f"{left} more"]

@@ -1,0 +1,230 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads an output folder of Custodian, or a bucket's copy of one, whoever has written it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.outcomes import DamagedFileError
+from c7n_keyrot.core.text import one_line
+
+if TYPE_CHECKING:  # it takes long to import, and not all commands need it
+    from c7n_keyrot.evidence.accounts import Account
+
+# Bytes that are read of a file, and of the end of a log.
+MOST, LOG_END = 256 << 20, 256 << 10
+# Seconds. Nothing marks where a run begins, so a longer break between policies separates two runs.
+# Within a run there are short breaks: a slow role, a worker that starts. Two runs that are closer
+# count as one: what either covered is a minute old.
+BREAK = 60.0
+# A bucket's copy has a folder for each hour of the runs below the policy's.
+HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d", re.ASCII)
+# A folder for each run is often named so, to the minute; such an id is one if accounts.yml has it.
+MINUTE = re.compile(r"20[1-4]\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d")
+
+
+def existing(folder: str) -> Path:
+    """Return the folder that a user named as OUTPUT_DIR.
+
+    :raises CommandError: it isn't one.
+    """
+    if "://" in folder:
+        raise CommandError(
+            f"{folder} isn't on this machine; copy it first, with aws s3 sync {folder} DIR"
+        )
+    if not Path(folder).is_dir():
+        what = "is a file; name its folder" if Path(folder).exists() else "is not there"
+        raise CommandError(f"{folder} {what}; OUTPUT_DIR is the -s of custodian run or c7n-org run")
+    return Path(folder)
+
+
+def walk(
+    folder: Path, problem: Callable[[str], None]
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield each folder below one, itself included, with its folders and its files, sorted.
+
+    Links are followed, but no folder is entered twice.
+
+    :param problem: is called with a line about each place that can't be looked into.
+    """
+
+    def unreadable(error: OSError) -> None:
+        problem(f"can't look into {error.filename}: {error.strerror}")
+
+    seen = {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        folders.sort()
+        for path in (Path(parent, name) for name in (*names, *folders)):
+            if path.is_symlink() and not path.exists():
+                problem(f"can't look into {path}: it links to nothing; correct or remove it")
+        yield Path(parent), list(folders), sorted(names)
+        # Links can form a circle, and two of them can lead to one folder.
+        for name in list(folders):
+            place = os.path.realpath(Path(parent, name))
+            if place in seen:
+                folders.remove(name)
+            seen.add(place)
+
+
+def ids_of(accounts: Iterable[Account]) -> dict[str, str]:
+    """Return the ids of accounts by the names of their folders; names of several have none."""
+    ids: dict[str, str] = {}
+    for one in filter(lambda one: one.name, accounts):
+        known = ids.setdefault(one.name, one.id)
+        if known != one.id:
+            ids[one.name] = ""
+    return {name: one for name, one in ids.items() if outcomes.ACCOUNT_ID.fullmatch(one)}
+
+
+def place(path: Path) -> tuple[str, str, str]:
+    """Return a folder's account and region in a tree of c7n-org, and its policy; "" for none.
+
+    :param path: relative to OUTPUT_DIR.
+    """
+    parts = path.parts
+    if HOUR.fullmatch("/".join(parts[-4:])):
+        parts = parts[:-4]
+    account, region, name = ("", "", "", *parts)[-3:]
+    return account, region, name
+
+
+def owner(root: Path, folder: Path, ids: Mapping[str, str]) -> str:
+    """Return the account that a folder belongs to; "" if its path doesn't say.
+
+    What is in it about another account is damage: in the bucket of Lambda's outcomes each account
+    may write below its own id, and anything there. So the outermost id counts.
+
+    :param root: OUTPUT_DIR as it was given; ``folder`` is in it.
+    :param ids: of accounts.yml, by the names of folders; see ``ids_of()``.
+    """
+    below = folder.relative_to(root)
+    for parts in ((root.name,), below.parts):
+        if found := _first_id(parts, ids):
+            return found
+    name, _, _ = place(below)
+    return ids.get(name, "") or _first_id(root.parts[::-1], ids)
+
+
+def _first_id(parts: Sequence[str], ids: Mapping[str, str]) -> str:
+    for part in parts:
+        if outcomes.ACCOUNT_ID.fullmatch(part):
+            if part in ids:
+                return ids[part]
+            if not MINUTE.fullmatch(part) or part in ids.values():
+                return part
+    return ""
+
+
+def foreign(found: str, mine: str) -> str:
+    """Say why what speaks of one account in the folder of another one isn't used."""
+    return f"of account {found}, in a folder of account {mine}: not used"
+
+
+def content(file: Path, most: int = MOST) -> bytes:
+    """Return the content of a regular file, compressed or not; of a longer one its beginning.
+
+    :raises OSError: it can't be opened or read.
+    :raises DamagedFileError: it isn't a regular file, or can't be decompressed.
+    """
+    with outcomes.open_regular(file) as plain:
+        if file.suffix != ".gz":
+            return plain.read(most)
+        try:
+            return gzip.GzipFile(fileobj=plain).read(most)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            raise DamagedFileError("it can't be decompressed to its end") from None
+
+
+def read_json(file: Path) -> Any:
+    """Return what a JSON file holds, compressed or not.
+
+    :raises DamagedFileError: it can't be read; the text says why.
+    """
+    try:
+        data = content(file, MOST + 1)
+    except OSError as error:
+        raise DamagedFileError(f"it can't be read: {error.strerror}") from None
+    if len(data) > MOST:
+        raise DamagedFileError(f"it is longer than {MOST >> 20} MB")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise DamagedFileError("it isn't JSON") from None
+
+
+def last_run(times: Iterable[tuple[float, float]]) -> float:
+    """Return when the last run began: of c7n-org or custodian, with all its policies.
+
+    :param times: when each policy began and ended; seconds since 1970, UTC.
+    """
+    begun = busy = 0.0
+    for start, end in sorted(times):
+        if start > busy + BREAK:
+            begun = start
+        busy = max(busy, end)
+    return begun
+
+
+def last_error(folder: Path, start: float, end: float) -> str:
+    """Return the last error in the log of a run; "" if the log has none.
+
+    Runs append to one log, with times in the zone of their machine. So its last line says which
+    lines are of this run, and the file's own time whether that line is.
+
+    :param start: when the run began, ``end`` when it ended; seconds since 1970, UTC.
+    """
+    for name in ("custodian-run.log", "custodian-run.log.gz"):
+        with suppress(OSError, DamagedFileError):
+            file = folder / name
+            if file.stat().st_mtime < start - 1:
+                continue
+            lines = content(file)[-LOG_END:].decode("utf-8", "replace").splitlines()
+            times = [_time(line) for line in lines]
+            known = [when for when in times if when is not None]
+            begun = known[-1] - (end - start) - 1 if known else 0.0
+            for line, when in zip(reversed(lines), reversed(times), strict=True):
+                if when is not None and when >= begun and " - ERROR - " in line:
+                    return one_line(line.split(" - ERROR - ", 1)[1])
+    return ""
+
+
+def _time(line: str) -> float | None:
+    try:
+        return float(time.mktime(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S")))
+    except (ValueError, OverflowError):
+        return None
+
+
+def write_whole(file: Path, parts: Iterable[str]) -> None:
+    """Write a file, whole or not at all: a reader sees the old one or the new one.
+
+    :param parts: what the file has, one after the other.
+    :raises CommandError: it can't be written.
+    """
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        try:
+            with part.open("x", encoding="utf-8") as stream:
+                stream.writelines(parts)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise CommandError(f"can't write {file}: {error.strerror}") from None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """Return the value if it is a mapping, else an empty one."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,384 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads output folders: what each policy of ours found and did there. The one reader of them.
+
+It reads Custodian's ``metadata.json`` and ``resources.json``, and our three data contracts.
+Anybody may have written them: each field is checked, and what can't be read is a warning.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.outcomes import DamagedFileError, Outcome, Result
+from c7n_keyrot.core.records import KeyRecord, RunSummary
+from c7n_keyrot.core.text import counted
+from c7n_keyrot.evidence.accounts import Account
+from c7n_keyrot.evidence.contracts import (
+    User,
+    instant_of,
+    is_clean,
+    metrics_of,
+    read_summary,
+    read_user,
+    shared,
+)
+from c7n_keyrot.evidence.files import (
+    existing,
+    foreign,
+    ids_of,
+    mapping,
+    owner,
+    place,
+    read_json,
+    walk,
+)
+
+# A policy with one of these is one of ours.
+OUR_FILTERS = frozenset(
+    (
+        "stale-access-key",
+        "expiring-access-key",
+        "unclear-access-key",
+        "rotation-exempt",
+        "time-window",
+    )
+)
+OUR_ACTIONS = frozenset(("disable-access-key", "delete-access-key", "post-key-finding"))
+METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log"
+# Bytes. The line of a summary has some 100 for each key that isn't matched.
+LONGEST_SUMMARY = 32 << 20
+# Clocks differ; what is further in the future isn't true.
+AHEAD = timedelta(days=1)
+
+Line = TypeVar("Line", bound=RunSummary | Outcome)
+
+
+@dataclass(frozen=True)
+class PolicyFolder:
+    """What is left in the output folder of one policy. All times are UTC.
+
+    :ivar path: the folder.
+    :ivar account_id: 12 digits, or "" if nothing in the folder says it.
+    :ivar account: the account's folder in a tree of c7n-org, which is its name; else "".
+    :ivar region: as in the metadata, else the folder's in a tree of c7n-org.
+    :ivar name: the policy's.
+    :ivar policy: the policy as it ran last, out of the metadata; {} without it.
+    :ivar run: Custodian's execution id of the last run with metadata; "" without it.
+    :ivar dry_run: whether that run was one.
+    :ivar start: when that run began, ``end`` when it ended; None without metadata.
+    :ivar metrics: of that run, by name.
+    :ivar users: whom ``users_run`` selected: that run, or an earlier one if that run ended before
+        it could say whom.
+    :ivar summaries: of all runs into the folder, in their order.
+    :ivar outcomes: of all runs into the folder, and of ``c7n-keyrot reactivate``; an intent without
+        an outcome is among them as ``intended``.
+    """
+
+    path: Path
+    account_id: str
+    account: str
+    region: str
+    name: str
+    policy: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    run: str = ""
+    dry_run: bool = False
+    start: datetime | None = None
+    end: datetime | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
+    users: tuple[User, ...] = field(default=(), repr=False)
+    users_run: str = ""
+    summaries: tuple[RunSummary, ...] = field(default=(), repr=False)
+    outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
+
+    @property
+    def ours(self) -> bool:
+        """Whether a policy of the pack has run into it, by what is there."""
+        return not self.policy or is_ours(self.policy) or bool(self.summaries)
+
+    @property
+    def records(self) -> Iterator[tuple[User, KeyRecord]]:
+        """Each record of ``users_run``, with its user."""
+        return ((user, record) for user in self.users for record in user.records)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last run ended with an error, or before it could leave its metadata."""
+        if self.end is None or self.metrics.get("PolicyException"):
+            return True
+        mine = [one for one in self.summaries if one.account_id == self.account_id]
+        return bool(mine) and mine[-1].run != self.run and outcomes.instant(mine[-1]) > self.end
+
+    @cached_property
+    def summary(self) -> RunSummary | None:
+        """The summary of the last run with metadata; None if it left none."""
+        return next((one for one in reversed(self.summaries) if one.run == self.run), None)
+
+
+def gather(
+    folders: Sequence[str],
+    warnings: list[str],
+    accounts: Iterable[Account] = (),
+    now: datetime | None = None,
+    others: Callable[[Mapping[str, Any]], bool] = lambda policy: False,
+) -> Iterator[PolicyFolder]:
+    """Yield the folder of each policy of ours in output folders, in the order of their paths.
+
+    A folder without metadata doesn't say which filters the policy has. It comes last, and only if
+    its name is that of a policy of ours, or if no folder has metadata; else a warning names it.
+
+    :param folders: each the ``-s`` of custodian run or c7n-org run, a folder in one, or a copy of
+        a bucket.
+    :param warnings: gets a line for all that can't be read, or that contradicts itself.
+    :param accounts: of accounts.yml; they say which id a folder of c7n-org is for.
+    :param now: the instant (UTC) after which nothing can have happened.
+    :param others: tells which policies that aren't ours are wanted, too.
+    :raises CommandError: one of the folders isn't there.
+    """
+    seen, names, unnamed = set(), set(), []
+    for root in map(existing, folders):
+        warn = _Warnings(warnings, root)
+        reader = _Reader(warn, accounts, now or datetime.now(timezone.utc))
+        for path, _, files in walk(root, warn.add):
+            real = path.resolve()
+            if real in seen or not any(map(_is_left_by_a_policy, files)):
+                continue
+            seen.add(real)
+            found = reader.folder(root, path, files)
+            if found.policy:
+                if found.ours:
+                    names.add(found.name)
+                if found.ours or others(found.policy):
+                    yield found
+            elif found.summaries or found.outcomes:
+                yield found
+            elif any(name.startswith(LOG) for name in files):
+                unnamed.append((found, warn))
+    for found, warn in unnamed:
+        if found.name in names or not names:
+            yield found
+        else:
+            warn.add(
+                f"{found.path}: its policy left a log only: it was stopped, or runs; if it is "
+                "one of the pack, its keys are missing here"
+            )
+
+
+def is_ours(policy: Mapping[str, Any]) -> bool:
+    """Tell whether a policy has a filter or an action of ours."""
+    found = policy.get("filters"), policy.get("actions")
+    left: list[Any] = [one for some in found if isinstance(some, list) for one in some]
+    while left:
+        element = left.pop()
+        if isinstance(element, dict):
+            for block in ("and", "or", "not"):
+                if isinstance(element.get(block), list):
+                    left += element[block]
+            element = element.get("type")
+        if isinstance(element, str) and element in OUR_FILTERS | OUR_ACTIONS:
+            return True
+    return False
+
+
+def _is_left_by_a_policy(name: str) -> bool:
+    name = name.removesuffix(".gz")
+    return name in (METADATA, LOG) or (name.startswith("keyrot-") and name.endswith(".jsonl"))
+
+
+class _Warnings:
+    """Adds lines to a list, with places that start at OUTPUT_DIR: a report is passed on."""
+
+    def __init__(self, lines: list[str], root: Path) -> None:
+        self.lines, self.above = lines, f"{root.parent}/" if root.is_absolute() else ""
+
+    def add(self, text: str) -> None:
+        self.lines.append(text.replace(self.above, "") if self.above else text)
+
+
+class _Reader:
+    """Reads one folder after the other.
+
+    :param warnings: gets a line for all that isn't read.
+    """
+
+    def __init__(self, warnings: _Warnings, accounts: Iterable[Account], now: datetime) -> None:
+        self.warnings, self.latest = warnings, now + AHEAD
+        self.ids = ids_of(accounts)
+
+    def folder(self, root: Path, path: Path, files: Sequence[str]) -> PolicyFolder:
+        """Return what a folder holds.
+
+        :param root: OUTPUT_DIR, below which the folder lies.
+        :param files: the names of its files.
+        """
+        mine = owner(root, path, self.ids)
+        data = self._metadata(path, files, mine)
+        execution, config = mapping(data.get("execution")), mapping(data.get("config"))
+        policy, run = mapping(data.get("policy")), execution.get("id", "")
+        account, region, name = place(path.relative_to(root))
+        summaries = self._lines(path, files, mine, "keyrot-summary", read_summary, LONGEST_SUMMARY)
+        summaries.sort(key=outcomes.instant)  # a bucket's copy has a file for each run
+        done = _ended(
+            self._lines(path, files, mine, "keyrot-outcomes", outcomes.parse),
+            self._lines(path, files, mine, "keyrot-intents", outcomes.parse),
+        )
+        lines = [one.account_id for one in reversed(summaries)]
+        lines += [one.account_id for one in reversed(done)]
+        account_id = mine or config.get("account_id") or next(iter(lines), "")
+        if others := sorted({one for one in lines if one != account_id}):
+            what = f"it is of account {account_id}, but has lines of {', '.join(others)}"
+            self.warnings.add(f"{path}: {what}")
+        if policy and (problem := shared(str(policy["name"]), run, summaries)):
+            self.warnings.add(f"{path}: {problem}")
+        runs = {run, *(one.run for one in summaries)}
+        users = self._users(path, files, runs, account_id) if is_ours(policy) else ()
+        return PolicyFolder(
+            path=path,
+            account_id=account_id,
+            account=account,
+            region=config.get("region") or region,
+            name=policy.get("name") or name or root.name,
+            policy=policy,
+            run=run,
+            dry_run=config.get("dryrun") is True,
+            start=instant_of(execution.get("start")),
+            end=instant_of(execution.get("end_time")),
+            metrics=metrics_of(data.get("metrics")),
+            users=users,
+            users_run=next((r.run for user in users for r in user.records), run),
+            summaries=tuple(summaries),
+            outcomes=tuple(done),
+        )
+
+    def _metadata(self, path: Path, files: Sequence[str], mine: str) -> dict[str, Any]:
+        """Return the metadata, checked as far as it is used; {} if it isn't usable.
+
+        :param mine: the account that the folder belongs to; "" if that isn't known.
+        """
+        for name in (METADATA, f"{METADATA}.gz"):
+            if name in files:
+                try:
+                    data = mapping(read_json(path / name))
+                    self._check(data)
+                    found = mapping(data.get("config")).get("account_id")
+                    if mine and found and found != mine:
+                        self.warnings.add(f"{path / name}: {foreign(found, mine)}")
+                        continue
+                except DamagedFileError as error:
+                    self.warnings.add(f"{path / name}: {error}; it isn't used")
+                    continue
+                return data
+        return {}
+
+    def _check(self, data: Mapping[str, Any]) -> None:
+        execution, config = mapping(data.get("execution")), mapping(data.get("config"))
+        start, end = instant_of(execution.get("start")), instant_of(execution.get("end_time"))
+        texts = (
+            execution.get("id"),
+            config.get("region") or "",
+            mapping(data.get("policy")).get("name"),
+        )
+        if not all(isinstance(text, str) and is_clean(text) for text in texts):
+            raise DamagedFileError("it isn't Custodian's metadata of a run")
+        if start is None or end is None or end < start:
+            raise DamagedFileError("it doesn't say when the run was")
+        if end > self.latest:
+            raise DamagedFileError("it is of a run in the future")
+        account_id = config.get("account_id")
+        if account_id and not (
+            isinstance(account_id, str) and outcomes.ACCOUNT_ID.fullmatch(account_id)
+        ):
+            raise DamagedFileError("its account_id isn't an account's")
+
+    def _lines(
+        self,
+        path: Path,
+        files: Sequence[str],
+        mine: str,
+        start: str,
+        parse: Callable[[bytes], Line],
+        longest: int = outcomes.LONGEST_LINE,
+    ) -> list[Line]:
+        """Return the lines of all files of a kind: one, or in a bucket's copy one for each run."""
+        found: list[Line] = []
+        for name in files:
+            if not name.startswith(start) or not name.endswith((".jsonl", ".jsonl.gz")):
+                continue
+            file, damaged, early, others = path / name, 0, 0, Counter[str]()
+            try:
+                for line in outcomes.parsed(file, parse, longest):
+                    if isinstance(line, bytes):
+                        damaged += 1
+                    elif mine and line.account_id != mine:
+                        others[line.account_id] += 1
+                    elif outcomes.instant(line) > self.latest:
+                        early += 1
+                    else:
+                        found.append(line)
+            except DamagedFileError as error:
+                self.warnings.add(f"{file}: {error}")
+            except OSError as error:
+                self.warnings.add(f"{file}: it can't be read: {error.strerror}")
+            if damaged:
+                self.warnings.add(f"{file}: {counted(damaged, 'line')} can't be read")
+            for account_id, count in others.items():
+                what = f"{counted(count, 'line')} {foreign(account_id, mine)}"
+                self.warnings.add(f"{file}: {what}")
+            if early:
+                self.warnings.add(f"{file}: {counted(early, 'line')} of the future, not used")
+        return found
+
+    def _users(
+        self, path: Path, files: Sequence[str], runs: set[str], account_id: str
+    ) -> tuple[User, ...]:
+        """Return the users whom the last of the runs selected that could say so."""
+        file = next((path / name for name in (RESOURCES, f"{RESOURCES}.gz") if name in files), None)
+        if file is None:
+            return ()
+        try:
+            data = read_json(file)
+            if not isinstance(data, list):
+                raise DamagedFileError("it isn't a list of users")
+        except DamagedFileError as error:
+            self.warnings.add(f"{file}: {error}")
+            return ()
+        users, damaged, others = [], 0, 0
+        for value in data:
+            try:
+                user = read_user(value)
+            except ValueError:
+                damaged += 1
+                continue
+            if not runs.issuperset(record.run for record in user.records):
+                others += 1
+            elif user.arn.split(":")[4:5] != [account_id]:
+                damaged += 1
+            else:
+                users.append(user)
+        if damaged:
+            what = f"{counted(damaged, 'user')} can't be read, or are not of account {account_id}"
+            self.warnings.add(f"{file}: {what}")
+        if others:
+            what = f"{counted(others, 'user')} of a run that left nothing else, not used"
+            self.warnings.add(f"{file}: {what}")
+        return tuple(users)
+
+
+def _ended(done: Sequence[Outcome], intents: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes, and the intents that have none, in the order of their times.
+
+    An outcome that couldn't be written to its own file is in the file of intents.
+    """
+    both = [*done, *intents]
+    ended = {line.operation for line in both if line.outcome != Result.INTENDED}
+    lines = [
+        line for line in both if line.outcome != Result.INTENDED or line.operation not in ended
+    ]
+    return sorted(lines, key=outcomes.instant)

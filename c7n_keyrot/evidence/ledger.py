@@ -1,0 +1,400 @@
+# Copyright The c7n-keyrot Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the folders say of each account: its runs, its keys now, and what was done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from c7n_keyrot.core import outcomes, rotation
+from c7n_keyrot.core.outcomes import Outcome, Result
+from c7n_keyrot.core.records import KeyRecord, NotMatched, RunSummary, Why
+from c7n_keyrot.core.rotation import ExemptionState, Identified, Verdict
+from c7n_keyrot.core.text import one_line
+from c7n_keyrot.core.usage_words import sentence
+from c7n_keyrot.evidence.contracts import User
+from c7n_keyrot.evidence.figures import PRESENT, Line, line_of
+from c7n_keyrot.evidence.gather import PolicyFolder
+
+# After these a key isn't active any more.
+FIXED = (Result.DISABLED, Result.DELETED, Result.GONE)
+# Outcomes that are shown of a key that no run finds any more: something was done, or may have been.
+LASTING = (Result.DISABLED, Result.DELETED, Result.REACTIVATED, Result.UNKNOWN, Result.INTENDED)
+# Of these a stale key of the report isn't one any more.
+NOT_ANY_MORE = (Why.CHANGED, Why.GONE)
+# Of these only a newer report, or a person, can tell.
+DOUBTFUL = (Why.UNCLEAR, Why.UNREAD, Why.TWICE, Why.UNKNOWN, Why.NOT_FOUND, Why.OTHER_USER)
+# A credential report may be so old when a run acts by it, with room for clocks that differ.
+REPORT_AGE = timedelta(days=2)
+
+EXEMPTIONS = {state.value: state.value for state in ExemptionState}
+
+Entry = dict[str, Any]
+Place = tuple[str, int | None]
+
+
+@dataclass
+class Latest:
+    """The newest run of a policy that could say what it found."""
+
+    summary: RunSummary
+    time: datetime
+    records: list[Entry]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The keys that it matched, and those that it left."""
+        return [*self.records, *(_of_left(self.summary, one) for one in self.summary.not_matched)]
+
+
+@dataclass(frozen=True)
+class End:
+    """How the last run into a policy's folder ended; see ``PolicyFolder``."""
+
+    path: Path
+    name: str
+    start: datetime | None
+    end: datetime | None
+    dry_run: bool
+    metrics: Mapping[str, float]
+    failed: bool
+
+
+@dataclass
+class AccountLedger:
+    """All that the folders say of one account.
+
+    :ivar account_id: None where no folder says it.
+    :ivar names: of its folders in trees of c7n-org.
+    :ivar latest: by policy, ``ends`` as well.
+    :ivar done: the newest outcome of each key by its id.
+    :ivar placed: the newest outcome of each user and slot.
+    :ivar facts: what a run said last of a key, by its id.
+    :ivar by_day: what was done on a day (UTC) to which keys.
+    """
+
+    account_id: str | None
+    names: list[str] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    latest: dict[str, Latest] = field(default_factory=dict)
+    ends: dict[str, End] = field(default_factory=dict)
+    done: dict[str, Outcome] = field(default_factory=dict)
+    placed: dict[Place, Outcome] = field(default_factory=dict)
+    facts: dict[str, Entry] = field(default_factory=dict)
+    by_day: dict[str, dict[tuple[str, str], Result]] = field(default_factory=dict)
+    runs: set[tuple[str, str]] = field(default_factory=set)
+
+    # -- filled
+
+    def add_summary(self, summary: RunSummary, folder: PolicyFolder) -> None:
+        """Add a run of a policy, once, wherever its line is found."""
+        if (summary.policy, summary.run) in self.runs:
+            return
+        self.runs.add((summary.policy, summary.run))
+        line = line_of(summary)
+        if line:
+            self.lines.append(line)
+        records = []
+        if folder.users_run == summary.run and folder.account_id == self.account_id:
+            records = [_of_record(summary, *pair) for pair in folder.records]
+        for entry in records:
+            key_id = entry["access_key_id"]
+            if key_id and entry["as_of"] >= self.facts.get(key_id, entry)["as_of"]:
+                self.facts[key_id] = entry
+        time, known = outcomes.instant(summary), self.latest.get(summary.policy)
+        if not known or time > known.time:
+            self.latest[summary.policy] = Latest(summary, time, records)
+
+    def add_outcome(self, line: Outcome) -> None:
+        """Add what was done to a key."""
+        time = outcomes.instant(line)
+        place, key_id = (one_line(line.user, 128), line.slot), line.access_key_id
+        known = self.placed.get(place)
+        if not known or time >= outcomes.instant(known):
+            self.placed[place] = line
+        if key_id:
+            known = self.done.get(key_id)
+            if not known or time >= outcomes.instant(known):
+                self.done[key_id] = line
+        key = key_id or f"{line.user}/{line.slot}"
+        self.by_day.setdefault(time.date().isoformat(), {})[key, line.action] = line.outcome
+
+    def add_end(self, folder: PolicyFolder) -> None:
+        """Add how the last run into a folder ended."""
+        known = self.ends.get(folder.name)
+        if not known or not known.start or (folder.start and folder.start > known.start):
+            self.ends[folder.name] = End(
+                folder.path,
+                folder.name,
+                folder.start,
+                folder.end,
+                folder.dry_run,
+                folder.metrics,
+                folder.failed,
+            )
+        if folder.account and folder.account not in self.names:
+            self.names.append(folder.account)
+
+    # -- read
+
+    @property
+    def newest(self) -> datetime | None:
+        """When the newest run was; None without one."""
+        times = [one.time for one in self.latest.values()]
+        times += [one.end for one in self.ends.values() if one.end]
+        return max(times, default=None)
+
+    @property
+    def last_end(self) -> End | None:
+        """The last run that ended."""
+        ended = [one for one in self.ends.values() if one.end]
+        return max(ended, key=lambda one: one.end or 0, default=None)
+
+    @property
+    def ended(self) -> list[tuple[datetime, datetime]]:
+        """When each policy began and ended last, without those that aren't run any more."""
+        newest = self.newest
+        return [
+            (one.start, one.end)
+            for one in self.ends.values()
+            if one.start and one.end and newest and newest - one.end < PRESENT
+        ]
+
+    @property
+    def failed(self) -> list[End]:
+        """The last runs of policies that failed, without those that aren't run any more."""
+        newest = self.newest
+        return [
+            one
+            for one in self.ends.values()
+            if one.failed and not (one.end and newest and newest - one.end > PRESENT)
+        ]
+
+    def forget(self) -> None:
+        """Forget the keys, once they have been read: an organization has many."""
+        self.latest = {name: replace(one, records=[]) for name, one in self.latest.items()}
+        self.facts.clear()
+        self.done.clear()
+        self.placed.clear()
+
+    def findings(self) -> Iterator[Entry]:
+        """Yield each key that isn't fresh, and each to which something was done."""
+        found: dict[Place, Entry] = {}
+        latest = sorted(self.latest.values(), key=lambda one: one.time)
+        for one in latest:
+            if latest[-1].time - one.time < PRESENT:
+                for entry in one.entries:
+                    place = entry["user"], entry["slot"]
+                    found[place] = _merged(found.get(place), entry)
+        for place, entry in found.items():
+            yield self._with_outcome(entry, self._outcome_of(place, entry))
+        known = {entry["access_key_id"] for entry in found.values()}
+        shown = {entry[OUTCOME_OF] for entry in found.values()}
+        for key_id, line in self.done.items():
+            if key_id not in known | shown and line.outcome in LASTING:
+                entry = {**self.facts.get(key_id, _of_outcome(line)), "verdict": None}
+                reports = (one.report for one in self.lines if line.slot in one.slots)
+                seen = any(outcomes.instant(line) < report for report in reports)
+                yield self._with_outcome(entry, line, seen)
+
+    def _outcome_of(self, place: Place, entry: Entry) -> Outcome | None:
+        if entry["access_key_id"]:
+            return self.done.get(entry["access_key_id"])
+        line = self.placed.get(place)
+        if line is None or line.access_key_id is None:
+            return line
+        # The slot had this very key already when the report was made that the run acted by.
+        rotated = entry["last_rotated"] and datetime.fromisoformat(entry["last_rotated"])
+        return line if rotated and rotated < outcomes.instant(line) - REPORT_AGE else None
+
+    def _with_outcome(self, entry: Entry, line: Outcome | None, seen: bool = False) -> Entry:
+        """Return an entry with what was done last to its key.
+
+        :param seen: a later report would show the key, if it were active.
+        """
+        entry[OUTCOME_OF] = line and line.access_key_id
+        if line:
+            entry |= {
+                "outcome": line.outcome.value,
+                "outcome_time": _utc(line.time),
+                "action": line.action.value,
+                "reason": one_line(line.reason) or None,
+            }
+        entry["state"] = "fixed" if seen else _state(entry, line)
+        return entry
+
+
+def _utc(time: str | None) -> str | None:
+    """Return an instant in UTC, whatever zone a file has it in."""
+    return datetime.fromisoformat(time).astimezone(timezone.utc).isoformat() if time else None
+
+
+def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
+    return _entry(
+        summary,
+        user=one_line(user.name, 128),
+        slot=record.slot,
+        access_key_id=record.access_key_id,
+        verdict=record.verdict.value,
+        identified=record.identified.value,
+        age_days=record.age_days,
+        days=record.days,
+        last_rotated=_utc(record.last_rotated),
+        deadline=_utc(record.deadline),
+        days_left=record.days_left,
+        owner=user.owner and one_line(user.owner),
+        description=record.description and one_line(record.description),
+        last_used_date=_utc(record.last_used_date),
+        last_used_service=record.last_used_service and one_line(record.last_used_service, 100),
+        last_used_region=record.last_used_region and one_line(record.last_used_region, 100),
+        usage=sentence(record.usage) or None,
+        exemption=EXEMPTIONS.get((record.exemption or {}).get("state", "")),
+    )
+
+
+def _of_left(summary: RunSummary, left: NotMatched) -> Entry:
+    time = outcomes.instant(summary)
+    limits = (one.get("days") for one in summary.filters if one.get("slot") == left.slot)
+    days = next(filter(None, limits), None)
+    rotated = datetime.fromisoformat(left.last_rotated) if left.last_rotated else None
+    return _entry(
+        summary,
+        user=one_line(left.user, 128),
+        slot=left.slot,
+        verdict=left.verdict.value,
+        age_days=round((time - rotated) / rotation.DAY, 1) if rotated else None,
+        days=days,
+        last_rotated=_utc(left.last_rotated),
+        deadline=rotation.deadline(rotated, days).isoformat() if rotated and days else None,
+        days_left=rotation.days_left(rotated, time, days) if rotated and days else None,
+        why=left.why.value,
+        exempt_until=left.exempt_until,
+        exemption="valid" if left.why is Why.EXEMPT else None,
+    )
+
+
+def _of_outcome(line: Outcome) -> Entry:
+    return {
+        **EMPTY,
+        "account_id": line.account_id,
+        "user": one_line(line.user, 128),
+        "slot": line.slot,
+        "access_key_id": line.access_key_id,
+        "policy": one_line(line.policy, 200),
+        "run": one_line(line.run, 100),
+        "as_of": outcomes.instant(line).isoformat(timespec="seconds"),
+    }
+
+
+# All fields of a key in the report, and one that only this module needs.
+FIELDS = (
+    "account_id",
+    "account",
+    "user",
+    "slot",
+    "access_key_id",
+    "verdict",
+    "state",
+    "age_days",
+    "days",
+    "last_rotated",
+    "deadline",
+    "days_left",
+    "identified",
+    "why",
+    "exempt_until",
+    "exemption",
+    "outcome",
+    "outcome_time",
+    "action",
+    "reason",
+    "owner",
+    "description",
+    "last_used_date",
+    "last_used_service",
+    "last_used_region",
+    "usage",
+    "policy",
+    "run",
+    "as_of",
+    "dry_run",
+)
+OUTCOME_OF = "outcome_of"
+EMPTY: Entry = dict.fromkeys((*FIELDS, OUTCOME_OF))
+
+
+def _entry(summary: RunSummary, **fields: Any) -> Entry:
+    return {
+        **EMPTY,
+        "account_id": summary.account_id,
+        "policy": one_line(summary.policy, 200),
+        "run": one_line(summary.run, 100),
+        "as_of": outcomes.instant(summary).isoformat(timespec="seconds"),
+        "dry_run": summary.dry_run,
+        **fields,
+    }
+
+
+def _merged(before: Entry | None, entry: Entry) -> Entry:
+    """Return what two policies say of one slot: a record says more, the later run counts.
+
+    Why one of them left the key alone stays, if the other one can't say so.
+    """
+    if before is None:
+        return entry
+    is_record = before["identified"] and not entry["identified"]
+    one, other = (before, entry) if is_record else (entry, before)
+    if other["why"] in (Why.EXEMPT.value, Why.UNCLEAR.value, Why.OWN.value) and not one["why"]:
+        names = ("why", "exempt_until", "exemption")
+        one |= {name: other[name] for name in names}
+    return one
+
+
+def _state(entry: Entry, line: Outcome | None) -> str:
+    """Return whether a key still is against the rule; the words are those of the schema."""
+    verdict, why = entry["verdict"], entry["why"]
+    result = line.outcome if line and _is_after(entry, line) else None
+    if result in FIXED or verdict == Verdict.INACTIVE.value or why in NOT_ANY_MORE:
+        return "fixed"
+    if result in (Result.UNKNOWN, Result.INTENDED):
+        return "unclear"
+    if verdict == Verdict.EXPIRING.value:
+        return "expiring"
+    if why == Why.EXEMPT.value:
+        return "exempt"
+    doubtful = entry["identified"] not in (None, Identified.DATE, Identified.ELIMINATION)
+    if verdict == Verdict.UNKNOWN.value or doubtful or why in DOUBTFUL:
+        return "unclear"
+    return "open"
+
+
+def _is_after(entry: Entry, line: Outcome) -> bool:
+    return line.run == entry["run"] or outcomes.instant(line) >= datetime.fromisoformat(
+        entry["as_of"]
+    )
+
+
+class Ledger:
+    """All accounts, by id, or by the name of their folder where nothing says the id."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, AccountLedger] = {}
+
+    def of(self, account_id: str, name: str = "") -> AccountLedger:
+        """Return an account's part."""
+        key = account_id or f"name:{name}"
+        return self.accounts.setdefault(key, AccountLedger(account_id or None))
+
+    def add(self, folders: Iterable[PolicyFolder]) -> None:
+        """Add what the folders hold."""
+        for folder in folders:
+            # Each line is of the account that it names, whichever folder it is in.
+            for summary in folder.summaries:
+                self.of(summary.account_id).add_summary(summary, folder)
+            for line in folder.outcomes:
+                self.of(line.account_id).add_outcome(line)
+            self.of(folder.account_id, folder.account).add_end(folder)
