@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Finished, PolicyRun, c7n_org, custodian, keyrot, run
+from harness import Finished, PolicyRun, as_file, c7n_org, custodian, keyrot, run
 
 from embedded_aws import HUB, EmbeddedAws, Key
 
@@ -31,6 +31,7 @@ class World:
             self.hub.add_user(name, slot1=Key(10), slot2=Key(200), tags=owner)
         aws.create_queue(QUEUE)
         self.own = self.hub.key_id("automation", 2)
+        self.pack = as_file(PACK, folder)
         self.env = {
             **aws.env(HUB, home=folder),
             "AWS_ACCESS_KEY_ID": self.own,
@@ -68,7 +69,7 @@ def check(world: World, done: PolicyRun, account: str | None = None) -> None:
 
 
 def test_the_run_leaves_the_key_that_it_runs_with(world: World) -> None:
-    look = world.run(custodian("run", "--dryrun", "-s", "look", PACK))
+    look = world.run(custodian("run", "--dryrun", "-s", "look", world.pack))
     assert look.code == 0, look.text
     assert look.lines("WARNING", f"'automation': key {world.own} is left alone")
     assert len(look.lines("would disable: ")) == 9
@@ -79,7 +80,7 @@ def test_the_run_leaves_the_key_that_it_runs_with(world: World) -> None:
     assert "Would disable: 9 keys" in plan.text
     assert "Would leave: 1 key" in plan.text
 
-    done = world.run(custodian("run", "-s", "out", PACK))
+    done = world.run(custodian("run", "-s", "out", world.pack))
     check(world, PolicyRun(done.args, done.code, done.text, world.folder / "out"))
     assert world.told() == set(OTHERS), "no notice promises what isn't done"
 
@@ -93,7 +94,7 @@ def test_the_run_leaves_the_key_that_it_runs_with(world: World) -> None:
 
     # The next day, and whoever takes it all back.
     world.aws.move_clock(1)
-    again = world.run(custodian("run", "-s", "out", PACK))
+    again = world.run(custodian("run", "-s", "out", world.pack))
     assert again.code == 0, again.text
     assert world.active() & {*OTHERS, "automation"} == {"automation"}
     undone = world.run(keyrot("reactivate", "out", "--yes"))
@@ -156,7 +157,7 @@ def test_doctor_says_so_beforehand(world: World) -> None:
 
 def test_a_profile_s_role_is_taken_with_the_key(world: World) -> None:
     world.env = by_a_profile(world)
-    done = world.run(custodian("run", "--profile", "run", "-s", "out", PACK))
+    done = world.run(custodian("run", "--profile", "run", "-s", "out", world.pack))
     check(world, PolicyRun(done.args, done.code, done.text, world.folder / "out"))
 
 
