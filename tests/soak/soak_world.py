@@ -164,6 +164,7 @@ class Iam:
         self.report: Report | None = None
         self.next_report = "good"
         self.waits = 0
+        self.blind = False  # the role may not ask for a key's last use, and so not for its user
         self.lagging = 0.0  # how likely a write is to be followed by listings that lag
         self.heal()
         self.begin()
@@ -420,7 +421,7 @@ class Iam:
 
     def get_access_key_last_used(self, call: Call, AccessKeyId: str) -> dict[str, Any]:
         key = self.find(AccessKeyId)
-        if key is None:
+        if key is None or self.blind:
             raise error("AccessDenied", "GetAccessKeyLastUsed", 403)  # so does AWS
         used = {"LastUsedDate": key.used} if key.used else {}
         last = {"ServiceName": "s3" if key.used else "N/A", "Region": "us-east-1", **used}
@@ -624,8 +625,10 @@ def key_deleted(iam: Iam) -> None:
 
 def key_expired(iam: Iam) -> None:
     """IAM's model of a status has more words than two."""
-    key = _any_key(iam)
-    if key and not key.odd and key.by != "tool" and not key.unseen:
+    keys = [key for key in iam.all_keys() if key.by != "tool" and not key.unseen]
+    off = [key for key in keys if key.status == "Inactive"]
+    if keys:
+        key = iam.random.choice(off or keys)
         iam.written(iam.users[key.user])
         iam.set_status(key, False)
         key.odd, key.by = "Expired", "hand"
