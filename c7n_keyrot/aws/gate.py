@@ -202,7 +202,7 @@ def renew(client: Any) -> None:
 
 
 CALLS = Config(
-    retries={"mode": "adaptive", "total_max_attempts": 8},
+    retries={"mode": "adaptive", "total_max_attempts": settings.TRIES},
     max_pool_connections=settings.WORKERS,
     connect_timeout=10,
     read_timeout=20,

@@ -10,15 +10,20 @@ import os
 log = logging.getLogger("custodian.keyrot")
 
 
-def setting(name: str, default: float, most: float = float("inf")) -> float:
-    """Return a number > 0 out of the environment; the default, and a line, for anything else."""
+def setting(name: str, default: float, most: float = float("inf"), *, whole: bool = False) -> float:
+    """Return a number > 0 from the environment; the default, and a line, for anything else.
+
+    :param most: the largest one; it is used, with a line, for any larger number.
+    :param whole: only a whole number will do.
+    """
     text = os.environ.get(name, str(default))
     try:
         value = float(text)
     except ValueError:
         value = 0
-    if not 0 < value < float("inf"):
-        log.error("%s=%r in the environment must be a number > 0; using %g", name, text, default)
+    if not 0 < value < float("inf") or (whole and value % 1):
+        kind = "whole number" if whole else "number"
+        log.error("%s=%r in the environment must be a %s > 0; using %g", name, text, kind, default)
         return default
     if value > most:
         log.error("%s=%r in the environment must be at most %g; using that", name, text, most)
@@ -26,7 +31,11 @@ def setting(name: str, default: float, most: float = float("inf")) -> float:
 
 
 # At 30 ms a call more than 24 side by side gain little; see benchmarks/RESULTS.md.
-WORKERS = max(1, int(setting("C7N_KEYROT_WORKERS", 24, most=200)))
+WORKERS = int(setting("C7N_KEYROT_WORKERS", 24, most=200, whole=True))
+
+
+# Of a call, the first one included. Before each further try botocore waits, 20 s at most.
+TRIES = int(setting("C7N_KEYROT_TRIES", 8, most=20, whole=True))
 
 
 # Seconds; a fault that stays must not keep a run, and those behind it, waiting for ever.

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -408,6 +411,33 @@ def test_a_setting_is_a_number_within_its_bounds(
 ) -> None:
     monkeypatch.setenv("C7N_KEYROT_X", text)
     assert settings.setting("C7N_KEYROT_X", 7, most=200) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("3", 3), ("1", 1), ("21", 20), ("0", 8), ("2.5", 8)]
+)
+def test_a_whole_setting_is_no_fraction(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: int
+) -> None:
+    monkeypatch.setenv("C7N_KEYROT_X", text)
+    assert settings.setting("C7N_KEYROT_X", 8, most=20, whole=True) == expected
+
+
+@pytest.mark.parametrize(("text", "tries"), [("", 8), ("1", 1)])
+def test_tries_of_a_call_are_a_setting(text: str, tries: int) -> None:
+    """Of every client that isn't made for a single look: doctor makes two tries, or fewer."""
+    code = (
+        "from c7n_keyrot.aws import gate\n"
+        "from c7n_keyrot.cli.doctor import credentials\n"
+        "print([c.retries['total_max_attempts'] for c in (gate.CALLS, credentials.CALLS)])"
+    )
+    env = {**os.environ, **({"C7N_KEYROT_TRIES": text} if text else {})}
+    if not text:
+        env.pop("C7N_KEYROT_TRIES", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str([tries, min(2, tries)])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from c7n_keyrot.evidence.accounts import split
 CALLS = Config(
     connect_timeout=5,
     read_timeout=5,
-    retries={"mode": "standard", "total_max_attempts": 2},
+    retries={"mode": "standard", "total_max_attempts": min(2, settings.TRIES)},
     max_pool_connections=settings.WORKERS,
 )
 # AWS couldn't be reached, so other calls would fail as well.
