@@ -169,21 +169,34 @@ def _is(value: object, kind: str) -> bool:
 
 
 class Why(str, enum.Enum):
-    """Why a candidate of a policy's filters isn't matched."""
+    """Why a candidate of a policy's filters isn't matched, the most telling reasons first.
 
-    EXEMPT = "exempt"
-    UNCLEAR = "unclear"  # which live key it is can't be said
-    UNKNOWN = "unknown"  # date or status can't be read
-    UNREAD = "unread"  # the user's keys, tags or a filter's answer couldn't be read
-    CHANGED = "changed"  # since the credential report
-    GONE = "gone"  # the key, which the user has no longer
-    NOT_FOUND = "not found"  # no user has the name now: deleted or renamed since the report
-    OTHER_USER = "other user"  # has got the name since the report
-    TWICE = "appears twice"  # in the credential report
-    USED = "used"  # unused-days or superseded rule it out
-    OWN = "own key"  # the run itself works with it
-    NOT_DUE = "not due"  # expiring, and remind-at names another day
-    OTHER_FILTER = "other filter"  # of the policy
+    :ivar text: the same for people: one sentence without its full stop.
+    """
+
+    text: str
+
+    def __new__(cls, word: str, text: str = "") -> Why:
+        self = str.__new__(cls, word)
+        self._value_, self.text = word, text
+        return self
+
+    EXEMPT = "exempt", "exempt"
+    OWN = "own key", "the run itself works with this key"
+    UNKNOWN = "unknown", "its date or status can't be read"
+    TWICE = "appears twice", "the user's name appears twice in the credential report"
+    UNREAD = "unread", Identified.UNREAD.text
+    UNCLEAR = "unclear", "it isn't certain which live key it is"
+    OTHER_USER = "other user", "another user got the name after the credential report"
+    NOT_FOUND = (
+        "not found",
+        "not known: no user has the name now (deleted or renamed after the credential report)",
+    )
+    GONE = "gone", Identified.GONE.text
+    CHANGED = "changed", "changed after the credential report"
+    USED = "used", "ruled out by unused-days or superseded"
+    NOT_DUE = "not due", "no reminder is due on the day of the run"
+    OTHER_FILTER = "other filter", "ruled out by another filter of the policy"
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,24 @@ class Verdict(str, enum.Enum):
 
 
 class Identified(str, enum.Enum):
-    """How the slot's live key was identified, or why it wasn't."""
+    """How the slot's live key was identified, or why it wasn't.
 
-    DATE = "date"
-    ELIMINATION = "elimination"
-    AMBIGUOUS = "ambiguous"
-    GONE = "gone"
-    UNMATCHED = "unmatched"
-    UNREAD = "unread"
+    :ivar text: the same for people: one sentence without its full stop.
+    """
+
+    text: str
+
+    def __new__(cls, word: str, text: str = "") -> Identified:
+        self = str.__new__(cls, word)
+        self._value_, self.text = word, text
+        return self
+
+    DATE = "date", "its creation date is the one in the credential report"
+    ELIMINATION = "elimination", "the user's other key is identified, and only this one remains"
+    AMBIGUOUS = "ambiguous", "two keys were created in the same second"
+    GONE = "gone", "the user no longer has the key"
+    UNMATCHED = "unmatched", "no live key fits the credential report's dates"
+    UNREAD = "unread", "what the policy asks about the user couldn't be read"
 
 
 class ExemptionState(str, enum.Enum):

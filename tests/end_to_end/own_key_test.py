@@ -76,7 +76,7 @@ def test_the_run_leaves_the_key_that_it_runs_with(world: World) -> None:
     plan = world.run(keyrot("plan", "look", "--max-keys", "9"))
     assert plan.code == 0, plan.text
     (row,) = [line for line in plan.text.splitlines() if world.own in line]
-    assert "the run itself works with it" in row
+    assert "the run itself works with this key" in row
     assert "Would disable: 9 keys" in plan.text
     assert "Would leave: 1 key" in plan.text
 

@@ -239,7 +239,7 @@ def test_the_words_about_users_who_are_left_alone(
     iam.rows["odd"][7] = "Expired"
     custodian.run([stale()], ["disable-access-key"])
     why = {
-        "twins": "two keys of one second",
+        "twins": "two keys were created in the same second",
         "lost": "no live key fits the credential report's dates",
     }
     for name, words in why.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from c7n_keyrot.core.credential_report import Row, Slot
-from c7n_keyrot.core.records import KeyRecord, OtherKey, description, other_key
+from c7n_keyrot.core.records import KeyRecord, OtherKey, Why, description, other_key
 from c7n_keyrot.core.rotation import Identified, Verdict
 from c7n_keyrot.core.usage import Group, Usage
 
@@ -46,6 +47,17 @@ RECORD = KeyRecord(
 def test_every_field_is_documented(kind: Any) -> None:
     for field in dataclasses.fields(kind):
         assert f"``{field.name}``" in kind.__doc__, field.name
+
+
+@pytest.mark.parametrize("kind", [Why, Identified])
+def test_each_reason_has_one_sentence_of_its_own(kind: type[enum.Enum]) -> None:
+    texts = [word.text for word in kind]  # type: ignore[attr-defined]
+    assert all(texts)
+    assert len(set(texts)) == len(texts)
+    assert all(kind(word.value) is word and json.dumps(word) == f'"{word.value}"' for word in kind)
+    # Where reasons of both kinds are one, so is the sentence.
+    assert Why.GONE.text == Identified.GONE.text
+    assert Why.UNREAD.text == Identified.UNREAD.text
 
 
 @pytest.mark.parametrize(

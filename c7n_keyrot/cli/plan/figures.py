@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from c7n_keyrot.cli import acting
 from c7n_keyrot.core.outcomes import Action
 from c7n_keyrot.core.records import NotMatched, RunSummary, Why
-from c7n_keyrot.core.rotation import Identified
 from c7n_keyrot.core.text import counted, listed, utc
 from c7n_keyrot.core.usage_words import sentence
 from c7n_keyrot.evidence.accounts import Account
@@ -20,29 +19,8 @@ from c7n_keyrot.evidence.gather import PolicyFolder
 
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
 DISABLE, DELETE, NOTIFY, LEAVE = "disable", "delete", "notify", "leave"
-# In words, the most telling ones first: a key is left for one reason by each policy.
-WHYS = {
-    Why.EXEMPT: "exempt",
-    Why.OWN: "the run itself works with it",
-    Why.UNKNOWN: "its date or status can't be read",
-    Why.TWICE: "its user's name appears twice in the report",
-    Why.UNREAD: "what the policy asks about its user couldn't be read",
-    Why.UNCLEAR: "it isn't certain which live key it is",
-    Why.OTHER_USER: "another user has the name since the report",
-    Why.NOT_FOUND: "not known: no user has the name now (deleted, or renamed since the report)",
-    Why.GONE: "gone since the report",
-    Why.CHANGED: "changed since the report",
-    Why.USED: "in use, or nothing supersedes it",
-    Why.NOT_DUE: "no reminder is due today",
-    Why.OTHER_FILTER: "another filter of the policy leaves it out",
-}
-RANKS = {why: rank for rank, why in enumerate(WHYS)}
-UNCERTAIN = {
-    Identified.AMBIGUOUS: "not identified: both keys are of one second",
-    Identified.GONE: "not identified: gone since the report",
-    Identified.UNMATCHED: "not identified: the live keys don't fit the report",
-    Identified.UNREAD: "not identified: what the policy asks about its user couldn't be read",
-}
+# A key is skipped for one reason by each policy; the most telling one is shown.
+RANKS = {why: rank for rank, why in enumerate(Why)}
 
 
 @dataclass
@@ -81,7 +59,7 @@ class PlannedKey:
         if self.uncertain or not self.left:
             return self.uncertain
         first = self.left[min(self.left)]
-        return f"{first.verdict.value}; {WHYS[first.why]}"
+        return f"{first.verdict.value}; {first.why.text}"
 
     @property
     def why(self) -> str:
@@ -300,9 +278,9 @@ def _add(account: AccountPlan, one: PolicyFolder) -> Iterator[str]:
             if status is not None:
                 key.acts |= {act for act, wanted in acts.items() if wanted in ("", status)}
             elif is_own:
-                key.uncertain = f"stale; {WHYS[Why.OWN]}"
+                key.uncertain = f"stale; {Why.OWN.text}"
             elif record.access_key_id is None:
-                key.uncertain = UNCERTAIN.get(record.identified, WHYS[Why.UNCLEAR])
+                key.uncertain = f"not identified: {record.identified.text}"
         if not user.records:
             account.key(user.name, None).told |= tells
     for left in not_matched:

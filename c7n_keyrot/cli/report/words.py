@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timezone
 from typing import Any
 
+from c7n_keyrot.core.records import Why
 from c7n_keyrot.core.text import one_line
 
 LONGEST = 300  # characters of a text from outside
@@ -44,22 +45,8 @@ OUTCOMES = {
     "denied": ("bad", "AWS denied the call. The key is as it was."),
     "failed": ("bad", "The call failed. The key is as it was."),
 }
-# The words of ``Why`` in the summaries, in words for a reader.
-WHY = {
-    "exempt": "exempt",
-    "unclear": "it can't be told apart from the user's other key",
-    "unknown": "its date or status can't be read",
-    "unread": "what the policy asks about the user could not be read",
-    "changed": "changed since the credential report",
-    "gone": "the user has no such key any more",
-    "not found": "no user has the name now: deleted, or renamed; a newer report will tell",
-    "other user": "another user has got the name since the report",
-    "appears twice": "the name appears twice in the credential report",
-    "used": "ruled out by unused-days or superseded",
-    "own key": "the run itself works with this key",
-    "not due": "the reminder is due on another day",
-    "other filter": "ruled out by another filter of the policy",
-}
+# The word of a reason, as reports have it, in words for a reader.
+WHY = {why.value: why.text for why in Why}
 
 
 def clean(text: object) -> str:

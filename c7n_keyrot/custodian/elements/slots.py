@@ -143,11 +143,7 @@ class SlotFilter(KeyrotFilter):
             return True
         name, slot = match.row.user, self.option("slot")
         if match.in_doubt and any(map(self.wanted_key, match.live)):
-            why = (
-                "two keys of one second"
-                if match.identified is Identified.AMBIGUOUS
-                else "no live key fits the credential report's dates"
-            )
+            why = match.identified.text
             self.run.log_once(f"user {name!r}: key {slot} can't be identified ({why}): left alone")
             return True
         what = "has changed since the credential report"
