@@ -7,8 +7,8 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
-from graphlib import TopologicalSorter
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -38,9 +38,13 @@ DOORS = {
 FOR_ALL = {"__init__.py", "autoload.py"}
 # A list that imports nothing, so that a command can say what has moved.
 PLAIN = "custodian/seams.py"
-# Packages from outside that a floor is kept free of.
-FORBIDDEN = {"aws/": {"c7n"}, "evidence/": {"c7n"}}
+# Packages from outside that a floor is kept free of, and where their use belongs.
+FORBIDDEN = {"aws/": {"c7n": "custodian/"}, "evidence/": {"c7n": "custodian/"}}
 SEE = "see docs/architecture.md"
+
+
+def names(modules: Iterable[str]) -> str:
+    return ", ".join(sorted(modules))
 
 
 def floor_of(module: str) -> str:
@@ -61,7 +65,9 @@ def imported(module: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} has a relative import: write it in full"
+            assert node.level == 0, (
+                f"{module}, line {node.lineno}: write the relative import in full"
+            )
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
                 yield name if name in BY_NAME else str(node.module)
@@ -76,7 +82,9 @@ GRAPH = {
 def listed(floor: str) -> list[str]:
     """The modules in the table of a floor, in order."""
     title = f"\n### `{floor}`" if floor else "\n### Doors"
-    assert title in DOCUMENT, f"docs/architecture.md has no section '{title.strip()}'"
+    assert title in DOCUMENT, (
+        f"docs/architecture.md lacks '{title.strip()}': add it, with a table of its modules"
+    )
     section = DOCUMENT.split(title)[1].split("\n##")[0]
     return re.findall(r"^\| `([\w/]+\.py)` \| \S", section, re.MULTILINE)
 
@@ -90,12 +98,15 @@ def is_empty(module: str) -> bool:
 
 @pytest.mark.parametrize("floor", [*FLOORS, ""])
 def test_every_module_has_one_line_in_the_table_of_its_floor(floor: str) -> None:
-    there = [one for one in MODULES if floor_of(one) == floor and not (floor and is_empty(one))]
+    of_floor = [one for one in MODULES if floor_of(one) == floor]
+    there = [one for one in of_floor if (not is_empty(one) if floor else one in DOORS)]
     lines = listed(floor)
     missing, gone = set(there) - set(lines), set(lines) - set(there)
-    assert not missing, f"add a line for {missing} to the table of {floor} in docs/architecture.md"
-    assert not gone, f"docs/architecture.md has {gone}, which isn't there: remove the line"
-    assert len(lines) == len(set(lines))
+    table = f"the table '{floor or 'Doors'}' in docs/architecture.md"
+    assert not missing, f"add to {table} a line that says what it has: {names(missing)}"
+    assert not gone, f"remove from {table}, since it doesn't exist: {names(gone)}"
+    twice = {line for line in lines if lines.count(line) > 1}
+    assert not twice, f"keep one line in {table} for {names(twice)}"
 
 
 def test_the_picture_shows_the_floors_as_they_are() -> None:
@@ -108,10 +119,15 @@ def test_the_picture_shows_the_floors_as_they_are() -> None:
             if floor_of(of) == floor
             for to in GRAPH[of] - FOR_ALL - {PLAIN}
         }
-        names = [one for one in FLOORS if one in found - {floor}]
-        actual[floor] = " ".join(names) or "nothing"
-    assert pictured == actual, f"draw the picture of floors in {SEE[4:]} as it is: {actual}"
-    assert list(pictured) == list(FLOORS)
+        below = [one for one in FLOORS[floor] if one in found]
+        actual[floor] = " ".join(below) or "nothing"
+    for floor, imports in actual.items():
+        assert pictured.get(floor) == imports, (
+            f"the picture of floors in docs/architecture.md must say: {floor} imports {imports}"
+        )
+    assert list(pictured) == list(FLOORS), (
+        f"the picture in docs/architecture.md must show these floors, from the top: {list(FLOORS)}"
+    )
 
 
 def test_nothing_is_named_that_does_not_exist() -> None:
@@ -121,11 +137,21 @@ def test_nothing_is_named_that_does_not_exist() -> None:
     named |= set(re.findall(r"\]\((?:\.\./)?([\w./-]+)\)", DOCUMENT))
     assert named
     missing = [name for name in named if not any((at / name).exists() for at in (ROOT, PACKAGE))]
-    assert not missing, f"docs/architecture.md names {missing}, which isn't there"
+    assert not missing, (
+        f"docs/architecture.md names what doesn't exist, correct it there: {names(missing)}"
+    )
 
 
 def test_imports_form_no_circle() -> None:
-    assert list(TopologicalSorter(GRAPH).static_order())
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        circle = " imports ".join(reversed(error.args[1]))
+        pytest.fail(
+            f"imports form a circle: {circle}. Move what they share into a module of its own, or "
+            f"pass it as a parameter ({SEE})",
+            pytrace=False,
+        )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -137,12 +163,16 @@ def test_module_imports_from_its_own_floor_or_below(module: str) -> None:
     for other in sorted(GRAPH[module] - FOR_ALL):
         if floor:
             below = floor_of(other) in (floor, *FLOORS[floor]) or other == PLAIN
+            may = " ".join(FLOORS[floor]) or "nothing else"
             assert below, (
-                f"{module} imports {other}, but {floor} may import only {FLOORS[floor]}: move "
+                f"{module} imports {other}, but {floor} may import {may}, beside itself: move "
                 f"what both need to a floor below, or pass it as a parameter ({SEE})"
             )
         else:
-            assert other in DOORS[module], f"{module} is a door, and {other} isn't for it ({SEE})"
+            assert other in DOORS[module], (
+                f"{module} is a door, and may import {names(DOORS[module]) or 'nothing'}: "
+                f"import {other} in a module on a floor ({SEE})"
+            )
 
 
 @pytest.mark.parametrize("module", [one for one in MODULES if one.count("/") > 1 and "cli/" in one])
@@ -150,7 +180,10 @@ def test_a_command_imports_no_other_command(module: str) -> None:
     own = module.rsplit("/", 1)[0] + "/"
     others = {one for one in GRAPH[module] if one.count("/") > 1 and one.startswith("cli/")}
     wrong = {one for one in others if not one.startswith(own)}
-    assert not wrong, f"{module} imports {wrong}: what two commands need belongs to evidence/"
+    assert not wrong, (
+        f"{module} imports another command, {names(wrong)}: move what both need to evidence/, or "
+        f"beside cli/__init__.py ({SEE})"
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -160,8 +193,15 @@ def test_floor_is_free_of_what_it_must_not_know(module: str) -> None:
     if floor == "core/" or module == PLAIN:
         wrong = tops - sys.stdlib_module_names
         assert not wrong, (
-            f"{module} imports {wrong}: it may import Python's own library only ({SEE})"
+            f"{module} imports {names(wrong)}, and may import Python's own library only: move "
+            f"what needs it to a floor above ({SEE})"
         )
-        assert floor == "core/" or not GRAPH[module]
-    wrong = tops & FORBIDDEN.get(floor, set())
-    assert not wrong, f"{module} imports {wrong}: that belongs to custodian/ ({SEE})"
+    assert module != PLAIN or not GRAPH[module], (
+        f"{module} imports {names(GRAPH[module])}: it is a plain list, which the commands read "
+        f"without Custodian, so it imports nothing of the package ({SEE})"
+    )
+    wrong = tops & FORBIDDEN.get(floor, {}).keys()
+    assert not wrong, (
+        f"{module} imports {names(wrong)}, and {floor} works without: move it to "
+        f"{names({FORBIDDEN[floor][one] for one in wrong})} ({SEE})"
+    )
