@@ -7,24 +7,16 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
-import gzip
+import fcntl
 import json
 import os
 import re
 import stat
-import zlib
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
 
 from c7n_keyrot.core.records import VERSION, RunSummary
-
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None  # type: ignore[assignment]
 
 FILE = "keyrot-outcomes.jsonl"
 # The same lines, written before the first action of a policy: a run that is killed between a call
@@ -64,14 +56,6 @@ class Result(Word):
 # What an AWS id can be; in a command line neither needs a quote.
 ACCOUNT_ID = re.compile("[0-9]{12}")
 KEY_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-
-# Bounds for files that others may have written. A line of ours has some 400 bytes.
-LONGEST_LINE = 64 * 1024
-MOST_SHOWN = 4096
-MOST_DAMAGED = 1000  # lines
-MOST_DECOMPRESSED = 256 * 1024 * 1024
-Line = TypeVar("Line")
-KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
 
 
 @dataclass(frozen=True)
@@ -130,8 +114,7 @@ def append(path: Path, record: Outcome | RunSummary) -> None:
         # Else another run's line, half written, would look like the one below. Some file systems
         # have no locks: there an empty line may come in between, which no reader takes for a line.
         with contextlib.suppress(OSError):
-            if fcntl:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         # A run that was killed may have left half a line; ours mustn't be glued to it.
         if os.lseek(descriptor, 0, os.SEEK_END):
             os.lseek(descriptor, -1, os.SEEK_END)
@@ -141,96 +124,6 @@ def append(path: Path, record: Outcome | RunSummary) -> None:
             raise OSError(errno.ENOSPC, "no room for a whole line", path.name)
     finally:
         os.close(descriptor)
-
-
-def read(path: Path) -> Iterator[Outcome]:
-    """Read the outcomes of a file in the order in which they happened; damaged lines are skipped.
-
-    :raises OSError: it can't be opened or read.
-    :raises DamagedFileError: as ``lines()`` does.
-    """
-    return (line for line in lines(path) if isinstance(line, Outcome))
-
-
-class DamagedFileError(Exception):
-    """A file that can't be read, or not to its end; the text says why."""
-
-
-def lines(path: Path) -> Iterator[Outcome | bytes]:
-    """Read a file, or a bucket's compressed copy of one, whoever has written it.
-
-    :returns: its outcomes in their order, and the beginning of each line that isn't one.
-    :raises OSError: it can't be opened or read.
-    :raises DamagedFileError: as ``parsed()`` does.
-    """
-    return parsed(path, parse)
-
-
-def parsed(
-    path: Path, parse: Callable[[bytes], Line], longest: int = LONGEST_LINE
-) -> Iterator[Line | bytes]:
-    """Read each line of a file, or of a bucket's compressed copy of one.
-
-    :param parse: reads one line, or raises ``ValueError``.
-    :param longest: bytes; a longer line isn't read.
-    :returns: what the lines hold, and the beginning of each line that can't be read.
-    :raises OSError: it can't be opened or read.
-    :raises DamagedFileError: it isn't a regular file; or its end, after what is returned, can't be
-        read.
-    """
-    with open_regular(path) as plain:
-        compressed = path.suffix == ".gz"
-        file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if compressed else plain
-        damaged = 0
-        for text in _bounded(file, MOST_DECOMPRESSED if compressed else float("inf"), longest):
-            try:
-                yield parse(text)
-            except ValueError:
-                if not text.strip():
-                    continue
-                damaged += 1
-                if damaged > MOST_DAMAGED:
-                    what = f"more than {MOST_DAMAGED} of its lines can't be read"
-                    raise DamagedFileError(f"{what}, so the rest isn't") from None
-                yield text[:MOST_SHOWN]
-
-
-def _bounded(file: BinaryIO, left: float, longest: int) -> Iterator[bytes]:
-    """Yield each line of a file; of one that is too long something that can't be parsed.
-
-    :param left: bytes that are read at most.
-    :param longest: bytes that a line has at most.
-    """
-    begins = True
-    try:
-        while text := file.readline(longest):
-            ends = text.endswith(b"\n")
-            if begins:
-                yield text if ends or len(text) < longest else b"too long: " + text
-            begins = ends
-            left -= len(text)
-            if left < 0:
-                what = f"it is longer than {MOST_DECOMPRESSED >> 20} MB"
-                raise DamagedFileError(f"{what}, so the rest isn't read")
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise DamagedFileError("it can't be decompressed to its end") from None
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file; a FIFO would keep its reader waiting.
-
-    :raises OSError: it can't be opened.
-    :raises DamagedFileError: it isn't a regular file.
-    """
-    mode = path.stat().st_mode
-    if stat.S_ISREG(mode):
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        mode = os.fstat(descriptor).st_mode  # another one may have got the name meanwhile
-        if stat.S_ISREG(mode):
-            return os.fdopen(descriptor, "rb")
-        os.close(descriptor)
-    kind = next((word for test, word in KINDS if test(mode)), "a device")
-    raise DamagedFileError(f"it is {kind}, not a regular file")
 
 
 def parse(line: bytes) -> Outcome:

@@ -8,16 +8,17 @@ import gzip
 import json
 import os
 import re
+import stat
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.errors import CommandError
-from c7n_keyrot.core.outcomes import DamagedFileError
+from c7n_keyrot.core.outcomes import Outcome
 from c7n_keyrot.core.text import one_line
 
 if TYPE_CHECKING:  # it takes long to import, and not all commands need it
@@ -33,6 +34,18 @@ BREAK = 60.0
 HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d", re.ASCII)
 # A folder for each run is often named so, to the minute; such an id is one if accounts.yml has it.
 MINUTE = re.compile(r"20[1-4]\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d")
+# Bounds for files that others may have written. A line of ours has some 400 bytes.
+LONGEST_LINE = 64 * 1024
+MOST_SHOWN = 4096
+MOST_DAMAGED = 1000  # lines
+MOST_DECOMPRESSED = 256 * 1024 * 1024
+KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+
+Line = TypeVar("Line")
+
+
+class DamagedFileError(Exception):
+    """A file that can't be read, or not to its end; the text says why."""
 
 
 def existing(folder: str) -> Path:
@@ -132,13 +145,90 @@ def foreign(found: str, mine: str) -> str:
     return f"of account {found}, in a folder of account {mine}: not used"
 
 
+def lines_of(path: Path) -> Iterator[Outcome | bytes]:
+    """Read a file, or a bucket's compressed copy of one, whoever has written it.
+
+    :returns: its outcomes in their order, and the beginning of each line that isn't one.
+    :raises OSError: it can't be opened or read.
+    :raises DamagedFileError: as ``parsed()`` does.
+    """
+    return parsed(path, outcomes.parse)
+
+
+def parsed(
+    path: Path, parse: Callable[[bytes], Line], longest: int = LONGEST_LINE
+) -> Iterator[Line | bytes]:
+    """Read each line of a file, or of a bucket's compressed copy of one.
+
+    :param parse: reads one line, or raises ``ValueError``.
+    :param longest: bytes; a longer line isn't read.
+    :returns: what the lines hold, and the beginning of each line that can't be read.
+    :raises OSError: it can't be opened or read.
+    :raises DamagedFileError: it isn't a regular file; or its end, after what is returned, can't be
+        read.
+    """
+    with open_regular(path) as plain:
+        compressed = path.suffix == ".gz"
+        file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if compressed else plain
+        damaged = 0
+        for text in _bounded(file, MOST_DECOMPRESSED if compressed else float("inf"), longest):
+            try:
+                yield parse(text)
+            except ValueError:
+                if not text.strip():
+                    continue
+                damaged += 1
+                if damaged > MOST_DAMAGED:
+                    what = f"more than {MOST_DAMAGED} of its lines can't be read"
+                    raise DamagedFileError(f"{what}, so the rest isn't") from None
+                yield text[:MOST_SHOWN]
+
+
+def _bounded(file: BinaryIO, left: float, longest: int) -> Iterator[bytes]:
+    """Yield each line of a file; of one that is too long something that can't be parsed.
+
+    :param left: bytes that are read at most.
+    :param longest: bytes that a line has at most.
+    """
+    begins = True
+    try:
+        while text := file.readline(longest):
+            ends = text.endswith(b"\n")
+            if begins:
+                yield text if ends or len(text) < longest else b"too long: " + text
+            begins = ends
+            left -= len(text)
+            if left < 0:
+                what = f"it is longer than {MOST_DECOMPRESSED >> 20} MB"
+                raise DamagedFileError(f"{what}, so the rest isn't read")
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise DamagedFileError("it can't be decompressed to its end") from None
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file; a FIFO would keep its reader waiting.
+
+    :raises OSError: it can't be opened.
+    :raises DamagedFileError: it isn't a regular file.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        mode = os.fstat(descriptor).st_mode  # another one may have got the name meanwhile
+        if stat.S_ISREG(mode):
+            return os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+    kind = next((word for test, word in KINDS if test(mode)), "a device")
+    raise DamagedFileError(f"it is {kind}, not a regular file")
+
+
 def content(file: Path, most: int = MOST) -> bytes:
     """Return the content of a regular file, compressed or not; of a longer one its beginning.
 
     :raises OSError: it can't be opened or read.
     :raises DamagedFileError: it isn't a regular file, or can't be decompressed.
     """
-    with outcomes.open_regular(file) as plain:
+    with open_regular(file) as plain:
         if file.suffix != ".gz":
             return plain.read(most)
         try:

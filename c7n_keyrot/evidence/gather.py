@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from c7n_keyrot.core import outcomes
-from c7n_keyrot.core.outcomes import DamagedFileError, Outcome, Result
+from c7n_keyrot.core.outcomes import Outcome, Result
 from c7n_keyrot.core.records import KeyRecord, RunSummary
 from c7n_keyrot.core.text import counted
 from c7n_keyrot.evidence.accounts import Account
@@ -31,11 +31,14 @@ from c7n_keyrot.evidence.contracts import (
     shared,
 )
 from c7n_keyrot.evidence.files import (
+    LONGEST_LINE,
+    DamagedFileError,
     existing,
     foreign,
     ids_of,
     mapping,
     owner,
+    parsed,
     place,
     read_json,
     walk,
@@ -304,7 +307,7 @@ class _Reader:
         mine: str,
         start: str,
         parse: Callable[[bytes], Line],
-        longest: int = outcomes.LONGEST_LINE,
+        longest: int = LONGEST_LINE,
     ) -> list[Line]:
         """Return the lines of all files of a kind: one, or in a bucket's copy one for each run."""
         found: list[Line] = []
@@ -313,7 +316,7 @@ class _Reader:
                 continue
             file, damaged, early, others = path / name, 0, 0, Counter[str]()
             try:
-                for line in outcomes.parsed(file, parse, longest):
+                for line in parsed(file, parse, longest):
                     if isinstance(line, bytes):
                         damaged += 1
                     elif mine and line.account_id != mine:

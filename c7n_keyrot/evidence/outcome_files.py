@@ -15,7 +15,7 @@ from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.outcomes import Outcome, Result
 from c7n_keyrot.core.text import counted
-from c7n_keyrot.evidence.files import existing, foreign, walk
+from c7n_keyrot.evidence.files import DamagedFileError, existing, foreign, lines_of, walk
 
 # A plain file, and beside it a bucket's copies: one compressed file for each run.
 NAMES = tuple(name.removesuffix(".jsonl") for name in (outcomes.FILE, outcomes.INTENTS_FILE))
@@ -78,12 +78,12 @@ def read(
         file = OutcomeFile(path, account_id=owner(path.parent))
         files.append(file)
         try:
-            for line in outcomes.lines(path):
+            for line in lines_of(path):
                 if isinstance(line, Outcome) and file.account_id not in ("", line.account_id):
                     file.others[line.account_id] += 1
                     continue
                 file.lines.append(line)  # keep what was read before the part that can't be
-        except outcomes.DamagedFileError as error:
+        except DamagedFileError as error:
             file.problem = str(error)
         except OSError as error:
             raise CommandError(f"can't read {path}: {error.strerror}; correct that") from None

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from c7n_keyrot.core.outcomes import DamagedFileError
 from c7n_keyrot.evidence import files
-from c7n_keyrot.evidence.files import mapping, read_json
+from c7n_keyrot.evidence.files import DamagedFileError, mapping, read_json
 
 
 @dataclass(frozen=True)

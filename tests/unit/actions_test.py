@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectionClosedError
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
-from in_memory import Custodian, Iam, client_error
+from in_memory import Custodian, Iam, client_error, outcomes_in
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.aws import gate, settings
@@ -38,7 +38,7 @@ UNSURE = "it is unknown whether it took effect"
 def recorded(custodian: Custodian, name: str = outcomes.FILE) -> list[Outcome]:
     """Every line of a file of outcomes, by user and slot."""
     path: Path = custodian.folder / "test" / name
-    found = outcomes.read(path) if path.exists() else ()
+    found = outcomes_in(path) if path.exists() else ()
     return sorted(found, key=lambda line: (line.user, str(line.slot)))
 
 
@@ -103,7 +103,7 @@ def test_an_outcome_says_who_what_where_and_when(iam: Iam, custodian: Custodian)
     iam.add("ana", NEW, OLD)
     policy = custodian.policy([STALE], [DISABLE])
     policy.run()
-    (line,) = outcomes.read(custodian.outcomes)
+    (line,) = outcomes_in(custodian.outcomes)
     assert (line.account_id, line.policy, line.action) == ("123456789012", "test", DISABLE)
     assert line.run == policy.ctx.execution_id
     assert line.time.endswith("+00:00")
@@ -359,7 +359,7 @@ def test_an_intent_stands_on_disk_before_the_key_is_touched(
     path = custodian.folder / "test" / outcomes.INTENTS_FILE
 
     def update(**arguments: Any) -> Any:
-        seen.extend(outcomes.read(path))
+        seen.extend(outcomes_in(path))
         raise KeyboardInterrupt  # killed
 
     mocker.patch.object(iam, "update_access_key", update)

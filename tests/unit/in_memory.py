@@ -25,6 +25,9 @@ from c7n.config import Config
 from c7n.policy import Policy, PolicyCollection
 from c7n.resources import load_resources
 
+from c7n_keyrot.core.outcomes import Outcome
+from c7n_keyrot.evidence.files import lines_of
+
 ACCOUNT = "123456789012"
 COLUMNS = ("active", "last_rotated", "last_used_date", "last_used_region", "last_used_service")
 HEADER = [
@@ -306,6 +309,11 @@ class Custodian:
     @property
     def outcomes(self) -> Path:
         return self.folder / "test" / "keyrot-outcomes.jsonl"
+
+
+def outcomes_in(path: Path) -> list[Outcome]:
+    """The outcomes of a file in their order, without the lines that can't be read."""
+    return [line for line in lines_of(path) if isinstance(line, Outcome)]
 
 
 def matched_ids(user: dict[str, Any]) -> list[str]:

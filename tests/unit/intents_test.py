@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from c7n.exceptions import PolicyExecutionError
 from c7n.resources import load_resources
-from in_memory import Custodian, Iam
+from in_memory import Custodian, Iam, outcomes_in
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.cli.reactivate.history import history
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.custodian import intents, output, shared_report
+from c7n_keyrot.evidence.files import lines_of
 from c7n_keyrot.evidence.outcome_files import OutcomeFile
 
 NEW, OLD = 5, 200
@@ -143,7 +144,7 @@ def test_what_an_action_before_has_stopped_is_not_in_doubt(
     with pytest.raises(ConnectionError):
         custodian.policy([{"or": [STALE, INACTIVE]}], [{"type": "notify"}, *actions]).run()
     assert iam.changed == []
-    written = list(outcomes.read(custodian.outcomes))
+    written = outcomes_in(custodian.outcomes)
     assert {(line.user, line.outcome, line.reason) for line in written} == {
         (name, outcome, "not tried, since notify ended with ConnectionError")
         for name, outcome in [("ana", "skipped"), ("bob", "failed")][: len(actions)]
@@ -187,7 +188,7 @@ def test_an_action_after_it_that_fails_changes_no_outcome(
     mocker.patch.object(Notify, "process", side_effect=ConnectionError("the queue"))
     with pytest.raises(ConnectionError):
         custodian.policy([STALE], [DISABLE, {"type": "notify"}]).run()
-    assert [line.outcome for line in outcomes.read(custodian.outcomes)] == ["disabled"]
+    assert [line.outcome for line in outcomes_in(custodian.outcomes)] == ["disabled"]
 
 
 def test_a_second_run_of_the_same_policy_keeps_its_own_intents(
@@ -200,14 +201,14 @@ def test_a_second_run_of_the_same_policy_keeps_its_own_intents(
     iam.key("ana-2")["Status"] = "Active"
     policy.run()
     path = custodian.folder / "test" / outcomes.INTENTS_FILE
-    assert [line.user for line in outcomes.read(path)] == ["ana", "ana"]
-    assert len({line.operation for line in outcomes.read(path)}) == 2
+    assert [line.user for line in outcomes_in(path)] == ["ana", "ana"]
+    assert len({line.operation for line in outcomes_in(path)}) == 2
 
 
 def files(custodian: Custodian) -> list[OutcomeFile]:
     folder = custodian.folder / "test"
     return [
-        OutcomeFile(path, list(outcomes.lines(path)))
+        OutcomeFile(path, list(lines_of(path)))
         for path in (folder / outcomes.INTENTS_FILE, folder / outcomes.FILE)
         if path.is_file()
     ]

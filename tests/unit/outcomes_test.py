@@ -18,11 +18,13 @@ from c7n.output import DirectoryOutput
 from c7n.resources.aws import S3Output
 from hypothesis import given
 from hypothesis import strategies as st
+from in_memory import outcomes_in
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.outcomes import Action, Outcome, Result
 from c7n_keyrot.custodian import output as custodian_output
+from c7n_keyrot.evidence import files
 
 LINE = Outcome(
     time="2026-11-24T08:00:00.000+00:00",
@@ -56,7 +58,7 @@ def test_a_line_is_one_flat_object_with_all_fields_in_order(tmp_path: Path) -> N
         "version",
         "user_id",
     ]
-    assert list(outcomes.read(path)) == [LINE]
+    assert outcomes_in(path) == [LINE]
 
 
 def test_a_line_without_a_version_is_of_the_first(tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_a_line_without_a_version_is_of_the_first(tmp_path: Path) -> None:
     fields = asdict(LINE)
     del fields["version"]
     path.write_text(json.dumps(fields))
-    assert list(outcomes.read(path)) == [LINE]
+    assert outcomes_in(path) == [LINE]
 
 
 def test_words_of_a_line_are_printed_as_words() -> None:
@@ -93,7 +95,7 @@ def test_what_is_written_is_read(
     outcomes.append(path, line)
     outcomes.append(path, LINE)
     assert path.read_bytes().count(b"\n") == 2
-    assert list(outcomes.read(path)) == [line, LINE]
+    assert outcomes_in(path) == [line, LINE]
 
 
 WHOLE = json.dumps(asdict(LINE)).encode()
@@ -124,7 +126,7 @@ def test_a_torn_line_costs_itself_and_no_other(tmp_path: Path, before: bytes, ke
     other = replace(LINE, user="later")
     outcomes.append(path, other)
     assert path.read_bytes().startswith(before)
-    assert list(outcomes.read(path)) == [LINE] * kept + [other]
+    assert outcomes_in(path) == [LINE] * kept + [other]
 
 
 @pytest.mark.parametrize("field", list(asdict(LINE)))
@@ -135,7 +137,7 @@ def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: An
     free = field in ("policy", "run", "user", "reason", "access_key_id", "user_id")
     may_be_none = field in ("slot", "access_key_id", "user_id")
     right = value is None if value is None and may_be_none else type(value) is str and free
-    assert len(list(outcomes.read(path))) == right
+    assert len(outcomes_in(path)) == right
 
 
 @pytest.mark.parametrize(
@@ -159,8 +161,8 @@ def test_a_value_that_a_field_cannot_have_is_damage(
     path = tmp_path / outcomes.FILE
     texts = [json.dumps({**asdict(LINE), field: value}) for value in values]
     path.write_text("\n".join([*texts, json.dumps(asdict(LINE))]))
-    assert list(outcomes.read(path)) == [LINE]
-    read = list(outcomes.lines(path))
+    assert outcomes_in(path) == [LINE]
+    read = list(files.lines_of(path))
     assert read[:-1] == [text.encode() + b"\n" for text in texts]
 
 
@@ -172,9 +174,9 @@ def test_a_line_longer_than_any_outcome_is_damage(tmp_path: Path, ending: str, e
     long = WHOLE + b" " * 300_000
     content = b"\n".join([WHOLE, long, WHOLE, long]) + end
     path.write_bytes(gzip.compress(content) if ending else content)
-    assert list(outcomes.read(path)) == [LINE, LINE]
-    kept = [len(line) for line in outcomes.lines(path) if isinstance(line, bytes)]
-    assert kept == [outcomes.MOST_SHOWN] * 2
+    assert outcomes_in(path) == [LINE, LINE]
+    kept = [len(line) for line in files.lines_of(path) if isinstance(line, bytes)]
+    assert kept == [files.MOST_SHOWN] * 2
 
 
 WRITER = """
@@ -204,7 +206,7 @@ def test_two_processes_may_write_one_file(tmp_path: Path) -> None:
         writer.stdin.write(WHOLE.decode() + "\n")
         writer.stdin.flush()
     assert [writer.wait(30) for writer in writers] == [0, 0]
-    found = list(outcomes.read(path))
+    found = outcomes_in(path)
     for name in ("one", "two"):
         written = [int(line.policy) for line in found if line.user == name]
         assert written == list(range(count))
@@ -224,18 +226,6 @@ def test_a_disk_without_room_for_a_whole_line_is_an_error(
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         outcomes.append(tmp_path / "no" / outcomes.FILE, LINE)
-
-
-def test_without_locks_as_on_windows_half_a_line_is_ended_all_the_same(
-    tmp_path: Path, mocker: MockerFixture
-) -> None:
-    mocker.patch.object(outcomes, "fcntl", None)
-    path = tmp_path / outcomes.FILE
-    path.write_text('{"half": ')
-    outcomes.append(path, LINE)
-    outcomes.append(path, LINE)
-    assert list(outcomes.read(path)) == [LINE, LINE]
-    assert path.read_bytes().count(b"\n") == 3
 
 
 def context(output: Any) -> Any:

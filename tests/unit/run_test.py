@@ -19,11 +19,10 @@ import pytest
 from botocore.exceptions import NoCredentialsError
 from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
 from c7n.utils import reset_session_cache
-from in_memory import Custodian, Iam, client_error
+from in_memory import Custodian, Iam, client_error, outcomes_in
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.aws import calls, errors, settings
-from c7n_keyrot.core import outcomes
 from c7n_keyrot.custodian import lifecycle, shared_report
 
 NEW, OLD, OLDER = 10, 200, 300
@@ -91,7 +90,7 @@ def test_without_an_account_id_the_report_tells_it(iam: Iam, custodian: Custodia
     custodian.options["account_id"] = None
     iam.add("ana", NEW, OLD)
     custodian.run([STALE], ["disable-access-key"])
-    (outcome,) = outcomes.read(custodian.outcomes)
+    (outcome,) = outcomes_in(custodian.outcomes)
     assert (outcome.account_id, outcome.outcome) == ("123456789012", "disabled")
 
 
@@ -236,10 +235,10 @@ def test_a_warm_lambda_waits_again_and_says_all_again(
     for _ in range(2):
         caplog.clear()
         assert len(custodian.run([STALE])) == 1
-        assert caplog.text.count("one second") == 1
+        assert caplog.text.count("the same second") == 1
     assert iam.calls["GetCredentialReport"] == 2, "the report is reused"
     custodian.run([STALE], name="two")
-    assert caplog.text.count("one second") == 1
+    assert caplog.text.count("the same second") == 1
 
 
 def test_a_warning_from_before_the_report_comes_once_a_run(
@@ -556,7 +555,7 @@ def test_a_line_is_said_once_however_many_filters_come_across_it(
 ) -> None:
     iam.add("ana", OLD, OLD)
     custodian.run([STALE, {"or": [STALE, {"and": [STALE]}]}])
-    assert sum("one second" in record.getMessage() for record in caplog.records) == 1
+    assert sum("the same second" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_the_counts_are_logged(

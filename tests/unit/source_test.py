@@ -14,7 +14,7 @@ from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 from c7n.loader import PolicyLoader
 from c7n.policy import PolicyCollection
 from c7n.resources import load_resources
-from in_memory import Custodian, Iam
+from in_memory import Custodian, Iam, outcomes_in
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.core import outcomes
@@ -279,5 +279,5 @@ def test_a_deletion_whose_answer_was_lost_is_no_other_ones_deed(
     aws.fail("iam.DeleteAccessKey", "reset", times=1, late=True)
     run(tmp_path, [INACTIVE], ["delete-access-key"])
     assert list(account.keys("ana")) == [1]
-    (line,) = outcomes.read(tmp_path / "test" / outcomes.FILE)
+    (line,) = outcomes_in(tmp_path / "test" / outcomes.FILE)
     assert line.outcome == Result.DELETED
