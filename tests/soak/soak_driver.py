@@ -336,7 +336,9 @@ class World:
     def step(self) -> None:
         event = self.random.choice(EVENTS)
         self.event(event)
-        if self.random.random() < 0.12:
+        # A name that is new is what reactivate must see through.
+        renames = event in (soak_world.user_renamed, soak_world.names_exchanged)
+        if self.random.random() < (0.6 if renames else 0.12):
             self.reactivate()
         self.faults()
         self.run(random_policy(self.random))
@@ -686,6 +688,8 @@ class World:
             right = soak_oracle.true_outcomes(line["action"], key_id, line["user"], iam.log)
             right |= {done} if beside and calls and achieved else set()
             right |= {"unknown"} if not there or beside else set()
+            odd = key is not None and bool(key.odd or beside)
+            right |= {"failed"} if odd and line["action"] == soak_oracle.REACTIVATE else set()
             if iam.longest_silence > PATIENCE:  # it didn't come to a call, or to another one
                 right |= {"unknown"} if any(call.is_lost for call in calls) else {"failed"}
             if self.no_room and not calls and line["action"] == soak_oracle.DELETE:
@@ -909,7 +913,7 @@ class World:
             self.history.off.get(key, recent) > recent for key in wanted | doubted
         )
         # Of a user who isn't there nobody can tell whether the key was deleted.
-        faulty |= any(iam.find(key) is None for key in wanted | doubted)
+        faulty |= any((key := iam.find(key_id)) is None or key.odd for key_id in wanted | doubted)
         if not faulty and not (wanted | doubted) & off and not self.lost:
             assert code == 0
         return len(doubted & off)

@@ -667,7 +667,9 @@ def user_created(iam: Iam) -> None:
 
 
 def user_renamed(iam: Iam) -> None:
-    user = _any_user(iam)
+    """Those whose key was disabled above all: reactivate must find it, or say that it can't."""
+    off = [iam.users[key.user] for key in iam.all_keys() if key.by == "tool"]
+    user = iam.random.choice(off) if off else _any_user(iam)
     new = f"{user.name}x" if user else ""
     if user and new not in iam.users and len(new) < 10:
         del iam.users[user.name]

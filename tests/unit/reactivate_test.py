@@ -898,3 +898,16 @@ def test_what_an_account_s_prefix_says_of_another_is_not_used(
     said = capsys.readouterr()
     assert "Nothing to reactivate" in said.out
     assert said.err.count(f"1 line of account {theirs}, in a folder of account {mine}") == 2
+
+
+@pytest.mark.parametrize("status", ["Expired", "inactive", ""])
+@pytest.mark.parametrize("minutes", [0, 60])
+def test_a_key_that_is_neither_active_nor_inactive_is_left_and_said(
+    tmp_path: Path, status: str, minutes: int
+) -> None:
+    """Nothing is known by it: neither that the key works, nor that it was switched off."""
+    time = (datetime.now(timezone.utc) - timedelta(minutes=minutes)).isoformat()
+    write(tmp_path / "keyrot-outcomes.jsonl", line(time=time, access_key_id="K1"))
+    (found,), looked = look_at(keys_of(tmp_path), status)
+    assert (found.outcome, looked, found.bad) == ("failed", 1, True)
+    assert "neither Active nor Inactive" in found.reason

@@ -199,6 +199,9 @@ def _look_at_key(access: Access, user: str, key: KeyHistory, status: str | None)
         return Finding(key, access, user, Result.UNKNOWN, NOT_FOUND)
     if status == "Inactive":
         return Finding(key, access, user, Result.REACTIVATED)
+    if status != "Active":
+        what = f"the key is {one_line(status)}, neither Active nor Inactive: look at it by hand"
+        return Finding(key, access, user, Result.FAILED, what)
     if key.may_lag(datetime.now(timezone.utc)):
         return Finding(key, access, user, NotTouched.UNSETTLED, LAGS)
     return Finding(key, access, user, Result.SKIPPED, f"the key is {one_line(status)} already")
