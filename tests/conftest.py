@@ -5,6 +5,7 @@
 ``demo`` and ``embedded_aws`` aren't shipped; the helpers lie beside the tests that need them most.
 """
 
+import signal
 import sys
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,11 @@ HERE = Path(__file__).parent
 # At the end: `c7n_keyrot` must come out of site-packages, where the installed wheel is.
 FOLDERS = [HERE.parent, HERE / "unit", HERE / "end_to_end", HERE / "soak", HERE / "release"]
 sys.path += map(str, FOLDERS)
+
+# `nohup`, or a script's `&`, starts the tests with SIGINT ignored, and so would begin all that they
+# start: Ctrl-C in a test would do nothing.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

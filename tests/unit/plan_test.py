@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from output_tree import PACK, A, B, C, Run, accounts_yml, key_id
+from pytest_mock import MockerFixture
 
 from c7n_keyrot import cli
 from c7n_keyrot.core.records import Why
@@ -52,6 +53,13 @@ class Said:
 
 
 Plan = Callable[..., Said]
+
+
+@pytest.fixture(autouse=True)
+def _clock(mocker: MockerFixture) -> None:
+    """The command's clock stands at NOW, however long ago this file was imported."""
+    patched = mocker.patch("c7n_keyrot.cli.plan.datetime", wraps=datetime)
+    patched.now.side_effect = lambda zone=None: NOW.astimezone(zone)
 
 
 @pytest.fixture

@@ -160,14 +160,17 @@ def test_throttling_by_somebody_else_is_waited_for(
 
 
 def test_progress_is_said_of_what_takes_long(
-    aws: EmbeddedAws,
     key: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = calls.wait
-    monkeypatch.setattr(calls, "wait", lambda futures, timeout: real(futures, timeout=0.01))
-    aws.latency = 0.1
+    real, begun = calls.wait, []
+
+    def wait(futures: set[Any], timeout: float) -> Any:
+        begun.append(timeout)
+        return real(futures, timeout) if begun[1:] else (set(), futures)  # nothing yet, at first
+
+    monkeypatch.setattr(calls, "wait", wait)
     assert cli.main(["usage", key]) == 0
     assert "keys read: 0 of 2" in capsys.readouterr().err
 
