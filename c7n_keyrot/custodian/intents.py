@@ -14,7 +14,6 @@ from typing import Any
 
 from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.aws.permit import Permit, check_permit
-from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.outcomes import Action, Outcome, Result
 from c7n_keyrot.core.text import one_line
 from c7n_keyrot.custodian import output, summary
@@ -29,33 +28,29 @@ def prepare(run: PolicyRun, users: Sequence[dict[str, Any]], permit: Permit) -> 
     :raises CallError: it is a dry run.
     """
     check_permit("the intents", permit)
-    if run.prepared:
+    if run.journal.prepared:
         return
     actions = [action for action in run.manager.actions if hasattr(action, "intents")]
     lines = [line for action in actions for line in action.intents(users)]
-    if all(run.append(outcomes.INTENTS_FILE, line) for line in lines):
-        run.prepared = True
-    run.open_intents = {line.operation: line for line in lines}
-    if lines and run.prepared and output.is_bucket(run.manager.ctx):
+    if run.journal.prepare(lines) and lines and output.is_bucket(run.manager.ctx):
         try:
             output.upload_intents(run.manager.ctx, permit)
         except CallError as error:
-            run.prepared = False
-            run.unwritable = (
-                f"their intents can't be kept ({error}); look at the bucket of -s (output_dir) "
-                "and at who may write to it"
+            run.journal.refuse(
+                f"their intents can't be kept ({error}); check the bucket of -s (output_dir), "
+                "and who may write to it"
             )
-    if not run.prepared:
+    if not run.journal.prepared:
         not_tried(run, lines)
         summary.end(run, users)
 
 
 def not_tried(run: PolicyRun, lines: Sequence[Outcome]) -> None:
     """Record that keys weren't touched, since what is done to them couldn't be recorded."""
-    run.outcomes["not tried"] += len(lines)
+    run.done.not_tried(len(lines))
     names = [f"{line.user!r} {line.access_key_id}" for line in lines]
     named = ", ".join(summary.shortened(names))
-    run.fail(f"{len(names)} keys not tried, since {run.unwritable}: {named}")
+    run.log.fail(f"{len(names)} keys not tried, since {run.journal.unwritable}: {named}")
     # The words of a reason hold nothing of the machine.
     _close(run, lines, "not tried, since intents or outcomes can't be kept")
 
@@ -63,14 +58,14 @@ def not_tried(run: PolicyRun, lines: Sequence[Outcome]) -> None:
 def give_up(run: PolicyRun, action: Any, error: BaseException) -> None:
     """Record that no key is touched whose turn hadn't come when an action failed."""
     why = f"not tried, since {action.type} ended with {one_line(type(error).__name__)}"
-    _close(run, list(run.open_intents.values()), why)
+    _close(run, run.journal.open_intents, why)
 
 
 def _close(run: PolicyRun, lines: Sequence[Outcome], reason: str) -> None:
     """Write an outcome for each intent, so that it leaves no doubt; best effort."""
     for line in lines:
-        run.open_intents.pop(line.operation, None)
+        run.journal.close(line)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         # That a deletion was skipped says that the key was seen active.
         outcome = Result.SKIPPED if line.action == Action.DISABLE else Result.FAILED
-        run.append_anywhere(replace(line, time=now, outcome=outcome, reason=reason))
+        run.journal.record(replace(line, time=now, outcome=outcome, reason=reason))

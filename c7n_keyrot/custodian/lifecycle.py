@@ -36,7 +36,7 @@ def _attach(run: PolicyRun) -> None:
 
     @functools.wraps(check_limit)
     def checked(selection_count: int, population_count: int) -> Any:
-        return check_limit(selection_count, run.population or population_count)
+        return check_limit(selection_count, run.report.population or population_count)
 
     manager.filter_resources, manager.check_resource_limit = filtered, checked
 
@@ -84,28 +84,29 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
         selected = original(resources, event)
     for user in selected:
         name = user["UserName"]
-        run.withheld[name] = settle(
+        withheld = settle(
             filters,
             user,
-            run.live.get(name, ()),
+            run.users.live.get(name, ()),
             passed,
-            name in run.unread,
-            functools.partial(run.is_own, name),
+            name in run.users.unread,
+            functools.partial(run.own.has, name),
         )
-        for record, key in meant(user, run.withheld[name]):
-            if key in run.withheld[name]:
-                run.leave_own(name, record["slot"], key["AccessKeyId"])
+        run.own.withhold(name, withheld)
+        for record, key in meant(user, withheld):
+            if key in withheld:
+                run.own.skip(name, record["slot"], key["AccessKeyId"])
         for record in user.get(RECORDS, ()):
-            record["exemption"] = run.ended_exemptions.get(name)
+            record["exemption"] = run.exemptions.void.get(name)
     matched_usage.read(run, selected)
     attach_notices(run, selected)
     stock_filters.without_doubts(run)
     guard_actions(run)
     summary.write(run, selected)
-    if run.candidates is not None:
-        run.log(
-            f"{run.population} users in the credential report, {run.candidates} candidates, "
-            f"{len(selected)} matched",
+    if run.report.candidates is not None:
+        run.log.write(
+            f"{run.report.population} users in the credential report, "
+            f"{run.report.candidates} candidates, {len(selected)} matched",
             logging.INFO,
         )
     actions = run.manager.actions
@@ -116,7 +117,7 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
                 action.process([])
     if is_dry or not selected:
         # No action is reached that could do it.
-        if run.failures and run.manager.ctx.output is not None:
+        if run.log.failures and run.manager.ctx.output is not None:
             run.manager.ctx.output.write_file("resources.json", dumps(selected, indent=2))
         summary.end(run, selected)
     elif not any(isinstance(action, EndOfRun) for action in actions):
@@ -148,7 +149,7 @@ class _Guarded:
     def __call__(self, resources: list[dict[str, Any]], *args: Any, **kwargs: Any) -> Any:
         permit = self.run.permit()
         if permit is None:
-            self.run.log(f"dry run: {self.action.type} does nothing", logging.INFO)
+            self.run.log.write(f"dry run: {self.action.type} does nothing", logging.INFO)
             return None
         intents.prepare(self.run, resources, permit)
         try:

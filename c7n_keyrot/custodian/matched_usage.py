@@ -36,9 +36,9 @@ def read(run: PolicyRun, users: Sequence[dict[str, Any]]) -> None:
     making = threading.Lock()
 
     try:
-        session = run.session
+        session = run.calls.session
     except CallError as error:
-        run.fail(f"the usage of keys isn't known: {error}")
+        run.log.fail(f"the usage of keys isn't known: {error}")
         return
 
     def client_of(_: str, region: str) -> Any:
@@ -49,21 +49,21 @@ def read(run: PolicyRun, users: Sequence[dict[str, Any]]) -> None:
         (question for _, question in asked),
         client_of,
         run.now,
-        lambda done, total: run.log(f"usage of keys read: {done} of {total}", logging.INFO),
+        lambda done, total: run.log.write(f"usage of keys read: {done} of {total}", logging.INFO),
     )
     for record, question in asked:
         record["usage"] = dataclasses.asdict(answers.usage[question])
     for _, line in answers.failures:
-        run.fail(line)
+        run.log.fail(line)
     for _, line in answers.cuts:
-        run.log(line, logging.WARNING)
+        run.log.write(line, logging.WARNING)
 
 
 def _is_over_limit(run: PolicyRun, selected: int) -> bool:
     """Tell whether max-resources stops the run before any notice: minutes would be for nothing."""
-    if run.population is not None:
+    if run.report.population is not None:
         try:
-            run.manager.check_resource_limit(selected, run.population)
+            run.manager.check_resource_limit(selected, run.report.population)
         except ResourceLimitExceeded:
             return True
     return False
@@ -78,7 +78,7 @@ def _questions(
         for place, element in places(run.manager.filters)
     }
     for user in users:
-        withheld = run.withheld.get(user["UserName"], ())
+        withheld = run.own.withheld.get(user["UserName"], ())
         ids = {key["AccessKeyId"] for _, key in meant(user, withheld)}
         for record in user.get(RECORDS, ()):
             days, key_id = days_by_place.get(record["path"]), record["access_key_id"]

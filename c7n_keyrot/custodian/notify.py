@@ -13,13 +13,14 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from c7n_keyrot.aws.permit import Permit, check_permit
 from c7n_keyrot.core import notice
 from c7n_keyrot.core.notice import NOTICE, SITUATIONS, PolicyPlan
 from c7n_keyrot.core.records import KeyRecord
 from c7n_keyrot.custodian.matching import RECORDS, asserted, meant, places
+from c7n_keyrot.custodian.run import PolicyRun
 
 # For what the subject says of the account: c7n-mailer fills it in, and nothing in it is run.
 IN_ACCOUNT = ": account {{ action.keyrot.account }}"
@@ -27,19 +28,7 @@ IN_ACCOUNT = ": account {{ action.keyrot.account }}"
 ORG_NAME, ORG_ID = "AccountName", "AccountId"
 
 
-class Run(Protocol):
-    """What is needed of a ``PolicyRun``."""
-
-    manager: Any
-    now: datetime
-    account_id: str
-    live: dict[str, list[dict[str, Any]]]
-
-    def permit(self) -> Permit | None:
-        """What sending needs; None in a dry run."""
-
-
-def wrapped(run: Run, users: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, Any, Any]]:
+def wrapped(run: PolicyRun, users: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, Any, Any]]:
     """Yield each notify action with our templates, and what its two methods are replaced by.
 
     :param users: what the filters have selected, with our records.
@@ -73,7 +62,7 @@ def _situation(action: Any) -> str | None:
 
 
 def _process(
-    run: Run,
+    run: PolicyRun,
     action: Any,
     situation: str,
     plan: PolicyPlan,
@@ -93,7 +82,7 @@ def _send(action: Any, users: list[dict[str, Any]], event: Any, permit: Permit) 
 
 
 def prepared(
-    run: Run, action: Any, situation: str, plan: PolicyPlan, users: Sequence[dict[str, Any]]
+    run: PolicyRun, action: Any, situation: str, plan: PolicyPlan, users: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the users as they are sent: those that the notice is true of, with what it says."""
     # Another template may want our annotations; ours don't, and a message is of limited size.
@@ -107,7 +96,7 @@ def prepared(
             user,
             [KeyRecord.parse(record) for record in user.get(RECORDS, ())],
             {key["AccessKeyId"] for _, key in meant(user)},
-            run.live.get(user["UserName"], ()),
+            run.users.live.get(user["UserName"], ()),
             run.now,
             most_uses,
         )
@@ -118,7 +107,7 @@ def prepared(
 
 
 def _expanded(
-    run: Run, action: Any, plan: PolicyPlan, report: str | None, message: dict[str, Any]
+    run: PolicyRun, action: Any, plan: PolicyPlan, report: str | None, message: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the action as it is sent, with what is true of the whole run."""
     data: dict[str, Any] = type(action).expand_variables(action, message)

@@ -77,7 +77,7 @@ def watch_upload(run: PolicyRun) -> None:
                 else f"what was done to each key is in {output.root_dir}; keep that folder, "
                 "copy it to the bucket, or give it to c7n-keyrot reactivate"
             )
-            run.log(f"the output can't be copied to {place}: {kept}", logging.ERROR)
+            run.log.write(f"the output can't be copied to {place}: {kept}", logging.ERROR)
             raise
 
     output.upload = watched

@@ -63,22 +63,25 @@ def report_of(run: PolicyRun, max_age: float) -> Report:
     report = _known_report(run, max_age)
     configured = run.manager.config.account_id
     if configured and configured != report.account_id:
-        raise run.stop(
+        raise run.log.stop(
             f"credential report: it is of account {report.account_id}, but this run is for "
             f"{configured}: correct its id or role in accounts.yml, or the credentials"
         )
-    run.used_report = report
-    # Custodian has none where it couldn't ask STS, and what is done must be found again.
-    run.account_id = report.account_id
+    run.report.use(report)
     age = _age(run, report.generated)
     if age > max_age:
-        raise run.stop(
+        raise run.log.stop(
             f"credential report: {age:.1f} hours old, but report-max-age is {max_age:g}; AWS "
             "makes a new one every 4 hours at most: run later, or raise report-max-age"
         )
     for name in sorted(report.duplicates):
-        run.log_once(f"user {name!r} appears twice in the credential report: left alone")
+        run.log.once(f"user {name!r} appears twice in the credential report: left alone")
     return report
+
+
+def note_candidates(run: PolicyRun, report: Report, candidates: int) -> None:
+    """Note how many users of the report the policy's filters can match."""
+    run.report.count(report.user_count, candidates)
 
 
 def _age(run: PolicyRun, generated: datetime) -> float:
@@ -89,12 +92,12 @@ def _age(run: PolicyRun, generated: datetime) -> float:
 def _known_report(run: PolicyRun, max_age: float) -> Report:
     """Return the session's report, or fetch one; a wait in vain is done once a run."""
     try:
-        session = run.session
+        session = run.calls.session
         known = reports.get(session)
         if known is not None:
             passed = time.monotonic() - known.since
             is_new_run = known.is_new_run(run.policy, run.execution)
-            run.logged = known.logged
+            run.log.share(known.logged)
             if isinstance(known.report, ReportError):
                 if passed <= FAILURE_REUSE and not is_new_run:
                     raise known.report
@@ -102,15 +105,15 @@ def _known_report(run: PolicyRun, max_age: float) -> Report:
                 return known.report
         report = _load(run, session, max_age)
     except ReportError as error:
-        raise run.stop(str(error)) from None
+        raise run.log.stop(str(error)) from None
     except CallError as error:
-        raise run.stop(f"credential report: {error}") from None
+        raise run.log.stop(f"credential report: {error}") from None
     _share(run, session, report)
     return report
 
 
 def _share(run: PolicyRun, session: Any, report: Report | ReportError) -> None:
-    reports[session] = shared = _Shared(report, time.monotonic(), run.logged)
+    reports[session] = shared = _Shared(report, time.monotonic(), run.log.logged)
     shared.users[run.policy] = run.execution
 
 
@@ -123,11 +126,11 @@ def _load(run: PolicyRun, session: Any, max_age: float) -> Report:
     cached = _from_cache(run, cache, key)
     if cached is not None and _age(run, cached.generated) <= max_age:
         return cached
-    gate.renew(run.client)
+    gate.renew(run.calls.client)
 
     try:
         raw, refusal = report_fetch.fetch(
-            run.client,
+            run.calls.client,
             lambda generated: _age(run, generated) <= max_age,
             REPORT_LIMIT,
             progress=lambda waited: _progress(run, waited),
@@ -137,7 +140,7 @@ def _load(run: PolicyRun, session: Any, max_age: float) -> Report:
         raise
     report = credential_report.parse(raw.content, raw.generated, account)
     if refusal is not None:
-        run.log_once(
+        run.log.once(
             f"credential report: {refusal}; going on with the last report, which is "
             f"{_age(run, raw.generated):.1f} hours old"
         )
@@ -165,9 +168,9 @@ def _from_cache(run: PolicyRun, cache: Any, key: dict[str, Any]) -> Report | Non
 def _pass_over_cache(run: PolicyRun, error: Exception) -> None:
     path = one_line(run.manager.config.cache)
     what = one_line(f"{type(error).__name__}: {error}", 100)
-    run.log_once(f"Custodian's cache {path} can't be used ({what}); going on without it")
+    run.log.once(f"Custodian's cache {path} can't be used ({what}); going on without it")
 
 
 def _progress(run: PolicyRun, waited: float) -> None:
     if waited > 2:
-        run.log(f"credential report: AWS is making it, {waited:.0f} s so far", logging.INFO)
+        run.log.write(f"credential report: AWS is making it, {waited:.0f} s so far", logging.INFO)

@@ -55,7 +55,7 @@ def ask(run: PolicyRun, element: Any, negated: bool, process: Any, users: Users,
             if not failed:
                 raise
             # Not chained: what a parser says quotes the answer.
-            raise run.stop(f"the filter {element.type} has no answer, {failed[-1]}") from None
+            raise run.log.stop(f"the filter {element.type} has no answer, {failed[-1]}") from None
         unasked = calls.settle(doubts)
         kept += [user for user in passed if user["UserName"] not in unasked]
         # The first error ends a thread's work: those after it are asked once more.
@@ -64,8 +64,8 @@ def ask(run: PolicyRun, element: Any, negated: bool, process: Any, users: Users,
             doubts.update((name, unasked[name]) for name in unasked)
             behind = []
         rest = behind
-    for name in sorted(doubts.keys() - run.unread):
-        run.mark_unread(name, f"the filter {element.type} has no answer, {doubts[name]}")
+    for name in sorted(doubts.keys() - run.users.unread):
+        run.users.mark_unread(name, f"the filter {element.type} has no answer, {doubts[name]}")
     kept = [user for user in kept if user["UserName"] not in doubts]
     return kept if negated else kept + [user for user in users if user["UserName"] in doubts]
 
@@ -252,7 +252,7 @@ def without_doubts(run: PolicyRun) -> None:
 
 def _without_doubts(run: PolicyRun, process: Any) -> Callable[..., Any]:
     def processed(resources: Sequence[dict[str, Any]], *event: Any) -> Any:
-        users = [user for user in resources if user["UserName"] not in run.unread]
+        users = [user for user in resources if user["UserName"] not in run.users.unread]
         return process(users, *event) if users else None
 
     return processed

@@ -37,7 +37,7 @@ def write(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
     if context.output is None:
         return  # a policy that isn't run, such as in a test of its filters
     if output.is_taken(context):
-        raise run.stop(
+        raise run.log.stop(
             "another policy of this name has run into the same folder; this one isn't run: give "
             "each policy a name of its own"
         )
@@ -50,7 +50,7 @@ def write(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
         path = output.path_of(context, outcomes.SUMMARY_FILE)
         outcomes.append(path, summary)
     except OSError as error:
-        run.fail(f"{outcomes.SUMMARY_FILE} can't be written ({error.strerror or error})")
+        run.log.fail(f"{outcomes.SUMMARY_FILE} can't be written ({error.strerror or error})")
 
 
 def _put_metrics(run: PolicyRun, values: Mapping[str, int | None]) -> None:
@@ -63,7 +63,7 @@ def _put_metrics(run: PolicyRun, values: Mapping[str, int | None]) -> None:
             if value is not None:
                 metrics.put_metric(name, value, "Count", Scope="Policy")
     except Exception as error:  # of a service that Custodian sends them to; it tries again itself
-        run.log(f"metrics can't be sent ({one_line(error)})", logging.WARNING)
+        run.log.write(f"metrics can't be sent ({one_line(error)})", logging.WARNING)
 
 
 def _metric(outcome: str) -> str:
@@ -78,10 +78,10 @@ def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary
     for element in ours:
         if hasattr(element, "slot_of"):
             by_slot.setdefault(element.option("slot"), []).append(element)
-    report = run.used_report
+    report = run.report.used
     matched = {(user["UserName"], r["slot"]) for user in selected for r in user.get(RECORDS, ())}
     # Their users are selected, and nothing is done to these keys.
-    matched -= {place for place, why in run.left.items() if why is Why.OWN}
+    matched -= {place for place, why in run.left.why.items() if why is Why.OWN}
     verdicts: Counter[str] = Counter()
     active = candidates = hits = 0
     left: list[NotMatched] = []
@@ -118,11 +118,11 @@ def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary
 
 def _left(run: PolicyRun, row: Row, slot: int, verdict: Verdict, wanted: bool) -> NotMatched:
     name = row.user
-    until = run.exempt_until.get(name)
-    if name in run.unread:
+    until = run.exemptions.valid.get(name)
+    if name in run.users.unread:
         why = Why.UNREAD
-    elif (name, slot) in run.left:
-        why = run.left[name, slot]
+    elif (name, slot) in run.left.why:
+        why = run.left.why[name, slot]
     elif until is not None:
         why = Why.EXEMPT
     elif verdict is Verdict.UNKNOWN:
@@ -130,7 +130,7 @@ def _left(run: PolicyRun, row: Row, slot: int, verdict: Verdict, wanted: bool) -
     elif not wanted:
         why = Why.NOT_DUE
     else:
-        why = Why.NOT_FOUND if name in run.not_found else Why.OTHER_FILTER
+        why = Why.NOT_FOUND if name in run.users.not_found else Why.OTHER_FILTER
     rotated = row.slots[slot - 1].last_rotated
     return NotMatched(name, slot, verdict, why, until, rotated.isoformat() if rotated else None)
 
@@ -157,16 +157,16 @@ def end(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
             lines = [_key(name, record, run.now) for name, record in action.planned(selected)]
             text += f", would {action.verb} {len(lines)}"
             for line in shortened(lines):
-                run.log(f"would {action.verb}: {line}", logging.WARNING, summary_log)
+                run.log.write(f"would {action.verb}: {line}", logging.WARNING, summary_log)
     elif acting:
         always = [action.outcome for action in acting] + ["skipped", "denied", "failed"]
-        names = dict.fromkeys([*always, *sorted(run.outcomes)])
-        text += ": " + ", ".join(f"{run.outcomes[name]} {name}" for name in names)
+        names = dict.fromkeys([*always, *sorted(run.done.counts)])
+        text += ": " + ", ".join(f"{run.done.counts[name]} {name}" for name in names)
         counted = dict.fromkeys([*names, outcomes.Result.UNKNOWN.value])
-        _put_metrics(run, {_metric(name): run.outcomes[name] for name in counted})
-    run.log(text, logging.WARNING, summary_log)
-    if run.failures:
-        raise run.error()
+        _put_metrics(run, {_metric(name): run.done.counts[name] for name in counted})
+    run.log.write(text, logging.WARNING, summary_log)
+    if run.log.failures:
+        raise run.log.error()
 
 
 def _key(name: str, record: dict[str, Any], now: datetime) -> str:

@@ -243,7 +243,13 @@ def notified(policy: dict[str, Any], users: Sequence[dict[str, Any]]) -> dict[st
         ]
         for user in users
     }
-    run = SimpleNamespace(manager=manager, now=NOW, account_id=ACCOUNT, live=live, permit=Permit)
+    run = SimpleNamespace(
+        manager=manager,
+        now=NOW,
+        account_id=ACCOUNT,
+        users=SimpleNamespace(live=live),
+        permit=Permit,
+    )
     patches.attach_notices(run, users)
     (action,) = [action for action in manager.actions if action.type == "notify"]
     sent: list[str] = []

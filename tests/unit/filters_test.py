@@ -434,7 +434,7 @@ def test_a_successor_that_vanishes_says_nothing_of_the_key_itself(
     policy = custodian.policy([stale(superseded=True)])
     assert policy.run() == []
     run = lifecycle.run_of(policy.resource_manager)
-    assert run.left == {("ana", 2): Why.USED}
+    assert run.left.why == {("ana", 2): Why.USED}
 
 
 @pytest.mark.parametrize(
@@ -447,7 +447,7 @@ def test_a_live_status_that_nobody_knows_is_no_change_for_the_better(
     iam.key("ana-2")["Status"] = status
     policy = custodian.policy([stale()])
     assert policy.run() == []
-    assert lifecycle.run_of(policy.resource_manager).left == {("ana", 2): why}
+    assert lifecycle.run_of(policy.resource_manager).left.why == {("ana", 2): why}
 
 
 @pytest.mark.parametrize("created", [True, False])
@@ -461,7 +461,7 @@ def test_a_key_that_is_not_there_is_gone_only_if_the_user_is_the_reports(
     policy = custodian.policy([stale()])
     assert policy.run() == []
     why = Why.GONE if created else Why.NOT_FOUND
-    assert lifecycle.run_of(policy.resource_manager).left == {("ana", 2): why}
+    assert lifecycle.run_of(policy.resource_manager).left.why == {("ana", 2): why}
 
 
 def test_the_words_about_last_uses_that_are_not_read(

@@ -205,7 +205,9 @@ def test_filters_that_are_watched_get_the_event() -> None:
         return users
 
     element: Any = SimpleNamespace(type="value", process=process, executor_factory=None)
-    run: Any = SimpleNamespace(manager=SimpleNamespace(executor_factory=None), unread=set())
+    run: Any = SimpleNamespace(
+        manager=SimpleNamespace(executor_factory=None), users=SimpleNamespace(unread=set())
+    )
     with patches.watching(run, [element]) as passed:
         element.process([{"UserName": "ana"}], "event")
         assert passed == {"0": {"ana"}}

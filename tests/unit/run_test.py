@@ -206,7 +206,7 @@ def test_where_no_new_report_is_made_the_run_goes_on_with_the_last_one_and_says_
     iam.errors["GenerateCredentialReport", ""] = reason
     for name in ("one", "two"):
         assert len(custodian.run([STALE], name=name)) == 1
-    (line,) = [one.getMessage() for one in caplog.records if "credential report" in one.message]
+    (line,) = [one.getMessage() for one in caplog.records if "going on" in one.message]
     assert line.startswith("account 123456789012 (policy one): credential report: iam:Generate")
     assert line.endswith(f"({reason}); going on with the last report, which is 1.0 hours old")
 
@@ -399,11 +399,11 @@ def test_errors_of_side_by_side_calls_stop_no_other(custodian: Custodian, iam: I
             raise errors.explained("iam:GetUser", client_error("Throttling"))
         return item * 2
 
-    results = run.each("things", call, range(50))
+    results = run.calls.each("things", call, range(50))
     assert [item for item, _, _ in results] == list(range(50))
     assert all((result is None) == (item % 3 == 0) for item, result, _ in results)
     assert all((error is not None) == (item % 3 == 0) for item, _, error in results)
-    assert run.each("nothing", call, []) == []
+    assert run.calls.each("nothing", call, []) == []
 
 
 def test_after_ctrl_c_nothing_more_begins(custodian: Custodian, mocker: MockerFixture) -> None:
@@ -426,7 +426,7 @@ def test_after_ctrl_c_nothing_more_begins(custodian: Custodian, mocker: MockerFi
         ends.wait(60)
 
     with pytest.raises(KeyboardInterrupt):
-        lifecycle.run_of(manager).each("things", call, range(50))
+        lifecycle.run_of(manager).calls.each("things", call, range(50))
     assert begun == [0, 1, 2][: len(begun)]
 
 

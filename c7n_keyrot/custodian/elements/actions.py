@@ -93,9 +93,11 @@ class KeyAction(BaseAction):  # type: ignore[misc]
             patches.watch_upload(self.run)
         # The first alone: if its outcome can't be written, no other key is touched.
         for some in (tasks[:1], tasks[1:]):
-            for task, _, error in self.run.each(f"{self.type}: users done", self._one_user, some):
+            for task, _, error in self.run.calls.each(
+                f"{self.type}: users done", self._one_user, some
+            ):
                 if error is not None:
-                    self.run.fail(f"user {task.user['UserName']!r}: {error}")
+                    self.run.log.fail(f"user {task.user['UserName']!r}: {error}")
             self._settle_doubts(some)
         for task in tasks:
             for line, error in task.lines:
@@ -109,12 +111,12 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         who = f"user {line.user!r}: {key}"
         if line.outcome == Result.UNKNOWN:
             maybe = f"{error}; it is unknown whether it took effect"
-            self.run.fail(f"{who}: {maybe if error else line.reason}")
+            self.run.log.fail(f"{who}: {maybe if error else line.reason}")
         elif line.outcome in (Result.DENIED, Result.FAILED):
-            self.run.fail(f"{who}: {error}")
+            self.run.log.fail(f"{who}: {error}")
         else:
             reason = line.reason and f" ({line.reason})"
-            self.run.log(f"{who}: {line.outcome}{reason}", logging.INFO)
+            self.run.log.write(f"{who}: {line.outcome}{reason}", logging.INFO)
 
     def intents(self, resources: Sequence[dict[str, Any]]) -> list[Outcome]:
         """Return a line for each key that the action is going to touch."""
@@ -145,17 +147,17 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         line = self._line(task.user, slot, key["AccessKeyId"], Result.INTENDED, "")
         if key["Status"] != self.status:
             # If not so, the other action of this policy has seen to it.
-            if key["AccessKeyId"] not in self.run.acted_on:
+            if key["AccessKeyId"] not in self.run.done.last:
                 reason = f"the key is {key['Status']}, not {self.status}"
                 self._record(task, replace(line, outcome=Result.SKIPPED, reason=reason))
-        elif not self.run.unwritable:
+        elif not self.run.journal.unwritable:
             self._touch(task, line)
         else:
             # What can't be recorded can't be undone either.
             self.not_tried.append(line)
 
     def _touch(self, task: _Task, line: Outcome) -> None:
-        self.run.open_intents.pop(line.operation, None)
+        self.run.journal.close(line)
         try:
             outcome, reason = self.act(line.user, str(line.access_key_id))
         except CallError as error:
@@ -173,9 +175,9 @@ class KeyAction(BaseAction):  # type: ignore[misc]
 
     def _missing(self, name: str, key_id: str) -> tuple[Result, str]:
         """Say what became of a key that AWS doesn't find under its user's name."""
-        user_id = self.run.users.get(name, {}).get("UserId")
+        user_id = self.run.users.known.get(name, {}).get("UserId")
         try:
-            found = listings.whereabouts(self.run.client, key_id, name, user_id)
+            found = listings.whereabouts(self.run.calls.client, key_id, name, user_id)
         except CallError as error:
             return Result.UNKNOWN, f"{NOT_FOUND} ({error})"
         if found.is_gone:
@@ -188,7 +190,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
     def _left_alone(self, user: dict[str, Any]) -> Iterator[tuple[int, str]]:
         """Say for which slots the filters matched the user, but mean no key, and why."""
         meant = {key["AccessKeyId"] for key in user[MATCHED_KEYS]}
-        own = {key["AccessKeyId"] for key in self.run.withheld.get(user["UserName"], ())}
+        own = {key["AccessKeyId"] for key in self.run.own.withheld.get(user["UserName"], ())}
         seen = set()
         for record in user[RECORDS]:
             if record["filter"] != "stale-access-key" or record["access_key_id"] in meant:
@@ -203,7 +205,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
     def _settle_doubts(self, tasks: list[_Task]) -> None:
         """Find out what became of the calls whose answer was lost: they may have taken effect."""
         doubts = [(task, *doubt) for task in tasks for doubt in task.in_doubt]
-        for (task, line, lost), found, error in self.run.each(
+        for (task, line, lost), found, error in self.run.calls.each(
             "lost answers", lambda doubt: self._find_out(doubt[1], doubt[2]), doubts
         ):
             unknown = Result.UNKNOWN, f"it may have taken effect ({(error or lost).reason})"
@@ -244,7 +246,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
 
         :raises CallError: the call fails, or there is no such user.
         """
-        live = listings.live_keys(self.run.client, name)
+        live = listings.live_keys(self.run.calls.client, name)
         return next((key["Status"] for key in live if key["AccessKeyId"] == key_id), None)
 
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
@@ -269,18 +271,17 @@ class KeyAction(BaseAction):  # type: ignore[misc]
             access_key_id=key_id,
             outcome=outcome,
             reason=reason,
-            user_id=self.run.users.get(user["UserName"], user).get("UserId"),
+            user_id=self.run.users.known.get(user["UserName"], user).get("UserId"),
         )
 
     def _record(self, task: _Task, line: Outcome, error: CallError | None = None) -> None:
         line = replace(line, time=_now())
         task.lines.append((line, error))
-        self.run.acted_on[line.access_key_id] = line.outcome
-        self.run.outcomes[line.outcome] += 1
-        if not self.run.append_anywhere(line):
-            self.run.fail(
+        self.run.done.note(line)
+        if not self.run.journal.record(line):
+            self.run.log.fail(
                 f"user {line.user!r}: key {line.access_key_id}: {line.outcome}, but "
-                f"{self.run.unwritable}"
+                f"{self.run.journal.unwritable}"
             )
 
 
@@ -325,7 +326,7 @@ class DisableAccessKey(KeyAction):
 
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
         calls.call(
-            self.run.client,
+            self.run.calls.client,
             "update_access_key",
             tries=tries,
             permit=self.permit,
@@ -371,5 +372,7 @@ class DeleteAccessKey(KeyAction):
         if now != self.status:
             return Result.SKIPPED, f"the key is {now} meanwhile, not {self.status}"
         key = {"UserName": name, "AccessKeyId": key_id}
-        calls.call(self.run.client, "delete_access_key", tries=tries, permit=self.permit, **key)
+        calls.call(
+            self.run.calls.client, "delete_access_key", tries=tries, permit=self.permit, **key
+        )
         return self.outcome, ""

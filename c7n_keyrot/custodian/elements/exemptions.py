@@ -99,19 +99,18 @@ class RotationExempt(KeyrotFilter):
         for element in slot_filters(self.manager.filters):
             # AWS may take minutes to make it: who is exempted meanwhile is exempt.
             report_of(run, element.option("report-max-age"))
-        run.read_users(resources)
+        run.users.read(resources)
         for user in resources:
             name = user["UserName"]
-            if name in run.unread:
+            if name in run.users.unread:
                 continue
-            user["Tags"] = run.users.get(name, {}).get("Tags", [])
+            user["Tags"] = run.users.tags(name)
             found = rotation.exemption(user["Tags"], self.option("tag"), run.now)
             if found is None:
                 continue
+            run.exemptions.note(name, found)
             if found.state is not ExemptionState.VALID:
-                self._note(name, found)
-            elif found.until is not None:
-                run.exempt_until[name] = found.until.isoformat()
+                self._log_void(name, found)
             if self._is_wanted(found):
                 kept.append(user)
         return kept
@@ -127,13 +126,8 @@ class RotationExempt(KeyrotFilter):
         left = (found.until - self.run.now.date()).days
         return (within is None or left <= within) and (longer is None or left > longer)
 
-    def _note(self, name: str, found: Exemption) -> None:
-        """Keep an exemption that exempts nobody for the notice, and log it."""
-        self.run.ended_exemptions[name] = {
-            "tag": found.tag,
-            "value": found.value,
-            "state": found.state.value,
-        }
+    def _log_void(self, name: str, found: Exemption) -> None:
+        """Log an exemption that exempts nobody."""
         unreadable = found.state is ExemptionState.UNREADABLE
         why = "is not a date (YYYY-MM-DD)" if unreadable else "has passed"
-        self.run.log_once(f"user {name!r}: {found.tag} {found.value!r} {why}: not exempt")
+        self.run.log.once(f"user {name!r}: {found.tag} {found.value!r} {why}: not exempt")

@@ -140,18 +140,18 @@ class StaleAccessKey(SlotFilter):
             return matched
         kept = [match for match in matched if not match.is_read]
         read = [match for match in matched if match.is_read]
-        for match, keep, error in self.run.each("last uses read", self._is_dispensable, read):
+        for match, keep, error in self.run.calls.each("last uses read", self._is_dispensable, read):
             if error is not None and error.gone and match.key is not None:
-                self.run.log_once(f"user {match.row.user!r}: a key no longer exists", logging.INFO)
-                self.run.note(match.row.user, self.option("slot"), Why.GONE)
+                self.run.log.once(f"user {match.row.user!r}: a key no longer exists", logging.INFO)
+                self.run.left.note(match.row.user, self.option("slot"), Why.GONE)
             elif error is not None:
-                self.run.mark_unread(match.row.user, f"last use not read, {error}")
+                self.run.users.mark_unread(match.row.user, f"last use not read, {error}")
                 match.key, match.identified = None, Identified.UNREAD
                 kept.append(match)
             elif keep:
                 kept.append(match)
             else:
-                self.run.note(match.row.user, self.option("slot"), Why.USED)
+                self.run.left.note(match.row.user, self.option("slot"), Why.USED)
         return kept
 
     def _is_dispensable(self, match: Match) -> bool:
@@ -177,13 +177,13 @@ class StaleAccessKey(SlotFilter):
         ]
         if self.option("superseded") and not successors:
             return False, None
-        last_used = self.run.last_used(key["AccessKeyId"])
+        last_used = self.run.calls.last_used(key["AccessKeyId"])
         used, unused_days = last_used[0], self.option("unused-days")
         if unused_days and used and not rotation.is_older(used, self.run.now, unused_days):
             return False, last_used
         if not self.option("superseded"):
             return True, last_used
-        uses = (self.run.last_used_if_there(other["AccessKeyId"]) for other in successors)
+        uses = (self.run.calls.last_used_if_there(other["AccessKeyId"]) for other in successors)
         taken_over = any(other and (used is None or other > used) for other in uses)
         return taken_over, last_used
 
@@ -291,9 +291,9 @@ class ExpiringAccessKey(SlotFilter):
         for match in matched:
             name = match.row.user
             if match.in_doubt:
-                self.run.note(name, slot, Why.UNCLEAR)
-            elif match.key is not None and self.run.is_own(name, match.key["AccessKeyId"]):
-                self.run.leave_own(name, slot, match.key["AccessKeyId"])
+                self.run.left.note(name, slot, Why.UNCLEAR)
+            elif match.key is not None and self.run.own.has(name, match.key["AccessKeyId"]):
+                self.run.own.skip(name, slot, match.key["AccessKeyId"])
             else:
                 kept.append(match)
         return kept
@@ -377,7 +377,7 @@ class UnclearAccessKey(SlotFilter):
     def refine(self, matched: list[Match]) -> list[Match]:
         for match in matched:
             match.key = None
-            self.run.note(match.row.user, self.option("slot"), Why.UNCLEAR)
+            self.run.left.note(match.row.user, self.option("slot"), Why.UNCLEAR)
         return matched
 
 

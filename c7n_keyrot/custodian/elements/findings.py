@@ -146,28 +146,28 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
 
     def _act_on(self, resources: list[dict[str, Any]], permit: Permit) -> None:
         self.now = datetime.now(timezone.utc)
-        before = len(self.run.failures)
+        before = len(self.run.log.failures)
         # The filters don't ask for it where those before them have left nobody.
         ages = (element.option("report-max-age") for element in stale_filters(self.manager.filters))
-        self.report = self.run.used_report or report_of(self.run, min(ages))
+        self.report = self.run.report.used or report_of(self.run, min(ages))
         try:
-            self.client = gate.client(self.run.session, "securityhub", region=self._region)
+            self.client = gate.client(self.run.calls.session, "securityhub", region=self._region)
         except CallError as error:
-            raise self.run.stop(f"no finding is posted or closed: {error}") from None
+            raise self.run.log.stop(f"no finding is posted or closed: {error}") from None
         posted = {self._id(key): self._finding(key, "FAILED") for key in self._stale(resources)}
         try:
             closed = self._closed(posted)
         except CallError as error:
-            self.run.fail(f"findings of before can't be read, so none is closed: {error}")
+            self.run.log.fail(f"findings of before can't be read, so none is closed: {error}")
             closed = []
         self._import([*posted.values(), *closed], permit)
-        if len(self.run.failures) > before:
-            raise self.run.error()
+        if len(self.run.log.failures) > before:
+            raise self.run.log.error()
 
     def _stale(self, users: list[dict[str, Any]]) -> Iterator[_Key]:
         for user in users:
             # The run's own key is stale, too, though nothing is done to it.
-            for record, key in meant(user, self.run.withheld.get(user["UserName"], ())):
+            for record, key in meant(user, self.run.own.withheld.get(user["UserName"], ())):
                 # An action before this one may have seen to it.
                 if key["Status"] == "Active" and not self._is_fixed(key["AccessKeyId"]):
                     yield _Key(
@@ -181,7 +181,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
 
     def _is_fixed(self, key_id: str) -> bool:
         """Tell whether an action of this run has deactivated or deleted the key."""
-        return self.run.acted_on.get(key_id) in (Result.DISABLED, Result.DELETED)
+        return self.run.done.last.get(key_id) in (Result.DISABLED, Result.DELETED)
 
     # -- findings of before
 
@@ -199,9 +199,11 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
             if finding.get("Id") == self._id(key) and self._id(key) not in posted:
                 left[key] = None
         closed = []
-        for key, is_stale, error in self.run.each("findings looked at", self._is_stale, left):
+        for key, is_stale, error in self.run.calls.each("findings looked at", self._is_stale, left):
             if error is not None:
-                self.run.fail(f"user {key.user!r}: finding of {key.access_key_id} kept: {error}")
+                self.run.log.fail(
+                    f"user {key.user!r}: finding of {key.access_key_id} kept: {error}"
+                )
             elif not is_stale:
                 closed.append(self._finding(key, "PASSED"))
         return closed
@@ -229,10 +231,10 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
             if not token:
                 return
             if token == asked.get("NextToken"):
-                self.run.fail("GetFindings repeats its pages; the rest isn't looked at")
+                self.run.log.fail("GetFindings repeats its pages; the rest isn't looked at")
                 return
             asked["NextToken"] = token
-        self.run.fail(f"more than {MOST_PAGES * BATCH} open findings; the rest isn't looked at")
+        self.run.log.fail(f"more than {MOST_PAGES * BATCH} open findings; the rest isn't looked at")
 
     def _is_stale(self, key: _Key) -> bool:
         """Tell whether the key of an open finding is stale still, though it isn't matched.
@@ -245,11 +247,11 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
             return False
         user: dict[str, Any] | None = None
         try:
-            for one in listings.live_keys(self.run.client, key.user):
+            for one in listings.live_keys(self.run.calls.client, key.user):
                 if one["AccessKeyId"] == key.access_key_id:
                     old = is_older(created(one), self.run.now, self._limit(key))
                     return old and one["Status"] != "Inactive"
-            user = calls.call(self.run.client, "get_user", UserName=key.user)["User"]
+            user = calls.call(self.run.calls.client, "get_user", UserName=key.user)["User"]
         except CallError as error:
             if not error.gone:
                 raise
@@ -287,7 +289,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
                     self.client, "batch_import_findings", permit=permit, Findings=batch
                 )
             except CallError as error:
-                self.run.fail(f"{len(batch)} findings not posted: {error}")
+                self.run.log.fail(f"{len(batch)} findings not posted: {error}")
                 continue
             if answer["FailedCount"]:
                 refused += [
@@ -296,7 +298,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
                 ]
         if refused:
             named = ", ".join(shortened(refused))
-            self.run.fail(f"Security Hub didn't take {len(refused)} findings: {named}")
+            self.run.log.fail(f"Security Hub didn't take {len(refused)} findings: {named}")
 
     def _id(self, key: _Key) -> str:
         rule = f"stale-access-key-{key.slot}"

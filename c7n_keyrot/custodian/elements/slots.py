@@ -123,7 +123,7 @@ class SlotFilter(KeyrotFilter):
         """Tell whether the filter can match the user of this row, as far as the report tells."""
         verdict = self.judge(row)
         if verdict is Verdict.UNKNOWN:
-            self.run.log_once(
+            self.run.log.once(
                 f"user {row.user!r}: key {self.option('slot')} is unknown: the credential report "
                 "has it, but its status or last rotation can't be read; look at it, nothing is done"
             )
@@ -144,14 +144,14 @@ class SlotFilter(KeyrotFilter):
         name, slot = match.row.user, self.option("slot")
         if match.in_doubt and any(map(self.wanted_key, match.live)):
             why = match.identified.text
-            self.run.log_once(f"user {name!r}: key {slot} can't be identified ({why}): left alone")
+            self.run.log.once(f"user {name!r}: key {slot} can't be identified ({why}): left alone")
             return True
         what = "has changed since the credential report"
         if match.key is not None and created(match.key) == self.slot_of(match.row).last_rotated:
             # Such as after a run of ours: no surprise.
             what = f"is {match.key['Status'].lower()} now"
-        self.run.log_once(f"user {name!r}: key {slot} {what}: left alone", logging.INFO)
-        self.run.note(name, slot, self._why_not(match))
+        self.run.log.once(f"user {name!r}: key {slot} {what}: left alone", logging.INFO)
+        self.run.left.note(name, slot, self._why_not(match))
         return False
 
     @staticmethod
@@ -177,9 +177,9 @@ class SlotFilter(KeyrotFilter):
             row = report.rows.get(user["UserName"])
             if row and self.fits(row):
                 chosen.append(Match(user, row))
-        run.read_users(match.user for match in chosen)
+        run.users.read(match.user for match in chosen)
         chosen = [match for match in chosen if self._is_same_user(match.row)]
-        run.load_live_keys(match.user for match in chosen)
+        run.users.load_live_keys(match.user for match in chosen)
         found = [match for match in chosen if self._look(match) and self.holds(match)]
         kept = self.refine(found)
         path = next(place for place, element in places(self.manager.filters) if element is self)
@@ -190,28 +190,28 @@ class SlotFilter(KeyrotFilter):
     def _is_same_user(self, row: Row) -> bool:
         """False for who isn't found, or has got the name since the report: its row isn't theirs."""
         run = self.run
-        if row.user in run.unread:
+        if row.user in run.users.unread:
             return True
-        if row.user not in run.users:
+        if row.user not in run.users.known:
             return False
-        if row.created is None or row.created == created(run.users[row.user]):
+        if row.created is None or row.created == created(run.users.known[row.user]):
             return True
-        run.log_once(
+        run.log.once(
             f"user {row.user!r} is another one since the credential report: left alone",
             logging.INFO,
         )
-        run.note(row.user, self.option("slot"), Why.OTHER_USER)
+        run.left.note(row.user, self.option("slot"), Why.OTHER_USER)
         return False
 
     def _look(self, match: Match) -> bool:
         """Identify the live key, as far as it can be; False when the user isn't found."""
         run, name = self.run, match.row.user
-        if name in run.unread:
+        if name in run.users.unread:
             match.identified = Identified.UNREAD
             return True
-        if name not in run.live:
+        if name not in run.users.live:
             return False
-        match.live = match.user[LIVE_KEYS] = run.live[name]
+        match.live = match.user[LIVE_KEYS] = run.users.live[name]
         match.key, match.identified = rotation.identify(match.row, self.option("slot"), match.live)
         return True
 
@@ -224,8 +224,8 @@ class SlotFilter(KeyrotFilter):
             reported.last_used_service,
             reported.last_used_region,
         )
-        tags = run.users.get(user["UserName"], {}).get("Tags", ())
-        live = run.live.get(user["UserName"], ())
+        tags = run.users.tags(user["UserName"])
+        live = run.users.live.get(user["UserName"], ())
         key_id = key["AccessKeyId"] if key else None
         slot = self.option("slot")
         record = KeyRecord(

@@ -14,7 +14,7 @@ from c7n_keyrot.custodian import lifecycle, patches
 from c7n_keyrot.custodian.elements.narrowing import may_match
 from c7n_keyrot.custodian.elements.options import check_mode
 from c7n_keyrot.custodian.elements.slots import slot_filters
-from c7n_keyrot.custodian.shared_report import report_of
+from c7n_keyrot.custodian.shared_report import note_candidates, report_of
 
 NAME = "credential-report"
 # Hours; where no filter of the policy says otherwise.
@@ -53,7 +53,7 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
         ages = [element.option("report-max-age") for element in slot_filters(filters)]
         report = report_of(run, min(ages, default=REPORT_MAX_AGE))
         rows = [row for row in report.rows.values() if may_match(filters, row)]
-        run.population, run.candidates = report.user_count, len(rows)
+        note_candidates(run, report, len(rows))
         return [{"UserName": row.user, "Arn": row.arn} for row in rows]
 
     def get_resources(self, ids: Sequence[str], cache: bool = True) -> list[dict[str, Any]]:
@@ -63,11 +63,11 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
     def augment(self, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Read the users, side by side: who isn't found is left out, who can't be read stays."""
         run = lifecycle.run_of(self.manager)
-        run.read_users(resources, again=True)
+        run.users.read(resources, again=True)
         return [
-            run.users.get(user["UserName"], user)
+            run.users.known.get(user["UserName"], user)
             for user in resources
-            if user["UserName"] in run.users or user["UserName"] in run.unread
+            if user["UserName"] in run.users.known or user["UserName"] in run.users.unread
         ]
 
 
