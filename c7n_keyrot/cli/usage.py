@@ -13,7 +13,6 @@ import dataclasses
 import json
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,8 +23,9 @@ from c7n_keyrot.aws import calls, credentials, event_history
 from c7n_keyrot.aws.credentials import Access, part_of
 from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.aws.event_history import DAYS_KEPT, REGION, Question
+from c7n_keyrot.cli.tables import paragraph, table
 from c7n_keyrot.core.errors import CommandError
-from c7n_keyrot.core.text import counted, disarmed, one_line, table, utc
+from c7n_keyrot.core.text import counted, disarmed, one_line, utc
 from c7n_keyrot.core.usage import Group, Usage
 from c7n_keyrot.core.usage_words import in_words, times
 from c7n_keyrot.evidence import accounts
@@ -281,26 +281,23 @@ def _ways(
 def _as_table(found: Found, now: datetime, days: float) -> None:
     if not found:
         return
-    users = max(len(key.user) for key, _ in found)
-    keys = max(len(key.id) for key, _ in found)
-    say = table({"ACCOUNT": 12, "KEY": keys, "USER": users, "CALLS": 5, "LAST (UTC)": 16})
-    print(
-        say("ACCOUNT", "KEY", "USER", "CALLS", "LAST (UTC)", "WHAT, FROM WHERE, BY WHICH PROGRAM")
-    )
+    rows = []
     for key, usage in found:
         who = (key.account_id, key.id, key.user)
         for group in usage.groups:
             failed = ", ".join(f"{count} {code}" for code, count in group.errors.items())
             what = f"{group.action} from {group.source} by {group.agent}"
             last = utc(datetime.fromisoformat(group.last)).removesuffix(" UTC")
-            print(
-                say(*who, str(group.count), last, what + (f" (failed: {failed})" if failed else ""))
-            )
+            what += f" (failed: {failed})" if failed else ""
+            rows.append((*who, str(group.count), last, what))
             who = ("", "", "")
         for note in _notes(usage, now):
-            print(say(*who, "", "", note))
+            rows.append((*who, "", "", note))
             who = ("", "", "")
-    print("\n" + textwrap.fill(f"{counted(len(found), 'key')}, {days:g} days. {NOTE}", 100))
+    what = "WHAT, FROM WHERE, BY WHICH PROGRAM"
+    print(table(("ACCOUNT", "KEY", "USER", "CALLS", "LAST (UTC)", what), rows))
+    print()
+    print(paragraph(f"{counted(len(found), 'key')}, {days:g} days. {NOTE}"))
 
 
 def _notes(usage: Usage, now: datetime) -> Iterator[str]:

@@ -5,17 +5,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
-from itertools import zip_longest
 
 # A spreadsheet takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are wide
 LONGEST_CELL = 5000
-NARROWEST, WIDEST = 80, 120  # columns of a table or a paragraph
 
 
 def one_line(text: object, limit: int = 300) -> str:
@@ -91,50 +86,3 @@ def disarmed(text: str) -> str:
     """
     line = one_line(text, LONGEST_CELL)
     return f"'{line}" if line.startswith(FORMULA) else line
-
-
-def table(columns: Mapping[str, int]) -> Callable[..., str]:
-    """Return what lays out a row of a table that fits a terminal.
-
-    :param columns: the headers of all columns but the last, and the length of the longest cell in
-        each. The last one has the rest of the width. A cell that is longer goes on in the next
-        line.
-    :returns: makes the lines of a row out of its cells, which it cleans.
-    """
-    wide = _wide()
-    widths = [min(max(len(name), most), wide // 3) for name, most in columns.items()]
-    while sum(widths) + 2 * len(widths) > wide * 3 // 4:
-        widths[widths.index(max(widths))] -= 1
-    widths.append(wide - sum(widths) - 2 * len(widths))
-
-    def row(*cells: str) -> str:
-        parts = [_wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in zip_longest(*parts, fillvalue="")
-        )
-
-    return row
-
-
-def paragraph(text: str, indent: int = 0) -> str:
-    """Return a cleaned text as lines that fit a terminal.
-
-    :param indent: blanks in front of each line but the first, which has two less.
-    """
-    first, others = " " * max(indent - 2, 0), " " * indent
-    return textwrap.fill(
-        one_line(text, LONGEST_CELL), _wide(), initial_indent=first, subsequent_indent=others
-    )
-
-
-def _wide() -> int:
-    """Return the width of what is printed: the terminal's, within bounds."""
-    if not sys.stdout.isatty():
-        return WIDEST
-    return min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
-
-
-def _wrapped(cell: str, width: int) -> list[str]:
-    line = one_line(cell, LONGEST_CELL)
-    return [line] if len(line) <= width else textwrap.wrap(line, width)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -204,4 +205,41 @@ def test_floor_is_free_of_what_it_must_not_know(module: str) -> None:
     assert not wrong, (
         f"{module} imports {names(wrong)}, and {floor} works without: move it to "
         f"{names({FORBIDDEN[floor][one] for one in wrong})} ({SEE})"
+    )
+
+
+# By what a package is imported as, where its name is another.
+DISTRIBUTIONS = {"yaml": "pyyaml", "c7n_org": "c7n-org", "c7n_mailer": "c7n-mailer"}
+# Commands use them if the user has installed them; `click` is c7n-org's.
+IF_INSTALLED = {"c7n-org", "c7n-mailer", "click"}
+# An archive for Lambda has `packages`, and Lambda itself has AWS's own library. No more.
+IN_LAMBDA = {"c7n", "boto3", "botocore"}
+
+
+def outside(floors: Iterable[str]) -> set[str]:
+    """The distributions that modules of these floors import."""
+    modules = [module for module in MODULES if floor_of(module) in floors]
+    tops = {name.split(".")[0] for module in modules for name in imported(module)}
+    tops -= {"c7n_keyrot", *sys.stdlib_module_names}
+    return {DISTRIBUTIONS.get(name, name) for name in tops}
+
+
+def test_what_is_imported_is_declared() -> None:
+    lines = importlib.metadata.requires("c7n-keyrot") or []
+    declared = {re.split(r"[^\w.-]", line)[0].lower() for line in lines if "extra ==" not in line}
+    actual = outside([*FLOORS, ""]) - IF_INSTALLED
+    assert actual <= declared, (
+        f"{names(actual - declared)} is imported: add it to the package's dependencies, with the "
+        "version of the oldest c7n as the lowest"
+    )
+    assert declared <= actual, (
+        f"{names(declared - actual)} isn't imported: remove it from the dependencies"
+    )
+
+
+def test_a_lambda_function_needs_no_package_that_its_archive_lacks() -> None:
+    missing = outside([floor for floor in FLOORS if floor not in ("cli/", "evidence/")])
+    missing -= IN_LAMBDA
+    assert not missing, (
+        f"{names(missing)} isn't in a Lambda function's archive: import it in cli/ only"
     )

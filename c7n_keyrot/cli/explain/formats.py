@@ -13,8 +13,9 @@ from typing import Any
 
 from c7n_keyrot.cli.explain import peers
 from c7n_keyrot.cli.explain.verdicts import NOT_JUDGED, Explained, Options, ReportInfo, explain
+from c7n_keyrot.cli.tables import paragraph, row_by_row
 from c7n_keyrot.core.rotation import Verdict
-from c7n_keyrot.core.text import counted, disarmed, listed, paragraph, table, utc
+from c7n_keyrot.core.text import counted, disarmed, listed, utc
 
 # Names schemas/explain.schema.json; it is no address.
 SCHEMA = "urn:c7n-keyrot:schema:explain:1"
@@ -69,7 +70,7 @@ def _plain(value: Any) -> Any:
 
 def _as_table(report: ReportInfo, options: Options) -> None:
     """Print a table for a terminal, and a line that counts the verdicts."""
-    say = table({"USER": report.longest, "SLOT": 4, "VERDICT": 10 if options.compare else 8})
+    say = row_by_row({"USER": report.longest, "SLOT": 4, "VERDICT": 10 if options.compare else 8})
     print(say("USER", "SLOT", "VERDICT", "WHY"))
     verdicts: Counter[str] = Counter()
     for one in explain(report, options):

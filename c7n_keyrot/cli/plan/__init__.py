@@ -23,8 +23,9 @@ from c7n_keyrot.cli.plan.figures import (
     PlannedKey,
     make,
 )
+from c7n_keyrot.cli.tables import paragraph, table
 from c7n_keyrot.core.errors import CommandError
-from c7n_keyrot.core.text import counted, listed, one_line, paragraph, table, utc
+from c7n_keyrot.core.text import counted, listed, one_line, utc
 from c7n_keyrot.evidence.accounts import load, select
 from c7n_keyrot.evidence.gather import gather
 
@@ -259,22 +260,22 @@ def _ago(time: timedelta) -> str:
 def _by_account(plan: Plan, most: int) -> Iterator[str]:
     """Yield the table of accounts: those that aren't covered first, then by their keys."""
     fates = (DISABLE, DELETE, NOTIFY, LEAVE)
-    longest = max(len(account.label) for account in plan.accounts)
-    row = table({"ACCOUNT": longest, **{fate.upper(): 7 for fate in fates}})
-    yield row("ACCOUNT", *map(str.upper, fates), "")
-
     found = []
     for account in plan.accounts:
         counts = Counter(key.fate for key in account.keys.values())
         found.append((account, (counts[DISABLE], counts[DELETE], account.told, counts[LEAVE])))
     found.sort(key=lambda one: (not one[0].problems, [-n for n in one[1]], one[0].label))
-    rows = (
-        row(account.label, *map(str, figures), "not covered" if account.problems else "")
-        for account, figures in found
-    )
-    yield from cut(rows, most, "accounts")
+    rows = [
+        (account.label, *map(str, figures), "not covered" if account.problems else "")
+        for account, figures in found[:most]
+    ]
     totals = [sum(column) for column in zip(*(figures for _, figures in found), strict=True)]
-    yield row("in all", *map(str, totals), "")
+    head = ("ACCOUNT", *map(str.upper, fates), "")
+    *lines, last = table(head, [*rows, ("in all", *map(str, totals), "")]).splitlines()
+    yield from lines
+    if len(found) > most:
+        yield f"... and {len(found) - most} more accounts (--all)"
+    yield last
 
 
 def _not_covered(plan: Plan, most: int) -> Iterator[str]:
@@ -310,20 +311,12 @@ def _named(title: str, keys: list[tuple[AccountPlan, PlannedKey]], most: int) ->
     for text, count in Counter(key.reason for _, key in keys if key.fate == LEAVE).most_common():
         yield f"  {count} {text or 'selected by a policy that does nothing to it'}"
     keys = sorted(keys, key=lambda one: (one[0].label, one[1].user, one[1].slot or 0))
-    shown = keys[:most]
-    row = table(
-        {
-            "ACCOUNT": max(len(account.label) for account, _ in shown),
-            "USER": max(len(key.user) for _, key in shown),
-            "SLOT": 4,
-            "KEY": 20,
-        }
-    )
-    yield row("ACCOUNT", "USER", "SLOT", "KEY", "")
-    for account, key in shown:
+    rows = []
+    for account, key in keys[:most]:
         age = f"{key.age_days:.1f} days old" if key.age_days is not None else ""
         notes: Iterable[str] = filter(None, (age, key.why if not key.acts else "", key.usage))
         cells = (account.label, key.user, str(key.slot or ""), key.key_id or "")
-        yield row(*cells, "; ".join(notes))
+        rows.append((*cells, "; ".join(notes)))
+    yield table(("ACCOUNT", "USER", "SLOT", "KEY", ""), rows)
     if len(keys) > most:
         yield f"... and {len(keys) - most} more keys (--all)"

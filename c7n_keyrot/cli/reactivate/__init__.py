@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if in_doubt:
         screen.say_doubts(in_doubt, args)
     if todo:
-        print(screen.table(todo), flush=True)
+        print(screen.todo(todo), flush=True)
     work.check_writable(findings)
     incomplete = bool(left_out or lost)
     if not screen.confirmed(len(todo), args.yes):

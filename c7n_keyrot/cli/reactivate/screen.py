@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from c7n_keyrot.cli.reactivate.live_keys import Finding
+from c7n_keyrot.cli.tables import table
 from c7n_keyrot.core.text import counted, one_line, utc
 
 # Where CloudTrail records IAM's calls, by partition.
@@ -22,9 +23,9 @@ def say(finding: Finding) -> None:
     print(one_line(text, 1000), file=sys.stderr if finding.bad else sys.stdout, flush=True)
 
 
-def table(findings: Sequence[Finding]) -> str:
+def todo(findings: Sequence[Finding]) -> str:
     """Return the keys that are to be switched on, a row each."""
-    rows = [["ACCOUNT", "USER", "SLOT", "KEY", "DISABLED", "BY POLICY", ""]]
+    rows = []
     for finding in findings:
         key, last, notes = finding.key, finding.key.last, []
         if key.doubt:
@@ -32,13 +33,9 @@ def table(findings: Sequence[Finding]) -> str:
         if finding.user != last.user:
             notes.append(f"the user was {last.user}")
         disabled = utc(key.disabled or key.time)
-        cells = (last.account_id, finding.user, last.slot, key.id, disabled, last.policy)
-        rows.append([*map(one_line, cells), one_line(", ".join(notes), 1000)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+        cells = (last.account_id, finding.user, str(last.slot), key.id, disabled, last.policy)
+        rows.append((*cells, ", ".join(notes)))
+    return table(("ACCOUNT", "USER", "SLOT", "KEY", "DISABLED", "BY POLICY", ""), rows, wraps=False)
 
 
 def say_doubts(findings: Sequence[Finding], args: Namespace) -> None:
