@@ -169,6 +169,7 @@ def client(
     :param session: a boto3 session.
     :param config: timeouts and retries; by default those for many calls side by side.
     :raises CallError: it can't be made, such as for a profile that isn't there.
+    :seam: botocore.endpoint:Endpoint
     """
     with as_call_error(f"{service}:client"):
         models.share(session)

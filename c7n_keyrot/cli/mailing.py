@@ -53,6 +53,9 @@ def run(main: Callable[[], Any]) -> Any:
     """Run c7n-mailer's ``main``; return what it does, or 1 if a message was left in the queue.
 
     :raises CommandError: this c7n-mailer isn't one that can be used so.
+    :seam: c7n_mailer.cli:get_processor
+    :seam: c7n_mailer.sqs_queue_processor:MailerSqsQueueProcessor.process_sqs_message
+    :seam: c7n_mailer.sqs_queue_processor:MailerSqsQueueIterator.ack
     """
     from c7n_mailer import cli  # type: ignore[import-untyped]
     from c7n_mailer.sqs_queue_processor import (  # type: ignore[import-untyped]

@@ -27,6 +27,11 @@ def run_of(manager: Any) -> PolicyRun:
 
 
 def _attach(run: PolicyRun) -> None:
+    """Replace two methods of the resource manager, on the instance only.
+
+    :seam: c7n.manager:ResourceManager.filter_resources
+    :seam: c7n.query:QueryResourceManager.check_resource_limit
+    """
     manager = run.manager
     filter_resources, check_limit = manager.filter_resources, manager.check_resource_limit
 
@@ -126,7 +131,10 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
 
 
 def guard_actions(run: PolicyRun) -> None:
-    """Let no action of the policy begin in a dry run, or before the intents of all are kept."""
+    """Let no action of the policy begin in a dry run, or before the intents of all are kept.
+
+    :seam: c7n.actions:BaseAction.process
+    """
     for action in run.manager.actions:
         process = action.process
         if isinstance(process, _Guarded):  # of an earlier execution

@@ -26,6 +26,8 @@ def watching(run: PolicyRun, filters: Sequence[Any]) -> Iterator[dict[str, set[s
     """Note, while the filters run, which users each of them lets through: names by place.
 
     Custodian's own filters let those through as well whom they couldn't ask about.
+
+    :seam: c7n.filters:Filter.process
     """
     passed: dict[str, set[str]] = {}
     nots = [f"{place}." for place, element in places(filters) if element.type == "not"]
@@ -52,14 +54,21 @@ def _watched(process: Any, names: set[str]) -> Any:
 
 
 def attach_notices(run: PolicyRun, users: Sequence[dict[str, Any]]) -> None:
-    """Let the policy's notices with our templates say what this run has found."""
+    """Let the policy's notices with our templates say what this run has found.
+
+    :seam: c7n.actions:Notify.process
+    :seam: c7n.actions:Notify.expand_variables
+    """
     for action, process, expanded in notify.wrapped(run, users):
         # On the instance: other policies' notices never meet any of this.
         action.process, action.expand_variables = process, expanded
 
 
 def watch_upload(run: PolicyRun) -> None:
-    """Tell which folder has the outcomes, should the upload at the end of the run fail."""
+    """Tell which folder has the outcomes, should the upload at the end of the run fail.
+
+    :seam: c7n.output:BlobOutput.upload
+    """
     output = run.manager.ctx.output
     if "upload" in vars(output):
         return  # an earlier action of the policy has done so
@@ -84,7 +93,10 @@ def watch_upload(run: PolicyRun) -> None:
 
 
 def keep_users_out_of_cache(manager: Any, source: str) -> None:
-    """Let Custodian's cache neither keep nor give the users of a source."""
+    """Let Custodian's cache neither keep nor give the users of a source.
+
+    :seam: c7n.manager:ResourceManager
+    """
     manager._cache = _WithoutUsers(manager._cache, source)
 
 

@@ -28,7 +28,8 @@ class Seam:
     """A place in Custodian, or in a library below it, that something of ours relies on.
 
     ``place`` is ``module:name.name``; ``parameters`` are those that ours relies on; ``holds`` is
-    given what is found there, and tells whether it does what ours relies on.
+    given what is found there, and tells whether it does what ours relies on. Where ``use`` says
+    that a place is replaced or watched, the code for it has ``:seam: PLACE`` in its docstring.
     """
 
     place: str
@@ -102,7 +103,7 @@ SEAMS = (
     Seam("c7n.manager:ResourceManager", "the users' cache is replaced on it", holds=_has_cache),
     Seam(
         "c7n.manager:ResourceManager.filter_resources",
-        "replaced on the manager: what the filters mean is settled behind them",
+        "replaced on the manager: which keys the filters select is settled after them",
         ("resources", "event"),
     ),
     Seam("c7n.query:QueryResourceManager.resources", "asks the cache", holds=_asks_cache),
@@ -161,7 +162,7 @@ SEAMS = (
     # -- output, sessions, small things
     Seam("c7n.output:Metrics.put_metric", "the run's counts", ("key", "value", "unit")),
     Seam("c7n.output:DirectoryOutput.write_file", "users of a failed run", ("rel_path", "value")),
-    Seam("c7n.output:BlobOutput.upload", "replaced on the output: a failed upload is told"),
+    Seam("c7n.output:BlobOutput.upload", "replaced on the output: a failed upload is reported"),
     Seam("c7n.output:BlobOutput.upload_file", "intents go to the bucket", ("path", "key")),
     Seam(
         "c7n.credentials:SessionFactory.__call__",

@@ -87,7 +87,13 @@ class _Calls:
 
     @contextmanager
     def watched(self, manager: Any, element: Any) -> Iterator[None]:
-        """Watch the calls of boto3's clients, threads that fail, and lists that are none."""
+        """Watch the calls of boto3's clients, threads that fail, and lists that are none.
+
+        :seam: botocore.client:BaseClient._make_api_call
+        :seam: c7n.element:Element.executor_factory
+        :seam: c7n.manager:ResourceManager.executor_factory
+        :seam: c7n.resolver:ValuesFrom.get_values
+        """
         base: Any = BaseClient
         call, values = base._make_api_call, ValuesFrom.get_values
         calls = self
@@ -243,7 +249,10 @@ def is_ours(element: Any) -> bool:
 
 
 def without_doubts(run: PolicyRun) -> None:
-    """Keep users in doubt away from Custodian's own actions, which know nothing of doubts."""
+    """Keep users in doubt away from Custodian's own actions, which know nothing of doubts.
+
+    :seam: c7n.actions:BaseAction.process
+    """
     for action in run.manager.actions:
         # Notices with our templates say who is in doubt, and have a process of their own by now.
         if not is_ours(action) and "process" not in vars(action):

@@ -8,6 +8,7 @@ The end-to-end test of the oldest c7n asks the same in an environment of that re
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,23 @@ def test_whatever_is_imported_is_a_seam() -> None:
         and f"{name.replace(':', '.')}:" not in {f"{place.partition(':')[0]}:" for place in listed}
     }
     assert missing == set(), "add them to SEAMS, with what is relied on"
+
+
+def marks() -> set[str]:
+    """The places that docstrings of the package name with ``:seam:``."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {
+        place
+        for path in Path(c7n_keyrot.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, kinds)
+        for place in re.findall(r"^ *:seam: (\S+)$", ast.get_docstring(node) or "", re.MULTILINE)
+    }
+
+
+def test_each_patch_names_its_seam_and_each_seam_that_is_patched_has_one() -> None:
+    patched = {seam.place for seam in SEAMS if re.search("replaced|watched", seam.use)}
+    assert marks() == patched, "write ':seam: PLACE' into the docstring of what replaces it"
 
 
 def private_names() -> set[str]:
