@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
@@ -265,6 +266,29 @@ def last_run(times: Iterable[tuple[float, float]]) -> float:
             begun = start
         busy = max(busy, end)
     return begun
+
+
+def failure(
+    folder: Path, start: datetime | None, end: datetime | None, metrics: Mapping[str, float]
+) -> str:
+    """Say how a run that failed ended, to be read after the policy's name.
+
+    :param start: when the run began, ``end`` when it ended; None without metadata.
+    :param metrics: the run's, by name.
+    """
+    if start is None or end is None:
+        return "left no metadata: it was stopped at once, or still runs"
+    if "ResourceLimitExceeded" in metrics:
+        return "was stopped by max-resources"
+    if not metrics.get("PolicyException"):
+        return "was stopped before its end, or still runs"
+    error = last_error(folder, start.timestamp(), end.timestamp())
+    return ended_with(error) + ("" if error else "; look at what custodian printed")
+
+
+def ended_with(error: str) -> str:
+    """Say that a run ended with an error, the last one in its log; "" if the log has none."""
+    return f"ended with an error: {error}" if error else "ended with an error that isn't in its log"
 
 
 def last_error(folder: Path, start: float, end: float) -> str:

@@ -34,6 +34,7 @@ from c7n_keyrot.evidence.files import (
     LONGEST_LINE,
     DamagedFileError,
     existing,
+    failure,
     foreign,
     ids_of,
     mapping,
@@ -118,6 +119,11 @@ class PolicyFolder:
             return True
         mine = [one for one in self.summaries if one.account_id == self.account_id]
         return bool(mine) and mine[-1].run != self.run and outcomes.instant(mine[-1]) > self.end
+
+    @property
+    def failure(self) -> str:
+        """How the last run ended, if it ``failed``; to be read after the policy's name."""
+        return failure(self.path, self.start, self.end, self.metrics)
 
     @cached_property
     def summary(self) -> RunSummary | None:

@@ -460,7 +460,7 @@ def _no_summary(out: Path) -> None:
     [
         (_gone, "no policy of the pack has run there"),
         (_stopped, f"{STALE} didn't finish"),
-        (_failed, f"{STALE} failed: iam:ListAccessKeys is denied"),
+        (_failed, f"{STALE} ended with an error: iam:ListAccessKeys is denied"),
         (_never, f"{UNCLEAR} never ran there"),
         (_old, "but not in the last run, which began"),
         (_real, "and not as a dry run"),

@@ -479,7 +479,7 @@ def test_why_an_account_is_not_covered(tmp_path: Path, capsys: pytest.CaptureFix
     found = report(capsys, out, accounts=accounts_yml(tmp_path, ids))
     assert {row["name"]: row["why"] for row in found["accounts"]} == {
         "good": None,
-        "error": f"run failed: {STALE} ended with an error (iam:GetUser is [31mdenied)",
+        "error": f"run failed: {STALE} ended with an error: iam:GetUser is [31mdenied",
         "limit": f"run failed: {STALE} was stopped by max-resources",
         "killed": f"run failed: {STALE} was stopped before its end, or still runs",
         "denied": f"run failed: {STALE} left no metadata: it was stopped at once, or still runs",

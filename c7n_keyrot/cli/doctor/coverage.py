@@ -13,7 +13,7 @@ from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.core.text import listed, utc
 from c7n_keyrot.evidence import runs
-from c7n_keyrot.evidence.files import ids_of, last_error
+from c7n_keyrot.evidence.files import ended_with, ids_of, last_error
 from c7n_keyrot.evidence.runs import RunFiles
 
 NEVER, STOPPED, ENDED = "never began", "was stopped at once", "ended with an error"
@@ -136,12 +136,11 @@ def _why_not(
         error = last_error(left.folder, left.start, left.end)
         if not error:
             where = f"the line with policy:{policy}" if target.account else "its last lines"
-            what = f"{ENDED} that isn't in its log: {runner}'s output has it, {where}"
-            return what, fix
+            return f"{ended_with(error)}: {runner}'s output has it, {where}", fix
         denied = re.search(r"\b(iam:\w+) is denied", error)
         if denied:
             fix = f"{permissions.how_to_allow(denied[1], target)}, and run {again} again"
-        return f"{ENDED}: {error}", fix
+        return ended_with(error), fix
     folder = out / policy
     if target.account:
         folder = out / target.account.name / target.region / policy

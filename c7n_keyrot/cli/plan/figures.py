@@ -14,7 +14,7 @@ from c7n_keyrot.core.records import NotMatched, RunSummary, Why
 from c7n_keyrot.core.text import counted, listed, utc
 from c7n_keyrot.core.usage_words import sentence
 from c7n_keyrot.evidence.accounts import Account
-from c7n_keyrot.evidence.files import last_error, last_run
+from c7n_keyrot.evidence.files import last_run
 from c7n_keyrot.evidence.gather import PolicyFolder
 
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -218,11 +218,8 @@ def _problem(one: PolicyFolder, begun: datetime) -> str:
         return f"ran at {utc(one.start)}, but not in the last run, which began {utc(begun)}"
     if not one.dry_run:
         return f"ran at {utc(one.start)}, and not as a dry run"
-    if "ResourceLimitExceeded" in one.metrics:
-        return "was stopped by max-resources"
-    if one.failed:
-        error = last_error(one.path, one.start.timestamp(), (one.end or one.start).timestamp())
-        return f"failed: {error or 'its log has no error; look at what custodian printed'}"
+    if one.failed or "ResourceLimitExceeded" in one.metrics:
+        return one.failure
     if one.summary is None:
         return "left no summary of this run that can be read"
     if one.users and one.users_run != one.run:

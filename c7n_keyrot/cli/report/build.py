@@ -242,14 +242,7 @@ def _why_not(
 
 def _failure(last: End) -> str:
     name = one_line(last.name, 200)
-    if last.start is None or last.end is None:
-        return f"{name} left no metadata: it was stopped at once, or still runs"
-    if not last.metrics.get("PolicyException"):
-        return f"{name} was stopped before its end, or still runs"
-    if "ResourceLimitExceeded" in last.metrics:
-        return f"{name} was stopped by max-resources"
-    error = files.last_error(last.path, last.start.timestamp(), last.end.timestamp())
-    return f"{name} ended with an error" + (f" ({error})" if error else "")
+    return f"{name} {files.failure(last.path, last.start, last.end, last.metrics)}"
 
 
 def _totals(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
