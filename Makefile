@@ -12,6 +12,9 @@ PYTHON ?= python3
 WORKERS ?= 4
 TESTS ?= tests
 
+# ALL=1: also what only a release needs (each way to install, each program started afresh).
+ALL ?=
+
 # The environment, and what is installed there besides the wheel.
 VENV ?= .venv
 EXTRAS ?= test,dev
@@ -27,7 +30,8 @@ PACKAGED := $(shell find c7n_keyrot policies examples deploy -not -name '__pycac
 .PHONY: help
 help:
 	@echo 'make demo    the pack at work on an embedded AWS: before, run, after'
-	@echo 'make test    all tests (TESTS=tests/unit for some of them, WORKERS=0 for one process)'
+	@echo 'make test    the tests (TESTS=tests/unit for some of them, WORKERS=0 for one process;'
+	@echo '             ALL=1 for those of the ways to install, too, as .ci/run and the workflow do)'
 	@echo 'make matrix  the same on each Python that is promised and found (make matrix-3.10: on one)'
 	@echo 'make unit    the unit tests in TESTS, of the code as it is here, within seconds'
 	@echo "make clock   tests at another time: make clock AT='2026-12-31 23:58' TESTS=tests/unit"
@@ -47,7 +51,7 @@ help:
 .PHONY: test
 test: $(VENV)/installed
 	@echo '== Testing the installed wheel'
-	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) $(if $(ALL),,-m 'not release') $(TESTS)
 
 # With the folder here in front of the installed wheel: no wheel is built, so it takes seconds.
 .PHONY: unit

@@ -28,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # They sleep for most of their time: at the end nothing would be left to do beside them, and
     # all of them at once would leave the machine idle.
     waits = [item for item in items if item.get_closest_marker("waits")]
+    # The longest first, or the last of them would end alone.
+    waits.sort(key=lambda item: -item.get_closest_marker("waits").kwargs.get("seconds", 0))
     others = iter([item for item in items if not item.get_closest_marker("waits")])
     mixed = [one for item in waits for one in (item, *islice(others, 3))]
     items[:] = [*mixed, *others]

@@ -23,7 +23,7 @@ def demo(*args: str | Path, cwd: Path, python: str | Path = sys.executable) -> F
     return run([python, *args], env, cwd, timeout=300)
 
 
-@pytest.mark.waits
+@pytest.mark.waits(seconds=20)
 def test_everybody_is_shown_with_the_right_outcome(tmp_path: Path) -> None:
     done = demo(REPOSITORY / "demo" / "run.py", cwd=tmp_path)
     assert done.code == 0, done.text

@@ -19,6 +19,8 @@ from environments import Done, Environment, unpack
 
 from embedded_aws import HUB, EmbeddedAws, Key
 
+pytestmark = pytest.mark.release
+
 MEMBERS = ("111111111111", "222222222222")
 
 

@@ -26,9 +26,13 @@ from embedded_aws import HUB, Account, EmbeddedAws, Key, seed_bench
 PACK = Path(__file__).parents[2] / "policies"
 STALE = "iam-user-second-access-key-stale"
 # Seconds; a run gives up sooner than it would for a user.
-QUICK = {"C7N_KEYROT_PATIENCE": "1", "C7N_KEYROT_REPORT_LIMIT": "3"}
+QUICK = {
+    "C7N_KEYROT_TRIES": "3",
+    "C7N_KEYROT_PATIENCE": "1",
+    "C7N_KEYROT_REPORT_LIMIT": "3",
+}
 # The same, where a machine that is slow for a second must make no difference.
-LESS_QUICK = {"C7N_KEYROT_PATIENCE": "3", "C7N_KEYROT_LAG": "1"}
+LESS_QUICK = {"C7N_KEYROT_TRIES": "3", "C7N_KEYROT_PATIENCE": "3", "C7N_KEYROT_LAG": "1"}
 FRESH, OLD = Key(5), Key(200)
 OFF = ("Active", "Inactive")
 

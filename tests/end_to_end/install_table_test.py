@@ -21,6 +21,8 @@ from wheels import CHECKOUT
 
 from embedded_aws import HUB, EmbeddedAws
 
+pytestmark = pytest.mark.release
+
 POLICIES = """
 policies:
   - name: ours

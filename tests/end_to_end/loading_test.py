@@ -58,6 +58,7 @@ WAYS: dict[str, Callable[[Path], list[str | Path]]] = {
 }
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("way", WAYS)
 def test_each_way_to_install(
     way: str, make: Callable[..., Environment], source: Path, wheel: Path, tmp_path: Path
@@ -79,6 +80,7 @@ def test_each_way_to_install(
     assert environment.custodian("validate", "ours.yml").code == 1
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("way", ["pip install -e .", "wheel", "sdist, wheel"])
 def test_each_way_to_install_without_startup_files(
     way: str,
@@ -247,6 +249,7 @@ def change_c7n(environment: Environment, names: str, change: Callable[[str], str
         path.write_text(change(text))
 
 
+@pytest.mark.release
 def test_the_oldest_c7n_that_is_declared(
     make: Callable[..., Environment], aws: EmbeddedAws, tmp_path: Path
 ) -> None:

@@ -273,7 +273,7 @@ def member(hub: Hub, name: str, mode: str = "enforcing", external_id: str = EXTE
     )
 
 
-@pytest.mark.waits
+@pytest.mark.waits(seconds=60)
 def test_the_page(hub: Hub) -> None:
     """All its commands but the last one, in their order, and the builds that they lead to."""
     wheel = next(iter((CHECKOUT / "dist").glob("*.whl")))

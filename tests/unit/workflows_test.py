@@ -162,6 +162,7 @@ def test_what_is_tested_is_what_was_built_and_is_published() -> None:
         assert jobs[key].data["needs"] == "build"
         (command,) = (step["run"] for step in jobs[key].steps if "run" in step)
         assert command.startswith("make -o dist/built ")
+        assert ("ALL=1" in command) is (key[1] == "test"), "each way to install, too"
     assert jobs["release.yml", "test"].data["uses"] == "./.github/workflows/ci.yml"
 
 
