@@ -278,7 +278,7 @@ def test_no_key_is_touched_whose_intent_is_not_in_the_bucket(
     assert account.changes(before) == {}
     assert aws.messages("q") == []
     (line,) = run.lines("keyrot:ERROR", f"{len(users)} keys not tried, since their intents")
-    assert "look at the bucket of -s" in line
+    assert "check the bucket of -s" in line
 
 
 def test_intents_are_in_the_bucket_before_the_first_notice(

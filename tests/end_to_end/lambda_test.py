@@ -357,7 +357,7 @@ def test_a_function_whose_bucket_refuses_touches_nothing_and_fails(story: Story)
     assert story.sent["refused"] == story.sent["refused again"] == 0
     assert story.sent["lost"] > 0
     line, _ = story.lines["refused"]
-    assert "look at the bucket of -s (output_dir)" in line
+    assert "check the bucket of -s (output_dir)" in line
 
 
 def test_what_was_done_is_in_the_log_if_the_outcomes_are_lost(story: Story) -> None:
