@@ -143,7 +143,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         mistaken = told.folder / "mistaken.yml"
         mistaken.write_text(yaml.safe_dump(accounts), "utf-8")
         told.make_older("pack")
-        told.run("gap", PACK, accounts=mistaken, out="pack")
+        told.run("gap", pack, accounts=mistaken, out="pack")
         policies = with_own_addresses(PACK, told.folder)
         flags = ["--policies", policies, "--accounts", mistaken, "--output-dir", "pack"]
         told.doctor = run(keyrot("doctor", *flags), told.env, told.folder)
