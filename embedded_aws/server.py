@@ -197,7 +197,9 @@ class EmbeddedAws(FaultInjection):
         policy: Mapping[str, Any] | None = None,
         organization: bool = False,
     ) -> str:
-        """Make a queue; return its URL. Other accounts may send only as its policy says.
+        """Make a queue, or give it this policy; return its URL.
+
+        Other accounts may send only as the policy says.
 
         organization: a policy that lets every account of the organization send.
         """
@@ -211,8 +213,10 @@ class EmbeddedAws(FaultInjection):
             }
             policy = {"Version": "2012-10-17", "Statement": [statement]}
         with self.lock:
-            attributes = {"Policy": json.dumps(policy)} if policy else {}
-            self.partition.sqs(account_id).create_queue(name, **attributes)
+            backend = self.partition.sqs(account_id)
+            backend.create_queue(name)
+            if policy:
+                backend.set_queue_attributes(name, {"Policy": json.dumps(policy)})
         return f"{self.url}/{account_id}/{name}"
 
     def messages(self, name: str, account_id: str = HUB) -> list[Any]:

@@ -258,8 +258,6 @@ def _short_role(here: Path) -> None:
 
 
 def _profile(here: Path) -> None:
-    """The member sends its notices then."""
-
     def change(data: Any) -> None:
         account = data["accounts"][1]
         del account["role"]
@@ -288,11 +286,17 @@ WAYS: dict[str, tuple[Callable[[Path], object], list[str], tuple[str, ...]]] = {
 }
 
 
+# With these an account sends its notices itself, which the queue of deploy/hub.yml refuses.
+MEMBERS_SEND = ("chain of roles", "profile")
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_what_works_is_no_failure(doctor: Doctor, aws: EmbeddedAws, here: Path, way: str) -> None:
     """The real c7n-org does its work in each account once, and doctor says so."""
     change, flags, covered = WAYS[way]
     change(here)
+    if way in MEMBERS_SEND:
+        aws.create_queue("c7n-keyrot", organization=True)
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     member = aws.env(WEB, here, role="c7n-keyrot")
     profile = [f"{name.lower()} = {member[name]}" for name in names]
@@ -310,6 +314,7 @@ def test_what_works_is_no_failure(doctor: Doctor, aws: EmbeddedAws, here: Path, 
     assert failed(done) == [], done.text
     (line,) = done.lines("ok", "coverage of ", STALE)
     assert all((account_id in line) == (account_id in covered) for account_id in MEMBERS)
+    assert bool(done.lines("not checked", "the account sends by itself")) is (way in MEMBERS_SEND)
 
 
 @pytest.mark.parametrize(

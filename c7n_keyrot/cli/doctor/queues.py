@@ -16,6 +16,10 @@ from c7n_keyrot.cli.doctor.sqs import Queue, is_bare, queue_of, queue_text, uses
 from c7n_keyrot.evidence.accounts import Account
 
 HUBS_QUEUE = "give the hub's queue in accounts.yml, vars: {action: {queue: ARN}}, or in the policy"
+SENDS = (
+    "the queue of deploy/hub.yml refuses that (but for RunBy=lambda): write assume_role: false in "
+    "the notify action, and in accounts.yml one role for the account, no list and no profile"
+)
 # What SQS answers, by its protocol.
 MISSING = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NonExistentQueue")
 
@@ -38,7 +42,7 @@ def checks(context: Context) -> Checks:
             what = f"{queue.where}: the account sends by itself (sqs:SendMessage)"
             if is_bare(text):
                 what = "the account sends by itself, to a queue of its own"
-            check = Check(NOT_CHECKED, str(queue), what, account=account)
+            check = Check(NOT_CHECKED, str(queue), what, "" if is_bare(text) else SENDS, account)
         elif is_bare(text) and account is not None and not own:
             what = "a name alone is the account's own queue, and the hub sends there"
             check = Check(FAIL, str(queue), what, HUBS_QUEUE, account)
