@@ -582,7 +582,7 @@ def test_seconds_after_a_run_the_listing_may_be_behind(
     done = run_in(args, env={"C7N_KEYROT_LAG": "8" if seconds < 9 else "1"})
     if seconds > 9:
         assert done.code == 1
-        assert done.lines("user ana", "not settled: IAM still shows it Active", "lag behind")
+        assert done.lines("user ana", "not settled: IAM still shows it Active", "listings lag")
         assert len(run.outcomes("p")) == 1
         aws.heal()
         done = run_in(args)

@@ -770,7 +770,7 @@ def test_listing_soon_after_a_run_may_be_behind(
     (found,), looked = look_at(keys_of(tmp_path), *listings)
     assert (found.outcome, looked) == (outcome, looks)
     if outcome == "not settled":
-        assert "listings lag behind: run this again in some minutes" in found.reason
+        assert "listings lag: run this again in a few minutes" in found.reason
         assert found.bad
         assert work.carry_out([found], keys_of(tmp_path), lambda _: None) == [found]
         assert not (tmp_path / "keyrot-intents.jsonl").exists() or last == "intended"

@@ -5,16 +5,16 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import cast
 
-from c7n_keyrot.aws import calls, credentials, gate, listings, settings
+from c7n_keyrot.aws import calls, credentials, gate, listings
 from c7n_keyrot.aws.credentials import Access
 from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.one_key import GONE, NOT_FOUND, OneKey, looks, outcome_of
 from c7n_keyrot.cli.reactivate.history import KeyHistory
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.outcomes import Result, Word
@@ -22,14 +22,8 @@ from c7n_keyrot.core.text import listed, one_line
 from c7n_keyrot.evidence import accounts
 from c7n_keyrot.evidence.accounts import Account
 
-# Outcomes that are never written to a file: nothing can be done or recorded.
-GONE = "the key was deleted"
-NOT_FOUND = (
-    "AWS doesn't find it under its user's name: it was deleted, or the user renamed; allow "
-    "iam:GetAccessKeyLastUsed, and try again, or look at it by hand"
-)
-LAGS = "IAM still shows it Active; its listings lag behind: run this again in some minutes"
-LOOKS = 5  # in the seconds of settings.LAG
+ASK = "allow iam:GetAccessKeyLastUsed and run this again, or check the key by hand"
+LAGS = "IAM still shows it Active; its listings lag: run this again in a few minutes"
 
 
 class NotTouched(Word):
@@ -165,7 +159,7 @@ def _connect(
 def look_at_user(access: Access, user: str, keys: Sequence[KeyHistory]) -> list[Finding]:
     """Look at a user's keys; again for some seconds if the listing may be behind."""
     findings: list[Finding] = []
-    for _ in patiently():
+    for _ in looks():
         try:
             live = statuses(access, user)
         except CallError as error:
@@ -174,14 +168,6 @@ def look_at_user(access: Access, user: str, keys: Sequence[KeyHistory]) -> list[
         if not any(finding.outcome is NotTouched.UNSETTLED for finding in findings):
             break
     return findings
-
-
-def patiently() -> Iterator[None]:
-    """Yield at once, and then again and again for the seconds of ``settings.LAG``."""
-    yield
-    for _ in range(LOOKS):
-        time.sleep(settings.LAG / LOOKS)
-        yield
 
 
 def _look_at_key(access: Access, user: str, key: KeyHistory, status: str | None) -> Finding:
@@ -196,7 +182,7 @@ def _look_at_key(access: Access, user: str, key: KeyHistory, status: str | None)
         if place.is_gone:
             return Finding(key, access, user, Result.GONE, GONE)
     if status is None:
-        return Finding(key, access, user, Result.UNKNOWN, NOT_FOUND)
+        return Finding(key, access, user, Result.UNKNOWN, f"{NOT_FOUND}; {ASK}")
     if status == "Inactive":
         return Finding(key, access, user, Result.REACTIVATED)
     if status != "Active":
@@ -221,15 +207,14 @@ def statuses(access: Access, user: str) -> dict[str, str]:
     return {key["AccessKeyId"]: key["Status"] for key in live}
 
 
-def missing(access: Access, user: str, key: KeyHistory) -> tuple[Result, str]:
-    """Return outcome and reason of a key that AWS doesn't find under its user's name."""
-    try:
-        place = listings.whereabouts(access.client("iam"), key.id, user, key.last.user_id)
-    except CallError as error:
-        return Result.UNKNOWN, f"{NOT_FOUND} ({error})"
-    return (Result.GONE, GONE) if place.is_gone else (Result.UNKNOWN, NOT_FOUND)
+def one_key(access: Access, user: str, key: KeyHistory) -> OneKey:
+    """Return where to look for a key.
+
+    :param user: who has it now.
+    """
+    return OneKey(access.client("iam"), key.id, user, key.last.user_id)
 
 
 def failure(error: CallError) -> tuple[Result, str]:
     """Return the outcome and reason of a call that took no effect."""
-    return (Result.DENIED if error.denied else Result.FAILED), str(error)
+    return outcome_of(error), str(error)

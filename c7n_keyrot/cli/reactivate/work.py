@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from c7n_keyrot.aws import calls, gate, listings, settings
+from c7n_keyrot.aws import calls, gate, settings
 from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.aws.permit import Permit
 from c7n_keyrot.cli.reactivate.history import KeyHistory, Place
@@ -22,13 +22,14 @@ from c7n_keyrot.cli.reactivate.live_keys import (
     NotTouched,
     failure,
     look_at_user,
-    missing,
-    patiently,
+    one_key,
 )
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.outcomes import Action, Result
 from c7n_keyrot.evidence.outcome_files import NAMES
+
+AGAIN = "run this again"
 
 
 def check_writable(findings: Sequence[Finding]) -> None:
@@ -147,8 +148,8 @@ class _Work:
                 self.lost[key.place] = finding, error
                 return None
             if error:
-                way = finding.access, finding.user, key
-                outcome, reason = missing(*way) if error.gone else failure(error)
+                at_aws = one_key(finding.access, finding.user, key)
+                outcome, reason = at_aws.missing(AGAIN) if error.gone else failure(error)
                 finding = replace(finding, outcome=outcome, reason=reason)
             time = _now()
         return finding if self._record(record_file(key), time, finding) else None
@@ -219,27 +220,15 @@ def _switch_on(finding: Finding, tries: int = 0) -> CallError | None:
 
 
 def _find_out(finding: Finding, lost: CallError) -> tuple[Result, str]:
-    """Return outcome and reason of a call whose answer was lost.
+    """Return outcome and reason of a call whose answer was lost."""
 
-    It is made again, since switching on twice is switching on once; then the key is looked at. A
-    listing proves the new status only: the old one may be IAM's lag.
-    """
-    was_lost = f"the answer was lost ({lost.reason})"
-    error = _switch_on(finding, tries=3)
-    if error is None:
-        return Result.REACTIVATED, was_lost
-    try:
-        for _ in patiently():
-            # If there is no such user the key may be there under another name, so nothing is known.
-            live = listings.live_keys(finding.access.client("iam"), finding.user)
-            status = next((k["Status"] for k in live if k["AccessKeyId"] == finding.key.id), None)
-            if status is None:
-                outcome, reason = missing(finding.access, finding.user, finding.key)
-                if outcome is Result.GONE:
-                    return outcome, reason
-                break
-            if status == "Active":
-                return Result.REACTIVATED, was_lost
-    except CallError as second:
-        error = second
-    return Result.UNKNOWN, f"it may have taken effect ({error.reason})"
+    def again() -> bool:
+        error = _switch_on(finding, tries=3)
+        if error is not None:
+            raise error
+        return True
+
+    outcome, reason, _ = one_key(finding.access, finding.user, finding.key).after_lost_answer(
+        lost, again, Result.REACTIVATED, "Active"
+    )
+    return outcome, reason

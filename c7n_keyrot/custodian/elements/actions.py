@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -15,12 +13,12 @@ from typing import Any
 from c7n.actions import BaseAction
 from c7n.utils import type_schema
 
-from c7n_keyrot.aws import calls, listings, settings
+from c7n_keyrot.aws import calls
 from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.one_key import OneKey, outcome_of, unknown
 from c7n_keyrot.aws.permit import Permit
 from c7n_keyrot.core.outcomes import Action, Outcome, Result
 from c7n_keyrot.core.rotation import Identified
-from c7n_keyrot.core.text import one_line
 from c7n_keyrot.custodian import intents, lifecycle, output, patches
 from c7n_keyrot.custodian.elements.filters import stale_filters
 from c7n_keyrot.custodian.elements.options import check_mode, invalid
@@ -168,24 +166,17 @@ class KeyAction(BaseAction):  # type: ignore[misc]
                 outcome, reason = self._missing(line.user, str(line.access_key_id))
                 self._record(task, replace(line, outcome=outcome, reason=reason))
                 return
-            outcome = Result.DENIED if error.denied else Result.FAILED
-            self._record(task, replace(line, outcome=outcome, reason=error.reason), error)
+            line = replace(line, outcome=outcome_of(error), reason=error.reason)
+            self._record(task, line, error)
         else:
             self._record(task, replace(line, outcome=outcome, reason=reason))
 
-    def _missing(self, name: str, key_id: str) -> tuple[Result, str]:
-        """Say what became of a key that AWS doesn't find under its user's name."""
+    def _key(self, name: str, key_id: str) -> OneKey:
         user_id = self.run.users.known.get(name, {}).get("UserId")
-        try:
-            found = listings.whereabouts(self.run.calls.client, key_id, name, user_id)
-        except CallError as error:
-            return Result.UNKNOWN, f"{NOT_FOUND} ({error})"
-        if found.is_gone:
-            return Result.GONE, GONE
-        if found.user and found.user != name:
-            renamed = f"its user's name is {one_line(found.user, 128)!r} now"
-            return Result.UNKNOWN, f"{NOT_FOUND}: {renamed}; a run with a newer report takes it"
-        return Result.UNKNOWN, NOT_FOUND
+        return OneKey(self.run.calls.client, key_id, name, user_id)
+
+    def _missing(self, name: str, key_id: str) -> tuple[Result, str]:
+        return self._key(name, key_id).missing("a run with a newer credential report takes it")
 
     def _left_alone(self, user: dict[str, Any]) -> Iterator[tuple[int, str]]:
         """Say for which slots the filters matched the user, but mean no key, and why."""
@@ -205,49 +196,20 @@ class KeyAction(BaseAction):  # type: ignore[misc]
     def _settle_doubts(self, tasks: list[_Task]) -> None:
         """Find out what became of the calls whose answer was lost: they may have taken effect."""
         doubts = [(task, *doubt) for task in tasks for doubt in task.in_doubt]
-        for (task, line, lost), found, error in self.run.calls.each(
+        for (task, line, lost), found, bug in self.run.calls.each(
             "lost answers", lambda doubt: self._find_out(doubt[1], doubt[2]), doubts
         ):
-            unknown = Result.UNKNOWN, f"it may have taken effect ({(error or lost).reason})"
-            outcome, reason = found or unknown
-            self._record(task, replace(line, outcome=outcome, reason=reason), error or lost)
+            outcome, reason, error = found or (Result.UNKNOWN, unknown(bug or lost), bug or lost)
+            self._record(task, replace(line, outcome=outcome, reason=reason), error)
 
-    def _find_out(self, line: Outcome, lost: CallError) -> tuple[Result, str] | None:
-        """Make the call again, which changes nothing if it took effect; then look at the key.
-
-        A listing proves the new state only: the old one may be IAM's lag.
-
-        :returns: outcome and reason; None where nobody knows.
-        """
+    def _find_out(self, line: Outcome, lost: CallError) -> tuple[Result, str, CallError]:
         name, key_id = line.user, str(line.access_key_id)
-        was_lost = f"the answer was lost ({lost.reason})"
-        # NoSuchEntity proves nothing: the key may be there under another name of its user.
-        with contextlib.suppress(CallError):
-            outcome, _ = self.act(name, key_id, tries=3)
-            if outcome == self.outcome:
-                return outcome, was_lost
-        until, pause = time.monotonic() + settings.LAG, 0.25
-        while True:
-            status = self.live_status(name, key_id)
-            if status is None:
-                outcome, reason = self._missing(name, key_id)
-                if outcome is Result.UNKNOWN:
-                    return None
-                return (self.outcome, was_lost) if self.afterwards is None else (outcome, reason)
-            if status == self.afterwards:
-                return self.outcome, was_lost
-            if time.monotonic() + pause > until:
-                return None
-            time.sleep(pause)
-            pause *= 2
-
-    def live_status(self, name: str, key_id: str) -> str | None:
-        """Return the key's status as of now; None if the user has no such key.
-
-        :raises CallError: the call fails, or there is no such user.
-        """
-        live = listings.live_keys(self.run.calls.client, name)
-        return next((key["Status"] for key in live if key["AccessKeyId"] == key_id), None)
+        return self._key(name, key_id).after_lost_answer(
+            lost,
+            lambda: self.act(name, key_id, tries=3)[0] == self.outcome,
+            self.outcome,
+            self.afterwards,
+        )
 
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
         """Do it to one key; return outcome and reason.
@@ -289,8 +251,6 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-GONE = "the key was deleted"
-NOT_FOUND = "AWS doesn't find the key under its user's name: it was deleted, or the user renamed"
 OWN = "the run itself works with this key"
 LEFT_ALONE = {
     Identified.AMBIGUOUS.value: "ambiguous: two keys of one second can't be told apart",
@@ -366,7 +326,7 @@ class DeleteAccessKey(KeyAction):
     status, afterwards, outcome, verb = "Inactive", None, Result.DELETED, "delete"
 
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
-        now = self.live_status(name, key_id)
+        now = self._key(name, key_id).status()
         if now is None:
             return self._missing(name, key_id)
         if now != self.status:

@@ -13,8 +13,9 @@ from typing import Any
 from c7n.actions import BaseAction
 from c7n.utils import get_partition
 
-from c7n_keyrot.aws import calls, gate, listings
+from c7n_keyrot.aws import calls, gate
 from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.one_key import OneKey
 from c7n_keyrot.aws.permit import Permit
 from c7n_keyrot.core.outcomes import Result
 from c7n_keyrot.core.rotation import DAY, MOST_DAYS, created, deadline, is_older
@@ -247,10 +248,10 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
             return False
         user: dict[str, Any] | None = None
         try:
-            for one in listings.live_keys(self.run.calls.client, key.user):
-                if one["AccessKeyId"] == key.access_key_id:
-                    old = is_older(created(one), self.run.now, self._limit(key))
-                    return old and one["Status"] != "Inactive"
+            live = OneKey(self.run.calls.client, key.access_key_id, key.user).live()
+            if live is not None:
+                old = is_older(created(live), self.run.now, self._limit(key))
+                return old and live["Status"] != "Inactive"
             user = calls.call(self.run.calls.client, "get_user", UserName=key.user)["User"]
         except CallError as error:
             if not error.gone:
