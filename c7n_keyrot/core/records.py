@@ -6,18 +6,23 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
-import math
-from collections.abc import Mapping, Sequence
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from c7n_keyrot.core.credential_report import Row
 from c7n_keyrot.core.rotation import DAY, Identified, Verdict, created
-from c7n_keyrot.core.usage import Group, Usage
+from c7n_keyrot.core.usage import Usage
 
 VERSION = 1
+Record = TypeVar("Record")
+_Reader = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -108,64 +113,7 @@ class KeyRecord:
 
         :raises ValueError: it isn't one of ours, or not of this version.
         """
-        fields = _fields(cls, value)
-        other, usage = fields["other_key"], fields["usage"]
-        return cls(
-            **fields
-            | {
-                "verdict": Verdict(fields["verdict"]),
-                "identified": Identified(fields["identified"]),
-                "other_key": None if other is None else OtherKey(**_fields(OtherKey, other)),
-                "usage": None if usage is None else parse_usage(usage),
-            }
-        )
-
-
-def parse_usage(value: object) -> Usage:
-    """Read a key's usage as it is in a record, field by field.
-
-    :raises ValueError: it isn't one of ours.
-    """
-    fields = _fields(Usage, value)
-    groups = [Group(**_fields(Group, group)) for group in fields["groups"]]
-    return Usage(**fields | {"groups": groups})
-
-
-def _fields(kind: type[Any], value: object) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"not a record: {type(value).__name__}")
-    fields = {field.name: str(field.type) for field in dataclasses.fields(kind)}
-    if value.get("version", VERSION) != VERSION or value.keys() != fields.keys():
-        raise ValueError(f"not a record of version {VERSION}: its fields differ")
-    for name, types in fields.items():
-        if not any(_is(value[name], each) for each in types.split(" | ")):
-            raise ValueError(f"not a record: {name} is {value[name]!r}")
-    return dict(value)
-
-
-def _is(value: object, kind: str) -> bool:
-    match kind:
-        case "None":
-            return value is None
-        case "bool":
-            return isinstance(value, bool)
-        case "int":
-            return type(value) is int
-        case "float":
-            return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-        case "dict[str, str]":
-            return isinstance(value, dict) and all(
-                isinstance(text, str) for pair in value.items() for text in pair
-            )
-        case "dict[str, int]":
-            return isinstance(value, dict) and all(type(count) is int for count in value.values())
-        case "OtherKey" | "Usage":
-            return isinstance(value, Mapping)
-        case "list[str]":
-            return isinstance(value, list) and all(isinstance(text, str) for text in value)
-        case "list[dict[str, Any]]" | "list[NotMatched]" | "list[Group]":
-            return isinstance(value, list) and all(isinstance(one, dict) for one in value)
-    return isinstance(value, str)  # Enums, too; they are read behind this
+        return parse(cls, value)
 
 
 class Why(str, enum.Enum):
@@ -257,15 +205,124 @@ class RunSummary:
         :raises ValueError: it isn't one of ours, or not of this version.
         """
         try:
-            fields = _fields(cls, json.loads(line))
+            return parse(cls, json.loads(line))
         except RecursionError:
             raise ValueError("not a summary: nested without end") from None
-        left = []
-        for entry in fields["not_matched"]:
-            one = _fields(NotMatched, entry)
-            one |= {"verdict": Verdict(one["verdict"]), "why": Why(one["why"])}
-            left.append(NotMatched(**one))
-        return cls(**fields | {"not_matched": left})
+
+
+def parse(kind: type[Record], value: object) -> Record:
+    """Read a dataclass as JSON has it, field by field, by the fields' annotations.
+
+    :raises ValueError: a field is missing, unknown or of another type, or the version is another.
+    :raises TypeError: an annotation of the class isn't one that ``_reader`` knows.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"not a record: {type(value).__name__}")
+    readers = _readers(kind)  # type: ignore[arg-type]  # for mypy no type[T] is hashable
+    if value.get("version", VERSION) != VERSION or value.keys() != readers.keys():
+        raise ValueError(f"not a record of version {VERSION}: its fields differ")
+    fields = {}
+    for name, read in readers.items():
+        try:
+            fields[name] = read(value[name])
+        except _UnfitError:
+            raise ValueError(f"not a record: {name} is {value[name]!r}") from None
+    return kind(**fields)
+
+
+class _UnfitError(Exception):
+    """A value isn't of its field's type."""
+
+
+@functools.cache
+def _readers(kind: type[Any]) -> dict[str, _Reader]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: _reader(hints[field.name]) for field in dataclasses.fields(kind)}
+
+
+def _reader(hint: Any) -> _Reader:
+    """Return what reads a value of an annotation, or raises ``_UnfitError``."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return lambda value: value
+    if hint in _PLAIN:
+        return _plain(_PLAIN[hint])
+    if origin in (types.UnionType, typing.Union) and len(args) == 2 and args[1] is type(None):
+        return _or_none(_reader(args[0]))
+    if origin is list:
+        return _list(_reader(args[0]))
+    if origin is dict and args[0] is str:
+        return _dict(_reader(args[1]))
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _nested(hint)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return _member(hint)
+    raise TypeError(f"no value of JSON is read as {hint}; let _reader in records.py know it")
+
+
+def _is_finite(value: object) -> bool:
+    # A whole number of JSON has as many digits as somebody likes.
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
+
+
+_PLAIN: dict[Any, Callable[[object], bool]] = {
+    str: lambda value: isinstance(value, str),
+    bool: lambda value: isinstance(value, bool),
+    int: lambda value: type(value) is int,
+    float: _is_finite,
+}
+
+
+def _plain(fits: Callable[[object], bool]) -> _Reader:
+    def read(value: object) -> object:
+        if not fits(value):
+            raise _UnfitError
+        return value
+
+    return read
+
+
+def _or_none(inner: _Reader) -> _Reader:
+    return lambda value: None if value is None else inner(value)
+
+
+def _list(inner: _Reader) -> _Reader:
+    def read(value: object) -> list[Any]:
+        if not isinstance(value, list):
+            raise _UnfitError
+        return [inner(one) for one in value]
+
+    return read
+
+
+def _dict(inner: _Reader) -> _Reader:
+    def read(value: object) -> dict[str, Any]:
+        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+            raise _UnfitError
+        return {name: inner(one) for name, one in value.items()}
+
+    return read
+
+
+def _nested(kind: type[Any]) -> _Reader:
+    def read(value: object) -> Any:
+        if not isinstance(value, Mapping):
+            raise _UnfitError
+        return parse(kind, value)
+
+    return read
+
+
+def _member(kind: type[enum.Enum]) -> _Reader:
+    members = {member.value: member for member in kind}
+
+    def read(value: object) -> enum.Enum:
+        found = members.get(value) if isinstance(value, str) else None
+        if found is None:
+            raise _UnfitError
+        return found
+
+    return read
 
 
 def description(tags: Sequence[Mapping[str, str]], key_id: str | None) -> str | None:

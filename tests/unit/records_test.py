@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from c7n_keyrot.core.credential_report import Row, Slot
-from c7n_keyrot.core.records import KeyRecord, OtherKey, Why, description, other_key
+from c7n_keyrot.core.records import KeyRecord, OtherKey, Why, description, other_key, parse
 from c7n_keyrot.core.rotation import Identified, Verdict
 from c7n_keyrot.core.usage import Group, Usage
 
@@ -104,6 +104,7 @@ def changed(name: str, value: Any) -> dict[str, Any]:
         (changed("age_days", float("nan")), "age_days is nan"),
         (changed("age_days", float("inf")), "age_days is inf"),
         (changed("days", None), "days is None"),
+        (changed("days", 10**400), "days is 1000"),
         (changed("exemption", {"tag": 1}), "exemption is"),
         (changed("verdict", "odd"), "odd"),
         (changed("identified", None), "identified is None"),
@@ -123,6 +124,16 @@ def changed(name: str, value: Any) -> dict[str, Any]:
 def test_what_is_not_a_record_is_refused(value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         KeyRecord.parse(value)
+
+
+@dataclasses.dataclass
+class Odd:
+    names: set[int]
+
+
+def test_a_type_that_no_reader_knows_is_named() -> None:
+    with pytest.raises(TypeError, match=r"set\[int\]; let _reader in records.py know it"):
+        parse(Odd, {"names": []})
 
 
 TAGS = [{"Key": "AKIA2", "Value": "build server"}, {"Key": "akia1", "Value": "another's"}]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c7n_keyrot.core.records import parse_usage
+from c7n_keyrot.core.records import parse
 from c7n_keyrot.core.usage import (
     LONGEST_AGENT,
     MOST_ERRORS,
@@ -317,7 +317,7 @@ def test_hostile_text_becomes_bounded_printable_lines(a: str, b: str, c: str) ->
     detail = {"sourceIPAddress": a, "userAgent": b, "errorCode": c, "userIdentity": {"x": a}}
     event = read_event(entry(EventName=c, EventSource=a, detail=detail))
     usage = group_up([event] * 2)
-    assert parse_usage(json.loads(json.dumps(dataclasses.asdict(usage)))) == usage
+    assert parse(Usage, json.loads(json.dumps(dataclasses.asdict(usage)))) == usage
     for text in told(usage).split(" / ") + [event.action, event.source, event.agent, event.error]:
         assert text.isprintable()
         assert len(text) <= LONGEST + 160
