@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 # A spreadsheet takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are wide
@@ -43,6 +43,15 @@ def utc(time: datetime | float, seconds: bool = False) -> str:
         time = datetime.fromtimestamp(time, timezone.utc)
     form = "%Y-%m-%d %H:%M:%S UTC" if seconds else "%Y-%m-%d %H:%M UTC"
     return time.astimezone(timezone.utc).strftime(form)
+
+
+def how_long(time: timedelta) -> str:
+    """Return a time in whole minutes, hours or days, such as ``47 hours``; 0 for one below."""
+    minutes = max(int(time / timedelta(minutes=1)), 0)
+    if minutes < 60:
+        return counted(minutes, "minute")
+    hours = minutes // 60
+    return counted(hours, "hour") if hours < 48 else counted(hours // 24, "day")
 
 
 def json_parts(value: object) -> Iterator[str]:

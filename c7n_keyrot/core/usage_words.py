@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from c7n_keyrot.core.text import one_line
+from c7n_keyrot.core.text import how_long, one_line
 from c7n_keyrot.core.usage import Group, Usage
 
 # Names of actions in one line; the rest is counted.
@@ -57,7 +57,9 @@ def in_words(usage: Usage, now: datetime, most: int) -> dict[str, Any]:
     if most == 1:
         last = usage.groups[0]
         also = list(dict.fromkeys(g.source for g in usage.groups if g.source != last.source))
-        said += f", the last: {_call([last])}, {ago(datetime.fromisoformat(last.last), now)}"
+        said += (
+            f", the last: {_call([last])}, {how_long(now - datetime.fromisoformat(last.last))} ago"
+        )
         said += f"; also from {also[0]}" + (" and others" if len(also) > 1 else "") if also else ""
         return {"said": said, **more}
     shown = list(places.values())[:most]
@@ -73,7 +75,7 @@ def _line(groups: Sequence[Group], now: datetime, counted: bool = True) -> str:
     last = max(datetime.fromisoformat(group.last) for group in groups)
     errors = {code: None for group in groups for code in group.errors}
     failed = sum(count for group in groups for count in group.errors.values())
-    text = f"{_call(groups)}{number}, last {ago(last, now)}"
+    text = f"{_call(groups)}{number}, last {how_long(now - last)} ago"
     return one_line(text + (f", {failed} failed ({', '.join(errors)})" if failed else ""), LONGEST)
 
 
@@ -87,12 +89,3 @@ def _call(groups: Sequence[Group]) -> str:
 def times(number: int) -> str:
     """Return ``once``, ``212 times``."""
     return "once" if number == 1 else f"{number} times"
-
-
-def ago(at: datetime, now: datetime) -> str:
-    """Say how long ago an instant was, such as ``2 hours ago``."""
-    minutes = max(0, int((now - at).total_seconds() / 60))
-    for number, unit in ((minutes // (24 * 60), "day"), (minutes // 60, "hour")):
-        if number >= (2 if unit == "day" else 1):
-            return f"{number} {unit}{'' if number == 1 else 's'} ago"
-    return f"{minutes} minute{'' if minutes == 1 else 's'} ago"

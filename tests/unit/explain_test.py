@@ -335,7 +335,8 @@ def test_the_instant_is_utc_unless_it_names_a_zone(text: str, iso: str) -> None:
     "flags",
     [
         *(["--at", text] for text in ("", "now", "2026-13-01", "26.11.2026", "2026-11-26T25:00")),
-        *(["--days", text] for text in ("0", "-1", "nan", "inf", "1e9", "ninety")),
+        *(["--days", text] for text in ("0", "-1", "nan", "inf", "365001", "ninety")),
+        *(["--notice", text] for text in ("-1", "nan", "inf", "365001", "some")),
         ["--slot", "3"],
         ["--format", "xml"],
     ],
@@ -344,7 +345,14 @@ def test_wrong_arguments(flags: list[str], capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as caught:
         cli.main(["explain", "report.csv", *flags])
     assert caught.value.code == 2
-    assert flags[0] in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert flags[0] in error
+    bounds = {"--days": "above 0 and up to 365000", "--notice": "from 0 to 365000", "--at": "9999"}
+    assert bounds.get(flags[0], "choose from") in error
+
+
+def test_days_are_up_to_those_of_a_policy(said: Explain) -> None:
+    assert "stale after" in said(report(user("ana", ago(200))), "--days", "365000")
 
 
 def test_a_notice_as_long_as_the_days_is_refused(said: Explain) -> None:

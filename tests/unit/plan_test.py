@@ -666,7 +666,7 @@ def test_hostile_names_are_cleaned(tmp_path: Path, plan: Plan) -> None:
 @pytest.mark.parametrize(
     "flags",
     [
-        *(["--max-keys", text] for text in ("-1", "1.5", "many", "")),
+        *(["--max-keys", text] for text in ("-1", "1.5", "many", "", "1000000001", "9" * 5000)),
         *(["--max-percent", text] for text in ("-1", "101", "nan", "some")),
     ],
 )
@@ -674,4 +674,6 @@ def test_wrong_arguments(flags: list[str], capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as caught:
         cli.main(["plan", "out", *flags])
     assert caught.value.code == 2
-    assert flags[0] in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert flags[0] in error
+    assert "from 0 to 1" in error

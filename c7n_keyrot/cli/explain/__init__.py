@@ -16,13 +16,13 @@ from c7n_keyrot.cli.explain.formats import FORMATS
 from c7n_keyrot.cli.explain.verdicts import Options, read
 from c7n_keyrot.core import credential_report
 from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.rotation import MOST_DAYS
 from c7n_keyrot.core.text import one_line
 
 # ISO 8601. Without a zone it is UTC, without a time the beginning of the day.
 AT = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d(?:\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII
 )
-MOST_DAYS = 36525  # a hundred years, as in a policy
 SLOTS = {"1": (1,), "2": (2,), "both": (1, 2)}
 EXAMPLES = """\
 examples:
@@ -91,24 +91,36 @@ def instant(text: str) -> datetime:
         if read:
             return read
     raise argparse.ArgumentTypeError(
-        f"{one_line(text, 60)!r} isn't an instant such as 2026-11-26T10:00:00Z or 2026-11-26"
+        f"{one_line(text, 60)!r} isn't an instant such as 2026-11-26T10:00:00Z or 2026-11-26, from "
+        "year 1 to 9999"
     )
 
 
 def days(text: str) -> float:
-    """Read a number of days, fractions allowed."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    """Read a number of days, fractions allowed; 0 isn't one."""
+    number = _number(text)
     if not 0 < number <= MOST_DAYS:
-        raise argparse.ArgumentTypeError(f"{one_line(text, 60)!r} isn't a number of days > 0")
+        raise argparse.ArgumentTypeError(
+            f"{one_line(text, 60)!r} isn't a number of days above 0 and up to {MOST_DAYS}"
+        )
     return number
 
 
 def notice(text: str) -> float:
     """Read a number of days, or 0 for none."""
-    return 0.0 if text == "0" else days(text)
+    number = _number(text)
+    if not 0 <= number <= MOST_DAYS:
+        raise argparse.ArgumentTypeError(
+            f"{one_line(text, 60)!r} isn't a number of days from 0 to {MOST_DAYS}"
+        )
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def run(args: argparse.Namespace) -> int:

@@ -25,11 +25,12 @@ from c7n_keyrot.cli.plan.figures import (
 )
 from c7n_keyrot.cli.tables import paragraph, table
 from c7n_keyrot.core.errors import CommandError
-from c7n_keyrot.core.text import counted, listed, one_line, utc
+from c7n_keyrot.core.text import counted, how_long, listed, one_line, utc
 from c7n_keyrot.evidence.accounts import load, select
 from c7n_keyrot.evidence.gather import gather
 
 MOST_ROWS = 40
+MOST_KEYS = 1_000_000_000  # of --max-keys
 # Exit codes, the gravest first: the first one that is true is returned. 0 is a promise.
 NOT_ONLY_NOTICES, NOT_KNOWN, TOO_MANY, TOO_LARGE = 6, 3, 4, 5
 MOST_AGE = timedelta(days=1)  # of a plan; older reports aren't acted on either
@@ -116,9 +117,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{one_line(text, 60)!r} isn't a number of keys")
-    return int(text[:18])
+    # Python refuses to read thousands of digits.
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 30 else -1
+    if not 0 <= number <= MOST_KEYS:
+        raise argparse.ArgumentTypeError(
+            f"{one_line(text, 60)!r} isn't a whole number of keys from 0 to {MOST_KEYS}"
+        )
+    return number
 
 
 def _percent(text: str) -> float:
@@ -127,7 +132,7 @@ def _percent(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= 100:
-        raise argparse.ArgumentTypeError(f"{one_line(text, 60)!r} isn't a percentage, 0 to 100")
+        raise argparse.ArgumentTypeError(f"{one_line(text, 60)!r} isn't a percentage from 0 to 100")
     return number
 
 
@@ -166,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
         print(line)
     stops = list(reasons_to_stop(plan, policies, args.max_keys, args.max_percent))
     if now - plan.begun > MOST_AGE:
-        what = f"the dry run is {_ago(now - plan.begun)} old; make a new one"
+        what = f"the dry run is {how_long(now - plan.begun)} old; make a new one"
         stops.insert(0, (NOT_KNOWN, what))
     if warnings:
         many = counted(len(warnings), "warning")
@@ -215,12 +220,12 @@ def lines(plan: Plan, now: datetime, most: int) -> Iterator[str]:
 
     :param most: rows of each part.
     """
-    yield f"Dry run that began {utc(plan.begun)}, {_ago(now - plan.begun)} ago."
+    yield f"Dry run that began {utc(plan.begun)}, {how_long(now - plan.begun)} ago."
     if plan.oldest:
         older = plan.begun - plan.oldest
         yield (
             f"Oldest credential report: {utc(plan.oldest)}, "
-            + (f"{_ago(older)} before it." if older > timedelta(0) else "made for it.")
+            + (f"{how_long(older)} before it." if older > timedelta(0) else "made for it.")
         )
     yield ""
     yield from _by_account(plan, most)
@@ -247,14 +252,6 @@ def cut(some: Iterable[str], most: int, noun: str) -> Iterator[str]:
             more += 1
     if more:
         yield f"... and {more} more {noun} (--all)"
-
-
-def _ago(time: timedelta) -> str:
-    minutes = max(int(time / timedelta(minutes=1)), 0)
-    if minutes < 120:
-        return counted(minutes, "minute")
-    hours = minutes // 60
-    return counted(hours, "hour") if hours < 48 else counted(hours // 24, "day")
 
 
 def _by_account(plan: Plan, most: int) -> Iterator[str]:
