@@ -60,12 +60,12 @@ def complete(own_parser: Callable[[str], Any]) -> None:
     The shell asks by variables, as ``register-python-argcomplete c7n-keyrot`` sets it up, without
     arguments; the answer goes to file descriptor 8.
 
-    :param own_parser: returns the parser for a command of ours, or for none.
+    :param own_parser: returns the parser for one of our commands, or for none.
     """
     import argcomplete
     from argcomplete.lexers import split_line
 
-    start = int(os.environ["_ARGCOMPLETE"])  # the place of the first word behind c7n-keyrot
+    start = int(os.environ["_ARGCOMPLETE"])  # the place of the first word after c7n-keyrot
     line, point = os.environ["COMP_LINE"], int(os.environ["COMP_POINT"])
     _, prefix, _, words, _ = split_line(line, point)
     command, *before = words[start:] or [""]

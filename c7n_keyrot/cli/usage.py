@@ -191,7 +191,7 @@ def _folder(what: Sequence[str], many: bool) -> str | None:
 
 
 def _of_runs(folder: str, entries: Sequence[Account], problems: list[str]) -> list[AskedKey]:
-    """Return the keys that policies of ours matched, each once, with the regions of all uses."""
+    """Return the keys that our policies matched, each once, with the regions of all uses."""
     found: dict[tuple[str, str], AskedKey] = {}
     for policy in gather([folder], problems, entries):
         for user, record in policy.records:

@@ -17,7 +17,7 @@ from c7n_keyrot.cli.tables import paragraph, row_by_row
 from c7n_keyrot.core.rotation import Verdict
 from c7n_keyrot.core.text import counted, disarmed, listed, utc
 
-# Names schemas/explain.schema.json; it is no address.
+# Names schemas/explain.schema.json; it is not a URL.
 SCHEMA = "urn:c7n-keyrot:schema:explain:1"
 COLUMNS = (
     "user",
