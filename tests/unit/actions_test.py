@@ -432,7 +432,7 @@ def test_the_reasons_of_outcomes(
         "gone": ("gone", GONE),
         "lost": ("unknown", NOT_FOUND),
         "ruled-out": ("skipped", "another filter of the policy doesn't mean this key"),
-        "twins": ("skipped", "ambiguous: two keys of one second can't be told apart"),
+        "twins": ("skipped", "two keys were created in the same second"),
         "well": ("disabled", ""),
     }
     assert {

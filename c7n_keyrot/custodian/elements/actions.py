@@ -18,6 +18,7 @@ from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.aws.one_key import OneKey, outcome_of, unknown
 from c7n_keyrot.aws.permit import Permit
 from c7n_keyrot.core.outcomes import Action, Outcome, Result
+from c7n_keyrot.core.records import Why
 from c7n_keyrot.core.rotation import Identified
 from c7n_keyrot.custodian import intents, lifecycle, output, patches
 from c7n_keyrot.custodian.elements.filters import stale_filters
@@ -190,8 +191,8 @@ class KeyAction(BaseAction):  # type: ignore[misc]
                 seen.add(record["slot"])
                 reason = "another filter of the policy doesn't mean this key"
                 if record["access_key_id"] in own:
-                    reason = OWN
-                yield record["slot"], LEFT_ALONE.get(record["identified"], reason)
+                    reason = Why.OWN.text
+                yield record["slot"], NO_KEY.get(record["identified"], reason)
 
     def _settle_doubts(self, tasks: list[_Task]) -> None:
         """Find out what became of the calls whose answer was lost: they may have taken effect."""
@@ -251,12 +252,8 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-OWN = "the run itself works with this key"
-LEFT_ALONE = {
-    Identified.AMBIGUOUS.value: "ambiguous: two keys of one second can't be told apart",
-    Identified.UNMATCHED.value: "the credential report's dates show no live key to be this one",
-    Identified.UNREAD.value: "what the policy asks about the user couldn't be read",
-}
+IN_DOUBT = (Identified.AMBIGUOUS, Identified.UNMATCHED, Identified.UNREAD)
+NO_KEY = {one.value: one.text for one in IN_DOUBT}
 
 
 class DisableAccessKey(KeyAction):
