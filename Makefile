@@ -37,12 +37,12 @@ help:
 	@echo "make clock   tests at another time: make clock AT='2026-12-31 23:58' TESTS=tests/unit"
 	@echo 'make any-day tests on each weekday, and on the dates that are hard'
 	@echo 'make lint    ruff, mypy, and zizmor for the workflows'
-	@echo 'make format  ruff, writing'
+	@echo 'make format  format in place'
 	@echo 'make pictures  the pictures in README, out of the demo (needs Chromium)'
 	@echo 'make wheel   the wheel, in dist/'
 	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
 	@echo 'make soak    the model-based test, 100,000 cases'
-	@echo 'make mutation  the mutation check of what decides which key is meant'
+	@echo 'make mutation  the mutation check of what decides which key is selected'
 	@echo 'make audit   scanners: bandit, GuardDog, autorun-audit, pydepgate, pip-audit'
 	@echo 'make dist    sdist and wheel, the same for the same commit'
 	@echo 'make release-check  may this commit become a release?'
@@ -142,12 +142,12 @@ bench: $(VENV)/installed
 
 .PHONY: soak
 soak: $(VENV)/installed
-	@echo '== 100,000 random events and runs (some minutes)'
+	@echo '== 100,000 random events and runs (a few minutes)'
 	KEYROT_SOAK=100000 $(BIN)/pytest -n auto --dist worksteal tests/soak
 
 .PHONY: mutation
 mutation: $(VENV)/installed
-	@echo '== Changing the code that decides, a bit at a time: do the tests notice? (some minutes)'
+	@echo '== Changing the code that decides, a bit at a time: do the tests notice? (a few minutes)'
 	tests/mutation/run.sh
 
 .PHONY: audit

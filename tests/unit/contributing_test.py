@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from c7n_keyrot.cli.doctor import CHECKS
+from c7n_keyrot.cli.report.formats import FORMATS
+
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github"
 TEXTS = {
@@ -64,6 +67,40 @@ def test_the_files_are_there(name: str) -> None:
 def test_the_words_of_the_code_are_there(word: str, file: str) -> None:
     assert word in CONTRIBUTING
     assert re.search(rf"{re.escape(word)}\b", (ROOT / "c7n_keyrot" / file).read_text("utf-8"))
+
+
+def texts(*paths: str) -> str:
+    return "".join((ROOT / path).read_text("utf-8") for path in paths)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_each_check_of_doctor_has_a_test_and_a_line_in_the_documents(name: str) -> None:
+    table = f"\n| `{name}` |"
+    assert table in texts("docs/commands.md"), (
+        f"add a line {table.strip()} to the table of doctor's checks in docs/commands.md"
+    )
+    # A test is named after the check, or compares its line: "ok  plugin", "FAIL  queue of ...".
+    files = sorted(ROOT.glob("tests/*/doctor_test.py")) + sorted(
+        ROOT.glob("tests/*/own_key_test.py")
+    )
+    word = re.sub("(ie|y)?s$", "", name.replace(" ", "_"))
+    found = re.search(rf'def test_\w*{word}|"(FAIL +)?{name}\b', texts(*map(str, files)))
+    assert found, (
+        f"add a test of the check '{name}', with {word} in its name, to tests/unit/doctor_test.py "
+        "or tests/end_to_end/doctor_test.py"
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_of_report_has_a_test_and_a_line_in_the_documents(name: str) -> None:
+    row = f"\n| `{name}`"
+    assert row in texts("docs/commands.md"), (
+        f"add a line {row.strip()} | to the table of --format in docs/commands.md"
+    )
+    files = ("tests/unit/report_formats_test.py", "tests/unit/page_test.py")
+    assert f'"{name}"' in texts(*files), (
+        f'add a test of the format "{name}" to {files[0]}, against its published schema'
+    )
 
 
 @each_form

@@ -187,47 +187,69 @@ def test_schema_check_and_documentation_come_out_of_one_declaration(element: Any
     assert "{options}" not in doc(element)
 
 
+VALUES = [
+    ({"type": "stale-access-key"}, True),
+    ({"type": "stale-access-key", "slot": 1, "status": "Inactive"}, True),
+    ({"type": "stale-access-key", "report-max-age": 48}, True),
+    ({"type": "stale-access-key", "report-max-age": 0}, False),
+    ({"type": "stale-access-key", "superseded": "yes"}, False),
+    ({"type": "stale-access-key", "unused-days": 0}, False),
+    ({"type": "expiring-access-key", "notice": 30}, True),
+    ({"type": "rotation-exempt", "tag": "exempt", "ends-within": 30}, True),
+    ({"type": "rotation-exempt", "longer-than": -1}, False),
+    ({"type": "stale-access-key", "days": 0.5, "unused-days": 30, "superseded": True}, True),
+    ({"type": "stale-access-key", "days": 0}, False),
+    ({"type": "stale-access-key", "days": -1}, False),
+    ({"type": "stale-access-key", "days": "90"}, False),
+    ({"type": "stale-access-key", "days": True}, False),
+    ({"type": "stale-access-key", "days": 400_000}, False),
+    ({"type": "stale-access-key", "slot": 3}, False),
+    ({"type": "stale-access-key", "usage": 1}, True),
+    ({"type": "stale-access-key", "usage": 90}, True),
+    ({"type": "stale-access-key", "usage": 90.5}, False),
+    ({"type": "stale-access-key", "usage": 0.5}, False),
+    ({"type": "stale-access-key", "usage": True}, False),
+    ({"type": "expiring-access-key", "usage": 7}, True),
+    ({"type": "unclear-access-key", "usage": 7}, False),
+    ({"type": "stale-access-key", "status": "active"}, False),
+    ({"type": "expiring-access-key", "remind-at": [14, 7]}, True),
+    ({"type": "expiring-access-key", "remind-at": []}, False),
+    ({"type": "expiring-access-key", "remind-at": None}, False),
+    ({"type": "expiring-access-key", "notice": 0}, False),
+    ({"type": "expiring-access-key", "remind-at": [0]}, True),
+    ({"type": "expiring-access-key", "remind-at": [1.5]}, False),
+    ({"type": "expiring-access-key", "remind-at": [-1]}, False),
+    ({"type": "unclear-access-key", "weekdays": ["Mon", "Sun"]}, True),
+    ({"type": "unclear-access-key", "weekdays": []}, False),
+    ({"type": "unclear-access-key", "weekdays": ["monday"]}, False),
+    ({"type": "rotation-exempt", "state": "any", "longer-than": 1}, True),
+    ({"type": "rotation-exempt", "state": "ended"}, False),
+    ({"type": "rotation-exempt", "ends-within": 0}, False),
+    ({"type": "rotation-exempt", "tag": ""}, False),
+    ({"type": "time-window", "weekdays": ["Tue"], "hours": [8, 12]}, True),
+    ({"type": "time-window", "hours": [0, 24]}, True),
+    ({"type": "time-window", "hours": [8]}, False),
+    ({"type": "time-window", "hours": [8, 25]}, False),
+    ({"type": "time-window", "hours": [8, 12.5]}, False),
+    ({"type": "time-window", "weekdays": []}, False),
+]
+
+
 @pytest.mark.parametrize(
-    ("data", "good"),
+    ("name", "good"),
     [
-        ({"type": "stale-access-key"}, True),
-        ({"type": "stale-access-key", "days": 0.5, "unused-days": 30, "superseded": True}, True),
-        ({"type": "stale-access-key", "days": 0}, False),
-        ({"type": "stale-access-key", "days": -1}, False),
-        ({"type": "stale-access-key", "days": "90"}, False),
-        ({"type": "stale-access-key", "days": True}, False),
-        ({"type": "stale-access-key", "days": 400_000}, False),
-        ({"type": "stale-access-key", "slot": 3}, False),
-        ({"type": "stale-access-key", "usage": 1}, True),
-        ({"type": "stale-access-key", "usage": 90}, True),
-        ({"type": "stale-access-key", "usage": 90.5}, False),
-        ({"type": "stale-access-key", "usage": 0.5}, False),
-        ({"type": "stale-access-key", "usage": True}, False),
-        ({"type": "expiring-access-key", "usage": 7}, True),
-        ({"type": "unclear-access-key", "usage": 7}, False),
-        ({"type": "stale-access-key", "status": "active"}, False),
-        ({"type": "expiring-access-key", "remind-at": [14, 7]}, True),
-        ({"type": "expiring-access-key", "remind-at": []}, False),
-        ({"type": "expiring-access-key", "remind-at": None}, False),
-        ({"type": "expiring-access-key", "notice": 0}, False),
-        ({"type": "expiring-access-key", "remind-at": [0]}, True),
-        ({"type": "expiring-access-key", "remind-at": [1.5]}, False),
-        ({"type": "expiring-access-key", "remind-at": [-1]}, False),
-        ({"type": "unclear-access-key", "weekdays": ["Mon", "Sun"]}, True),
-        ({"type": "unclear-access-key", "weekdays": []}, False),
-        ({"type": "unclear-access-key", "weekdays": ["monday"]}, False),
-        ({"type": "rotation-exempt", "state": "any", "longer-than": 1}, True),
-        ({"type": "rotation-exempt", "state": "ended"}, False),
-        ({"type": "rotation-exempt", "ends-within": 0}, False),
-        ({"type": "rotation-exempt", "tag": ""}, False),
-        ({"type": "time-window", "weekdays": ["Tue"], "hours": [8, 12]}, True),
-        ({"type": "time-window", "hours": [0, 24]}, True),
-        ({"type": "time-window", "hours": [8]}, False),
-        ({"type": "time-window", "hours": [8, 25]}, False),
-        ({"type": "time-window", "hours": [8, 12.5]}, False),
-        ({"type": "time-window", "weekdays": []}, False),
+        (name, good)
+        for name in sorted({n for e in FILTERS for n in e.options})
+        for good in (True, False)
     ],
 )
+def test_each_option_of_a_filter_has_a_good_and_a_bad_value_here(name: str, good: bool) -> None:
+    assert any(name in data for data, is_good in VALUES if is_good is good), (
+        f"add a {'good' if good else 'bad'} value of {name} to VALUES in tests/unit/docs_test.py"
+    )
+
+
+@pytest.mark.parametrize(("data", "good"), VALUES)
 def test_custodians_own_loader_checks_the_schema(data: dict[str, Any], good: bool) -> None:
     text = yaml.safe_dump(
         {"policies": [{"name": "p", "resource": "aws.iam-user", "filters": [data]}]}

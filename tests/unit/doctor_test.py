@@ -456,7 +456,7 @@ def test_output_folder_that_holds_no_run(
         ("@corp.org", "isn't one address"),
     ],
 )
-def test_addresses(address: str, words: str) -> None:
+def test_addresses_of_recipients(address: str, words: str) -> None:
     fault = recipients.fault_of(address)
     assert words in fault
     assert bool(words) == bool(fault)

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 from c7n.exceptions import PolicyExecutionError, PolicyValidationError
+from c7n.resources.iam import User
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.core.records import KeyRecord, Why
 from c7n_keyrot.custodian import lifecycle, shared_report
+from c7n_keyrot.custodian.elements.options import HOURS, NUMBER
+from c7n_keyrot.evidence import contracts
 
 NEW, OLD, OLDER = 10, 200, 300
 SECOND = 1 / 86400
@@ -878,6 +881,31 @@ NUMBERS = [
     (EXEMPT, "ends-within"),
     (EXEMPT, "longer-than"),
 ]
+
+
+def test_each_number_of_a_filter_is_tried_with_wrong_and_right_values() -> None:
+    missing = {
+        (word, name)
+        for word, element in User.filter_registry.items()
+        if element.__module__.startswith("c7n_keyrot.")
+        for name, option in element.options.items()
+        if option.kind in (NUMBER, HOURS)
+    } - set(NUMBERS)
+    assert not missing, f"add to NUMBERS in tests/unit/filters_test.py: {sorted(missing)}"
+
+
+def test_the_numbers_in_a_summary_are_read_back_as_numbers() -> None:
+    """Of the filters on a slot: a summary has their options."""
+    declared = {
+        name
+        for word in (STALE, EXPIRING, UNCLEAR)
+        for name, option in User.filter_registry[word].options.items()
+        if option.kind.schema.get("type") == "number"
+    }
+    assert set(contracts.NUMBERS) == declared, (
+        "NUMBERS in c7n_keyrot/evidence/contracts.py must have exactly the options of the filters "
+        f"on a slot that are numbers: {sorted(declared)}"
+    )
 
 
 def refused(custodian: Custodian, data: Any, says: str) -> None:

@@ -41,7 +41,9 @@ OURS = {
 
 
 def test_each_word_of_policies_has_a_row() -> None:
-    assert {name for name, *_ in rows()} == OURS.keys()
+    assert {name for name, *_ in rows()} == OURS.keys(), (
+        f"the table of options in docs/policies.md must have rows of exactly {sorted(OURS)}"
+    )
 
 
 @pytest.mark.parametrize(("word", "element"), OURS.items(), ids=OURS)
@@ -54,9 +56,13 @@ def test_options_are_those_that_are_declared(word: str, element: Any) -> None:
         ]
         for name, option in getattr(element, "options", {}).items()
     }
-    assert said == declared
+    assert said == declared, (
+        f"the rows of {word} in the table of options in docs/policies.md must be: {declared}"
+    )
 
 
 def test_every_command_is_in_the_readme() -> None:
     for name in COMMANDS:
-        assert re.search(rf"`(c7n-keyrot )?{name}\b", README), name
+        assert re.search(rf"`(c7n-keyrot )?{name}\b", README), (
+            f"add `{name}` to the table of commands in README.md"
+        )
