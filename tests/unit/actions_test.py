@@ -278,7 +278,7 @@ def test_what_is_left_alone_gets_an_outcome_with_the_reason(
         custodian.run([STALE], [DISABLE])
     assert iam.changed == []
     assert lines(custodian) == [("ambiguous", 2, None, "skipped"), ("lost", 2, None, "skipped")]
-    assert "one second" in reasons(custodian)["ambiguous"]
+    assert "the same second" in reasons(custodian)["ambiguous"]
     assert "date" in reasons(custodian)["lost"]
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
@@ -445,8 +445,7 @@ def test_the_reasons_of_outcomes(
         f"user 'lost': key lost-2: {NOT_FOUND}",
         "user 'ruled-out': key in slot 2: skipped (another filter of the policy doesn't mean this "
         "key)",
-        "user 'twins': key in slot 2: skipped (ambiguous: two keys of one second can't be told "
-        "apart)",
+        "user 'twins': key in slot 2: skipped (two keys were created in the same second)",
         "user 'well': key well-2: disabled",
     }
 

@@ -23,7 +23,7 @@ from pytest_mock import MockerFixture
 from c7n_keyrot.aws import calls, own_keys
 from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.aws.own_keys import user_in
-from c7n_keyrot.custodian.elements.actions import OWN
+from c7n_keyrot.core.records import Why
 
 OLD, NEW = 200.0, 10.0
 STALE = {"type": "stale-access-key"}
@@ -251,7 +251,7 @@ def test_the_runs_own_key_is_left_and_said(
         line["user"]: (line["access_key_id"], line["outcome"], line["reason"])
         for line in lines(custodian)
     }
-    assert found == {"ana": (None, "skipped", OWN), "bob": ("bob-2", "disabled", "")}
+    assert found == {"ana": (None, "skipped", Why.OWN.text), "bob": ("bob-2", "disabled", "")}
     assert len([line for line in told() if "'ana': key ana-2 is left alone" in line]) == 1
     (summary,) = lines(custodian, "summary")
     assert [(one["user"], one["why"]) for one in summary["not_matched"]] == [("ana", "own key")]
