@@ -43,6 +43,7 @@ help:
 	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
 	@echo 'make soak    the model-based test, 100,000 cases'
 	@echo 'make mutation  the mutation check of what decides which key is selected'
+	@echo 'make mutants  mutants made by hand, of the guards that must never go (a few minutes)'
 	@echo 'make audit   scanners: bandit, GuardDog, autorun-audit, pydepgate, pip-audit'
 	@echo 'make dist    sdist and wheel, the same for the same commit'
 	@echo 'make release-check  may this commit become a release?'
@@ -149,6 +150,11 @@ soak: $(VENV)/installed
 mutation: $(VENV)/installed
 	@echo '== Changing the code that decides, a bit at a time: do the tests notice? (a few minutes)'
 	tests/mutation/run.sh
+
+.PHONY: mutants
+mutants: $(VENV)/installed
+	@echo '== Taking one guard after the other away: do the nearest tests notice?'
+	$(BIN)/python tests/mutation/by_hand.py
 
 .PHONY: audit
 audit: $(VENV)/installed .venv-audit/made

@@ -206,6 +206,25 @@ def test_only_calls_that_read_are_made_without_a_permit(iam: Iam, given: Any) ->
     assert calls.call(iam, "get_user", UserName="ana")
 
 
+def test_each_lock_holds_by_itself(
+    iam: Iam, custodian: Custodian, told: Callable[[], list[str]]
+) -> None:
+    """The others would hide that one of them is gone."""
+    iam.add("ana", NEW, OLD)
+    custodian.options["dryrun"] = True
+    policy = policy_of(custodian, "pull", "disable-access-key")
+    users = policy.run()
+    manager = policy.resource_manager
+    with pytest.raises(CallError, match="this is a dry run"):
+        Permit(manager.ctx.options)
+    assert lifecycle.run_of(manager).permit() is None
+    (action,) = manager.actions
+    assert action.process(users) is None
+    assert told()[-1].endswith("dry run: disable-access-key does nothing")
+    assert action.process.original(users) == []
+    assert iam.changed == []
+
+
 def test_the_same_policy_acts_without_dry_run(
     iam: Iam, custodian: Custodian, hub: Hub, sent: list[str], mocker: MockerFixture
 ) -> None:

@@ -16,7 +16,7 @@ from pytest_mock import MockerFixture
 from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.cli.reactivate.history import history
 from c7n_keyrot.core import outcomes
-from c7n_keyrot.custodian import intents, output, shared_report
+from c7n_keyrot.custodian import intents, output, patches, shared_report
 from c7n_keyrot.evidence.files import lines_of
 from c7n_keyrot.evidence.outcome_files import OutcomeFile
 
@@ -203,6 +203,37 @@ def test_a_second_run_of_the_same_policy_keeps_its_own_intents(
     path = custodian.folder / "test" / outcomes.INTENTS_FILE
     assert [line.user for line in outcomes_in(path)] == ["ana", "ana"]
     assert len({line.operation for line in outcomes_in(path)}) == 2
+
+
+def test_an_outcome_that_has_no_file_stands_with_the_intents(
+    iam: Iam, custodian: Custodian
+) -> None:
+    """So reactivate knows what became of the key."""
+    iam.add("ana", NEW, OLD)
+    (custodian.folder / "test" / outcomes.FILE).mkdir(parents=True)
+    with pytest.raises(PolicyExecutionError, match="can't be written"):
+        custodian.run([STALE], [DISABLE])
+    assert iam.changed == [("ana", "ana-2", "Inactive")]
+    written = outcomes_in(custodian.folder / "test" / outcomes.INTENTS_FILE)
+    assert [line.outcome for line in written] == ["intended", "disabled"]
+    assert doubts(custodian) == []
+    assert [key.id for key in history(files(custodian)) if key.ours] == ["ana-2"]
+
+
+def test_a_bucket_gets_no_intents_where_no_key_is_touched(
+    iam: Iam, custodian: Custodian, mocker: MockerFixture
+) -> None:
+    """There is no file to copy, and the run ends well."""
+    iam.add("twins", OLD, OLD)
+    mocker.patch.object(output, "is_bucket", return_value=True)
+    mocker.patch.object(patches, "watch_upload")
+    upload = mocker.patch.object(output, "upload_intents")
+    assert [user["UserName"] for user in custodian.run([STALE], [DISABLE])] == ["twins"]
+    upload.assert_not_called()
+    iam.add("ana", NEW, OLD)
+    shared_report.reports.clear()
+    custodian.run([STALE], [DISABLE])
+    upload.assert_called_once()
 
 
 def files(custodian: Custodian) -> list[OutcomeFile]:

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -17,13 +19,16 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import NoCredentialsError
+from c7n.cache import factory as cache_factory
+from c7n.config import Config
 from c7n.exceptions import PolicyExecutionError, ResourceLimitExceeded
+from c7n.resources.aws import S3Output
 from c7n.utils import reset_session_cache
 from in_memory import Custodian, Iam, client_error, outcomes_in
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.aws import calls, errors, settings
-from c7n_keyrot.custodian import lifecycle, shared_report
+from c7n_keyrot.custodian import lifecycle, patches, shared_report
 
 NEW, OLD, OLDER = 10, 200, 300
 STALE = {"type": "stale-access-key"}
@@ -534,6 +539,82 @@ def test_records_are_of_this_run_only(iam: Iam, custodian: Custodian) -> None:
         assert len(user["c7n:keyrot"]) == 1
         runs.add(user["c7n:keyrot"][0]["run"])
     assert len(runs) == 3
+
+
+def test_the_cache_neither_keeps_nor_gives_users(tmp_path: Path) -> None:
+    config = Config.empty(cache=str(tmp_path / "c7n.cache"), cache_period=15)
+    plain = cache_factory(config)
+    ours = patches._WithoutUsers(cache_factory(config), "credential-report")
+    # One that doesn't name its source may be ours.
+    for key in ({"source": "credential-report", "q": None}, {"resource": "User", "q": None}):
+        with ours:
+            ours.save(key, ["of now"])
+        with plain:
+            assert plain.get(key) is None
+            plain.save(key, ["of before"])
+        with ours:
+            assert ours.get(key) is None
+
+
+def locked(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("create table some (one)")  # Custodian removes an empty file
+    connection.execute("begin exclusive")
+    return connection
+
+
+@pytest.mark.parametrize(
+    "spoil", [locked, Path.mkdir, lambda path: path.write_bytes(b"SQLite format 3\0" + b"x" * 200)]
+)
+def test_a_cache_that_is_locked_ends_no_run(
+    iam: Iam,
+    custodian: Custodian,
+    mocker: MockerFixture,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[Path], Any],
+) -> None:
+    """Nor one that is a folder, or holds something else."""
+    iam.add("ana", NEW, OLD)
+    path = custodian.folder / "c7n.cache"
+    custodian.options.update(cache=str(path), cache_period=15)
+    with contextlib.ExitStack() as stack:
+        made = spoil(path)
+        if isinstance(made, sqlite3.Connection):
+            stack.callback(made.close)
+        # Custodian waits five seconds for a lock.
+        at_once = functools.partial(sqlite3.connect, timeout=0)
+        mocker.patch("c7n.cache.sqlite3.connect", at_once)
+        custodian.run([STALE], [DISABLE])
+    assert iam.changed == [("ana", "ana-2", "Inactive")]
+    assert caplog.text.count("can't be used") == 1
+
+
+def test_live_keys_come_out_of_no_cache(iam: Iam, custodian: Custodian) -> None:
+    """A policy of others has left them on the users that Custodian's cache keeps."""
+    custodian.options.update(cache="memory", cache_period=15)
+    iam.add("ana", OLDER, OLD)
+    live = {"type": "access-key", "key": "Status"}
+    assert custodian.run([{**live, "value": "Active"}], source=None)
+    iam.key("ana-1")["Status"] = "Inactive"
+    filters = [{**live, "value": "Inactive"}, STALE]
+    assert custodian.matched(filters, source="describe") == {"ana": []}
+
+
+# The upload at the end
+
+
+def test_an_upload_that_fails_is_told_once(mocker: MockerFixture) -> None:
+    """However many actions of the policy touch keys."""
+    bucket = S3Output.__new__(S3Output)
+    vars(bucket).update(bucket="b", key_prefix="runs", root_dir="out")
+    mocker.patch.object(S3Output, "upload", side_effect=OSError("no way there"))
+    run = mocker.Mock()
+    run.manager.data, run.manager.ctx.output = {}, bucket
+    patches.watch_upload(run)
+    patches.watch_upload(run)
+    with pytest.raises(OSError, match="no way there"):
+        bucket.upload()
+    run.log.write.assert_called_once()
 
 
 # Nothing of ours in the way of others
