@@ -22,7 +22,7 @@ TARGET = "c7n.resources.iam"
 
 
 class Finder:
-    """Finds ``TARGET`` by means of the finders behind it, and has it followed by ``register()``."""
+    """Finds ``TARGET`` by means of the finders after it, and has it followed by ``register()``."""
 
     def find_spec(
         self,
@@ -35,8 +35,8 @@ class Finder:
             return None
         # Those in front have been asked already; to ask them again could go round in circles.
         finders = sys.meta_path
-        behind = finders[finders.index(self) + 1 :] if self in finders else finders
-        for finder in behind:
+        later = finders[finders.index(self) + 1 :] if self in finders else finders
+        for finder in later:
             find_spec = getattr(finder, "find_spec", None)
             spec: ModuleSpec | None = find_spec and find_spec(fullname, path, target)
             if spec is not None:
@@ -51,8 +51,8 @@ class Finder:
 class ExecThenRegister:
     """Stands in for one loader's ``exec_module``; a class, not a closure: loaders get pickled.
 
-    The loader itself stays, so what else it does (``get_source``, ``get_data``) goes on, and who
-    looks at its type finds what they expect.
+    The loader itself stays, so what else it does (``get_source``, ``get_data``) goes on, and
+    whoever checks its type finds what they expect.
     """
 
     def __init__(self, loader: "Any") -> None:
@@ -63,7 +63,7 @@ class ExecThenRegister:
         loader.exec_module = self
 
     def __call__(self, module: "ModuleType") -> None:
-        # Taken away first. So the loader is as it was for whoever looks at it afterwards, and one
+        # Removed first. So the loader is as it was for whoever inspects it afterwards, and one
         # that hands attributes on to a loader inside it (wrapt's) doesn't end up here for ever.
         if self.before is None:
             vars(self.loader).pop("exec_module", None)
@@ -86,13 +86,13 @@ def register() -> None:
 
 
 def log_failure(error: Exception) -> None:
-    """Log in one line that the pack isn't there; the traceback at debug level."""
+    """Log in one line that the pack failed to load; the traceback at debug level."""
     import logging
 
     log = logging.getLogger("custodian.keyrot")
     log.error(
-        "stale-access-key and all else of c7n-keyrot is missing (%s: %s); "
-        "reinstall it, in a version that fits this c7n",
+        "c7n-keyrot failed to load (%s: %s): stale-access-key and its other filters and actions "
+        "are unavailable; install a version that is compatible with this c7n",
         type(error).__name__,
         " ".join(str(error).split()),
     )
@@ -104,11 +104,11 @@ def install() -> None:
     # By the module's name, so that not even a reload of this module adds a second one.
     if any(type(finder).__module__ == __name__ for finder in sys.meta_path):
         return
-    # In front: behind Python's own finder it would never be asked.
+    # In front: after Python's own finder it would never be asked.
     sys.meta_path.insert(0, Finder())
     if TARGET in sys.modules:
         register()
 
 
-# What the startup file does must be one import, without any code of its own.
+# What the startup file does must be one import, without any other code.
 install()

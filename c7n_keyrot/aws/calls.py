@@ -123,5 +123,5 @@ def _result(future: Future[Answer]) -> tuple[Answer | None, CallError | None]:
     log.debug("a fault of c7n-keyrot", exc_info=error)
     name = type(error).__name__
     return None, CallError(
-        "c7n-keyrot", ErrorKind.OTHER, name, f"{name}, a fault of its own: report it"
+        "c7n-keyrot", ErrorKind.OTHER, name, f"{name}, an internal error: report it"
     )

@@ -74,7 +74,7 @@ def own(profile: str | None = None, config: Config | None = None) -> Access:
     :param profile: of the AWS configuration; None for the usual ones.
     :param config: timeouts and retries of its clients, and of those that ``take()`` returns.
     :raises CallError: GetCallerIdentity failed, or there are no credentials.
-    :raises BotoCoreError: no session can be made, such as for a profile that isn't there.
+    :raises BotoCoreError: no session can be made, such as for a profile that doesn't exist.
     """
     session = boto3.Session(profile_name=profile)
     return Access(session, session.region_name or FALLBACK_REGION, config)

@@ -66,14 +66,14 @@ class CallError(Exception):
 
     @property
     def gone(self) -> bool:
-        """The user, key or role that was named isn't there."""
+        """The user, key or role that was named doesn't exist."""
         return self.kind is ErrorKind.GONE
 
 
 class NotAwsError(HTTPClientError):
     """Something that isn't AWS answered; botocore retries it like a connection that broke."""
 
-    fmt = "something that isn't AWS answered ({what}): look at the proxy"
+    fmt = "something that isn't AWS answered ({what}): check the proxy"
 
 
 class OutageError(Exception):
@@ -103,7 +103,7 @@ def explained(name: str, error: Exception, lost: bool = False) -> CallError:
         what = next((text for known, text in NETWORK if isinstance(error, known)), "no answer")
         return CallError(name, ErrorKind.NO_ANSWER, code, f"{code}: {what}", lost)
     if isinstance(error, QUOTING):
-        provider = one_line(error.kwargs.get("provider", "a service of the machine"), 40)
+        provider = one_line(error.kwargs.get("provider", "the local credential provider"), 40)
         return CallError(
             name, ErrorKind.OTHER, code, f"{code}: {provider} gave no credentials", lost
         )
@@ -135,7 +135,7 @@ NOT_SENT = (
     aws.SSLError,
     OutageError,
 )
-# In words of ours: botocore's own quote what was received.
+# Our own words: botocore's quote what was received.
 NETWORK = (
     (aws.ReadTimeoutError, "no answer in time"),
     (aws.ConnectTimeoutError, "no connection in time"),

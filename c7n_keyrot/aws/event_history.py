@@ -3,7 +3,7 @@
 """CloudTrail's event history: what each access key was used for, by LookupEvents.
 
 CloudTrail answers two such calls a second in each account and region, so they are paced from the
-start. All that is read is bounded, and what was left out is said.
+start. All that is read is bounded, and what was left out is reported.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from c7n_keyrot.core.usage import Event, Usage, read_event, summarized
 
 # The history's own length, in days.
 DAYS_KEPT = 90
-# Seconds between two calls: CloudTrail allows two a second. A tenth more, since some calls are
-# longer on their way than others.
+# Seconds between two calls: CloudTrail allows two a second. A tenth more, since some calls take
+# longer than others.
 PACE = 0.55
 # A page has 50 events. The latest 1,000 of a key show who uses it, and take 11 s.
 MOST_PAGES = 20
@@ -189,7 +189,7 @@ def ask(
 
 
 class _Pool(ThreadPoolExecutor):
-    """Threads that are told when nobody waits for their work any more, such as after Ctrl-C."""
+    """Threads that stop when nobody waits for their work any more, such as after Ctrl-C."""
 
     def __init__(self, stopped: threading.Event, max_workers: int) -> None:
         super().__init__(max_workers)
@@ -215,7 +215,7 @@ def _read(
 ) -> None:
     """Read the pages of all keys of a place: each one's first page before anybody's second.
 
-    :raises CallError: a call failed. So would those behind it, so they aren't made: what fails is
+    :raises CallError: a call failed. So would the later ones, so they aren't made: what fails is
         the permission, the network, or the budget of the account.
     """
     waiting = deque((question, 1, "") for question in place.events)

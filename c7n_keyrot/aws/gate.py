@@ -53,7 +53,7 @@ class OutageGuard:
 
 
 class _Current(threading.local):
-    """The call that a thread is at, for the gate below botocore's retries."""
+    """The thread's current call, for the gate below botocore's retries."""
 
     def __init__(self) -> None:
         self.operation, self.lost, self.tries, self.most = "", False, 0, 0
@@ -107,7 +107,7 @@ class _Gate:
         return answer
 
     def _code(self, answer: Any) -> str:
-        """Return the code of an error of AWS; "" for an answer that is none."""
+        """Return the code of an error of AWS; "" for an answer that isn't an error."""
         body: bytes = answer.content
         status: int = answer.status_code
         if self.protocol != "query":
@@ -146,7 +146,7 @@ def _text(element: Any, *path: str) -> str:
 
 
 def _looks_like(body: bytes, status: int) -> str:
-    """Say what a body is, in words of ours: its own may hold a secret."""
+    """Say what a body is, without quoting it: it may hold a secret."""
     start = body[:2000].lstrip().lower()
     if not start:
         what = "empty answer"
@@ -157,25 +157,25 @@ def _looks_like(body: bytes, status: int) -> str:
     elif start.startswith(b"<"):
         what = "XML that is cut or isn't AWS's"
     else:
-        what = "no XML"
+        what = "not XML"
     return f"{what}, HTTP {status}"
 
 
 def client(
     session: Any, service: str = "iam", *, region: str | None = None, config: Config | None = None
 ) -> Any:
-    """Make a boto3 client whose every answer is looked at before botocore reads it.
+    """Make a boto3 client whose every answer is checked before botocore reads it.
 
     :param session: a boto3 session.
     :param config: timeouts and retries; by default those for many calls side by side.
-    :raises CallError: it can't be made, such as for a profile that isn't there.
+    :raises CallError: it can't be made, such as for a profile that doesn't exist.
     :seam: botocore.endpoint:Endpoint
     """
     with as_call_error(f"{service}:client"):
         models.share(session)
         made = session.client(service, region_name=region, config=config or CALLS)
     endpoint = getattr(made, "_endpoint", None)
-    if endpoint is not None:  # not so in a test's client of its own
+    if endpoint is not None:  # not so for a client that a test made
         guard = OutageGuard()
         model = made.meta.service_model
         # botocore has no public place below its retries that sees every answer.
@@ -196,7 +196,7 @@ def client_of(session: Any) -> Any:
 
 
 def renew(client: Any) -> None:
-    """Begin a new piece of work: what was before doesn't count for its patience."""
+    """Begin a new piece of work: reset the outage timer."""
     guard: OutageGuard | None = getattr(client, "keyrot_guard", None)
     if guard is not None:
         guard.renew()

@@ -56,7 +56,7 @@ def live_keys(client: Any, user: str) -> list[dict[str, Any]]:
 class Whereabouts:
     """Where a key is: ``is_gone`` where AWS proves that it was deleted; ``user`` who has it now.
 
-    Neither where nobody can tell.
+    Neither where that can't be known.
     """
 
     is_gone: bool = False
@@ -67,7 +67,7 @@ def whereabouts(client: Any, key_id: str, name: str, user_id: str | None) -> Whe
     """Find out what became of a key that AWS didn't find under its user's name.
 
     :param user_id: ``UserId`` of the user who had the key, read earlier; None if it isn't known.
-    :raises CallError: a call fails, other than by a denial or because something isn't there.
+    :raises CallError: a call fails, other than by a denial or because something doesn't exist.
     """
     if user_id is not None:
         try:
@@ -82,7 +82,7 @@ def whereabouts(client: Any, key_id: str, name: str, user_id: str | None) -> Whe
     try:
         answer = calls.call(client, "get_access_key_last_used", AccessKeyId=key_id)
     except CallError as error:
-        # For a key that isn't there AWS denies the call to those who may make it as well.
+        # For a key that doesn't exist AWS denies the call to those who may make it as well.
         if not (error.gone or error.denied):
             raise
         return Whereabouts(is_gone=error.gone)

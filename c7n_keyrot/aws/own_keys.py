@@ -23,12 +23,12 @@ from c7n_keyrot.aws.errors import CallError, ErrorKind
 
 # How botocore calls credentials behind which no access key of an IAM user stands.
 KEYLESS = frozenset(("iam-role", "container-role", "sso", "login", "assume-role-with-web-identity"))
-# Those that Custodian, c7n-org and doctor make out of a session at hand, which is looked at itself.
+# Those that Custodian, c7n-org and doctor make out of a session at hand, which is checked itself.
 BY_SESSION = "sts-assume-role"
 BY_PROFILE = "assume-role"
 # What a process may have been started with, by botocore's names; no call is made to read them.
 AT_START = ("assume-role", "shared-credentials-file", "config-file")
-# As the process began: c7n-org puts an account's own credentials there meanwhile.
+# As the process began: c7n-org puts an account's own credentials there later.
 STARTED_WITH = tuple(
     os.environ.get(name)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -57,7 +57,7 @@ def of(session: Any) -> Own:
 
     :param session: a boto3 session, before any role that is taken with it.
     :raises CallError: AWS can't be asked whose temporary credentials these are; or a session
-        whose credentials can't be looked into.
+        whose credentials can't be read.
     """
     ids, users = set(), set()
     sources = [*_behind(session.get_credentials()), *_behind(_started_with())]

@@ -73,7 +73,7 @@ def fetch(
         refused = refused_since is not None and waited + pause - refused_since > settings.PATIENCE
         if refused or waited + pause > limit:
             raise ReportError(
-                f"credential report: not there after {waited:.0f} s ({reason}); run again later"
+                f"credential report: not available after {waited:.0f} s ({reason}); run again later"
             )
         progress(waited)
         sleep(pause)

@@ -38,10 +38,10 @@ WORKERS = int(setting("C7N_KEYROT_WORKERS", 24, most=200, whole=True))
 TRIES = int(setting("C7N_KEYROT_TRIES", 8, most=20, whole=True))
 
 
-# Seconds; a fault that stays must not keep a run, and those behind it, waiting for ever.
+# Seconds; a fault that stays must not keep a run, and those after it, waiting for ever.
 PATIENCE = setting("C7N_KEYROT_PATIENCE", 45)
 
 
-# Seconds; IAM's listings lag behind its writes, so for so long one that shows the state of before
+# Seconds; IAM's listings lag behind its writes, so for so long one that shows the earlier state
 # is asked for again.
 LAG = setting("C7N_KEYROT_LAG", 10, most=600)

@@ -27,7 +27,7 @@ NEEDED = (
     "access_key_2_active",
     "access_key_2_last_rotated",
 )
-# Read where they are there.
+# Read where they exist.
 CREATED = "user_creation_time"
 SLOT_COLUMNS = (
     "active",
@@ -42,7 +42,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?(Z|[+-]\d\d:
 
 
 class ReportError(Exception):
-    """The credential report can't be had or can't be read; the message is one line for users."""
+    """The credential report can't be fetched or read; the message is one line for users."""
 
 
 # Tuples: an account has thousands, and a frozen dataclass takes three times as long to make.
@@ -86,7 +86,7 @@ class Report:
     """The parsed report: rows by user name, without the root row.
 
     ``account_id`` is the account of the rows' ARNs. ``duplicates`` are names that appear more than
-    once. No row of theirs is in ``rows``, since nothing tells which one is true.
+    once. None of their rows is in ``rows``, since nothing shows which one is true.
     """
 
     account_id: str
@@ -96,7 +96,7 @@ class Report:
 
     @property
     def user_count(self) -> int:
-        """How many users the account has, by this report."""
+        """How many users the account has, according to this report."""
         return len(self.rows) + len(self.duplicates)
 
 
@@ -106,7 +106,7 @@ def parse(content: bytes | str, generated: datetime, account_id: str | None = No
     :param content: CSV as AWS returns it (UTF-8).
     :param generated: the instant of the report's making, UTC.
     :param account_id: the account that was asked, where it is known. Without it a report without
-        rows is refused: in China there may be no root row, and then nothing tells whose it is.
+        rows is refused: in China there may be no root row, and then nothing shows whose it is.
     :raises ReportError: a needed column is missing, a column that is read appears twice, a row is
         cut, the rows are of more than one account, or the text isn't UTF-8 CSV.
     """
@@ -169,13 +169,13 @@ def read(lines: Iterable[str]) -> Iterator[Row]:
         for fields in reader:
             if not fields:
                 continue  # an empty line
-            # A short row is a report that was cut: the users behind the cut would pass for clean.
+            # A short row is a report that was cut: the users after the cut would pass for clean.
             if len(fields) != len(header):
                 raise ReportError(
                     f"line {reader.line_num} has fewer or more fields than the header, so it is "
                     "cut or broken"
                 )
-            fields.append("")  # what a column that isn't there says
+            fields.append("")  # what a missing column says
             yield Row(
                 fields[user],
                 fields[arn],
@@ -197,7 +197,7 @@ def _without_nul(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _places(header: list[str]) -> dict[str, int]:
-    """Return where each column stands; refuse a header in which one that is read can't be told."""
+    """Return where each column stands; refuse a header in which one that is read isn't clear."""
     places = {name: place for place, name in enumerate(header)}
     for column in NEEDED:
         if column not in places:
@@ -238,7 +238,7 @@ def _boolean(value: str) -> bool | None:
 def instant(value: str | None) -> datetime | None:
     """Read a time of the report, to the second, as UTC; None for what can't be read.
 
-    It is ISO 8601 with an offset: without one nobody knows which instant is meant.
+    It is ISO 8601 with an offset: without one the instant isn't known.
     """
     if value is None or not TIME.fullmatch(value):
         return None

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a notice says, as plain data: dates in words, commands' words quoted, what the policy does.
 
-c7n-mailer is a program of its own, so a template can't call Python of ours. What it prints is
+c7n-mailer is another program, so a template can't call our Python. What it prints is
 computed here and travels in the message: ``about_run`` in the notify action under ``keyrot``,
 ``about_user`` on each user under ``c7n:keyrot-notice``. All of it is text, on one line, printable
 and bounded, or True; a field that says nothing is left out. Nothing is escaped for HTML or Slack:
@@ -192,7 +192,7 @@ def about_user(
     """Return what a notice says of one user; None if it would say something that isn't true.
 
     A notice about a key is for users whose key is identified and, in a policy that acts, is acted
-    on. Its subject says so, and can't be another for each user. Who is left out is reported by
+    on. Its subject says so, and can't differ per user. Who is left out is reported by
     the run itself, and by a policy with ``unclear-access-key``.
 
     :param situation: one of ``SITUATIONS``: which template it is.

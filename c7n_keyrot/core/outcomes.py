@@ -115,7 +115,7 @@ def append(path: Path, record: Outcome | RunSummary) -> None:
         # have no locks: there an empty line may come in between, which no reader takes for a line.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # A run that was killed may have left half a line; ours mustn't be glued to it.
+        # A run that was killed may have left half a line; ours mustn't be appended to it.
         if os.lseek(descriptor, 0, os.SEEK_END):
             os.lseek(descriptor, -1, os.SEEK_END)
             if os.read(descriptor, 1) != b"\n":
@@ -129,7 +129,7 @@ def append(path: Path, record: Outcome | RunSummary) -> None:
 def parse(line: bytes) -> Outcome:
     """Read one line, and check each of its fields: anybody may have written it.
 
-    :raises ValueError: it is torn, or not one of ours.
+    :raises ValueError: it is torn, or isn't an outcome.
     """
     try:
         outcome = Outcome(**json.loads(line))

@@ -56,24 +56,24 @@ class KeyRecord:
     - ``filter``: the filter's type, such as ``stale-access-key``
     - ``path``: its place in the policy's tree of filters, such as ``0`` or ``1.0``
     - ``run``: Custodian's execution id
-    - ``verdict``: what the rule says of the slot, by the credential report
+    - ``verdict``: what the rule says of the slot, according to the credential report
     - ``slot``: 1 or 2
     - ``access_key_id``, ``status``: of the live key; None if it isn't identified
     - ``identified``: how it was identified, or why not
     - ``drift``: True if the live key's date differs from the report's
-    - ``last_rotated``: of the live key, else by the report; None if the report's can't be read
+    - ``last_rotated``: of the live key, else from the report; None if the report's can't be read
     - ``age_days``: since then, at the run, one decimal; None without a date
     - ``days``: the filter's own limit
     - ``deadline``: ``last_rotated`` and ``days``; None without a date
     - ``days_left``: until then, rounded up; 0 or less if it has passed; None without a date
-    - ``last_used_date``, ``last_used_service``, ``last_used_region``: by the report, or by
+    - ``last_used_date``, ``last_used_service``, ``last_used_region``: from the report, or from
       GetAccessKeyLastUsed if the filter asks it; None if never used
     - ``report_generated``: when AWS made the credential report
     - ``exemption``: an exemption tag that exempts nobody: ``tag``, ``value`` and ``state``
       (``expired`` or ``unreadable``); None without one
     - ``description``: the key's description, which the console keeps as a tag of the user
     - ``other_key``: the user's other key; None if there is none, or if it isn't known which it is
-    - ``usage``: who used the key, by CloudTrail's event history (``Usage`` in ``usage.py``); None
+    - ``usage``: who used the key, from CloudTrail's event history (``Usage`` in ``usage.py``); None
       if the filter doesn't ask for it
     - ``version``: of this list of fields
     """
@@ -111,7 +111,7 @@ class KeyRecord:
     def parse(cls, value: object) -> KeyRecord:
         """Read a record that stood on a user, field by field.
 
-        :raises ValueError: it isn't one of ours, or not of this version.
+        :raises ValueError: it isn't such a record, or not of this version.
         """
         return parse(cls, value)
 
@@ -151,10 +151,10 @@ class Why(str, enum.Enum):
 class NotMatched:
     """A candidate that isn't matched, or a key whose date or status can't be read.
 
-    - ``user``, ``slot``; ``verdict``: by the credential report
+    - ``user``, ``slot``; ``verdict``: according to the credential report
     - ``why``: why it isn't matched
     - ``exempt_until``: last day (YYYY-MM-DD, UTC) of an exemption that holds, else None
-    - ``last_rotated``: by the credential report, ISO 8601, UTC; None if it can't be read
+    - ``last_rotated``: from the credential report, ISO 8601, UTC; None if it can't be read
     """
 
     user: str
@@ -174,9 +174,9 @@ class RunSummary:
     - ``dry_run``
     - ``filters``: our filters that select (those outside any ``not``): ``filter`` and its options
     - ``report_generated``: when AWS made the credential report; None if none was needed
-    - ``users``: of the account, by the report; None without one
-    - ``active_keys``, ``verdicts``: of all users, by the report, in the slots of the filters
-    - ``candidates``: keys that the filters can match by the report
+    - ``users``: of the account, according to the report; None without one
+    - ``active_keys``, ``verdicts``: of all users in the report, in the slots of the filters
+    - ``candidates``: keys that the filters can match according to the report
     - ``matched``: candidates that are matched, without the run's own keys; without a slot filter,
       users
     - ``not_matched``: every other candidate, and every other key that is expiring or unknown
@@ -202,7 +202,7 @@ class RunSummary:
     def parse(cls, line: bytes) -> RunSummary:
         """Read a line, field by field: anybody may have written it.
 
-        :raises ValueError: it isn't one of ours, or not of this version.
+        :raises ValueError: it isn't such a record, or not of this version.
         """
         try:
             return parse(cls, json.loads(line))

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the rule says of a key, and which live key is meant. Pure functions, no AWS in them.
+"""What the rule says of a key, and which live key a slot holds. Pure functions, no AWS in them.
 
 The rule is CloudGuard D9.AWS.IAM.07: an active second access key must not have been rotated
 before the instant now - 90 x 24 hours.
@@ -101,7 +101,7 @@ def utc_days_left(rotated: datetime, now: datetime, days: float) -> int:
     """Return the UTC days between today and the day of a key's deadline; 0 on that day.
 
     A daily run never starts exactly 24 hours after the last one. By days, not by the time left,
-    each of its runs has a number of its own, whenever it starts.
+    each of its runs has its own number, whenever it starts.
     """
     return (_utc_day(deadline(rotated, days)) - _utc_day(now)).days
 
@@ -173,7 +173,7 @@ def identify(
     if mine:
         return mine[0], Identified.DATE
     theirs = _made_at(other.last_rotated, live)
-    # Only a key that is alone at its second is the other slot's for sure.
+    # Only a key that is alone at its second is the other slot's with certainty.
     rest = [key for key in live if len(theirs) != 1 or key is not theirs[0]]
     if len(theirs) == len(rest) == 1:
         return rest[0], Identified.ELIMINATION
@@ -190,7 +190,7 @@ def created(key: dict[str, Any]) -> datetime:
     return instant.astimezone(timezone.utc).replace(microsecond=0)
 
 
-# A date, or a date and a time with its zone: without one nobody knows which day is meant. Not
+# A date, or a date and a time with its zone: without one the day isn't known. Not
 # strptime and fromisoformat: each Python's own reads something else.
 LAST_DAY = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
@@ -218,7 +218,7 @@ def last_day(text: str) -> date | None:
     try:
         return (instant + ahead if sign == "-" else instant - ahead).date()
     except OverflowError:
-        # The first or the last day that there is.
+        # The first or the last possible day.
         return instant.date()
 
 

@@ -38,7 +38,7 @@ class Group:
     - ``source``: an IP address, and the VPC endpoint that the calls came through; or the AWS
       service that made them
     - ``agent``: the program in short, such as ``Boto3/1.34 Python/3.11``
-    - ``count``: calls in all, those that failed included
+    - ``count``: all calls, those that failed included
     - ``first``, ``last``: the earliest and the latest of them
     - ``errors``: how many of them failed, by AWS's error code; at most five codes
     """

@@ -18,7 +18,7 @@ from c7n_keyrot.custodian.run import LIVE_KEYS, PolicyRun
 
 
 def run_of(manager: Any) -> PolicyRun:
-    """Return the run of a resource manager; hang it there, with all that it needs, if it is new."""
+    """Return the run of a resource manager; attach a new one, with all that it needs, if needed."""
     run: PolicyRun | None = vars(manager).get("keyrot")
     if run is None:
         run = manager.keyrot = PolicyRun(manager)
@@ -47,7 +47,7 @@ def _attach(run: PolicyRun) -> None:
 
 
 def begin(run: PolicyRun) -> None:
-    """Forget an earlier execution of the same policy, before the first look at AWS.
+    """Forget an earlier execution of the same policy, before the first call to AWS.
 
     Not where an action runs: a Lambda that an event starts filters before its execution gets
     an id, and what failed then must still end it with an error.
@@ -59,7 +59,7 @@ def begin(run: PolicyRun) -> None:
 
 
 class EndOfRun(BaseAction):  # type: ignore[misc]
-    """Stands behind a policy's actions: says what was done, and raises what has failed."""
+    """Comes after a policy's actions: logs what was done, and raises what has failed."""
 
     type = "keyrot-summary"
     schema = type_schema(type)
@@ -78,10 +78,10 @@ class EndOfRun(BaseAction):  # type: ignore[misc]
 
 
 def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], event: Any) -> Any:
-    """Run the filters, and settle what they mean for each user that they select."""
+    """Run the filters, and settle which keys of each selected user they select."""
     begin(run)
-    # The in-memory cache hands the same users to the next policy: annotations of ours mustn't
-    # get there, nor those of the policy before come here.
+    # The in-memory cache hands the same users to the next policy: our annotations mustn't
+    # get there, nor those of the policy before it come here.
     ours = {RECORDS, MATCHED_KEYS, LIVE_KEYS}
     resources = [{k: v for k, v in user.items() if k not in ours} for user in resources]
     filters = run.manager.filters

@@ -26,7 +26,7 @@ from c7n_keyrot.custodian.run import PolicyRun
 def read(run: PolicyRun, users: Sequence[dict[str, Any]]) -> None:
     """Ask who used the matched keys, where a filter of the policy wants it.
 
-    Always anew: it would be of no use out of a cache.
+    Never cached: it would be of no use then.
 
     :param users: those that the filters have selected, with our records, which get ``usage``.
     """

@@ -1,11 +1,11 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which keys of a user a policy's filters mean, read along their tree of and, or and not.
+"""Which keys of a user a policy's filters select, read along their tree of and, or and not.
 
-Custodian sweeps annotations away where a block fails, so a record of ours that is left on a user
-counts. What Custodian makes of ``c7n:matched-keys`` itself knows only the innermost block: it
-loses keys, and it adds keys that an outer block ruled out. So it is worked out here: of the keys
-that our records name, those of which the whole tree of filters is true.
+Custodian drops annotations where a block fails, so a record that is left on a user counts. What
+Custodian makes of ``c7n:matched-keys`` itself knows only the innermost block: it loses keys, and it
+adds keys that an outer block ruled out. So it is worked out here: of the keys that our records
+name, those of which the whole tree of filters is true.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ def settle(
     unread: bool,
     is_own: Callable[[str], bool],
 ) -> list[dict[str, Any]]:
-    """Write the keys that are meant into a selected user's ``c7n:matched-keys``.
+    """Write the selected keys into a selected user's ``c7n:matched-keys``.
 
     :param filters: a policy's top-level filters, which Custodian ANDs.
     :param live: the user's ``AccessKeyMetadata``.
     :param passed: whom the filters let through: names by place.
     :param unread: the user couldn't be read, or a filter of Custodian's own couldn't ask about
-        it, so no key is meant.
+        it, so no key is selected.
     :param is_own: whether the run works with a key itself, which no action may touch.
-    :returns: the keys that would be meant, if they weren't the run's own.
+    :returns: the keys that would be selected, if they weren't the run's own.
     """
     records = user.get(RECORDS, [])
     if unread:
@@ -79,7 +79,7 @@ def settle(
         withheld = [entry for entry in found if is_own(entry["AccessKeyId"])]
         user[MATCHED_KEYS] = [entry for entry in found if entry not in withheld]
         return withheld
-    # Stock's remove-keys dies on a user without the annotation, and users behind it are lost.
+    # Stock's remove-keys crashes on a user without the annotation: later users are lost.
     user.setdefault(MATCHED_KEYS, [])
     return []
 
@@ -87,7 +87,7 @@ def settle(
 def meant(
     user: dict[str, Any], withheld: Sequence[dict[str, Any]] = ()
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield the record and the live key of each key that a ``stale-access-key`` filter means.
+    """Yield the record and the live key of each key that a ``stale-access-key`` filter selects.
 
     :param withheld: keys that are to come as well, though no action may touch them.
     """
@@ -96,7 +96,7 @@ def meant(
         for record in user.get(RECORDS, ())
         if record["filter"] == "stale-access-key"
     }
-    # Stock's filters leave entries of another shape, on users without a record of ours.
+    # Stock's filters leave entries of another shape, on users without one of our records.
     for key in [*user[MATCHED_KEYS], *withheld] if records else ():
         if key["AccessKeyId"] in records:
             yield records[key["AccessKeyId"]], key
@@ -114,7 +114,7 @@ def candidates(
 
 
 def _ids(records: Collection[dict[str, Any]]) -> dict[str, set[str]]:
-    """Return the key ids that each place's record means; none where no key was identified."""
+    """Return the key ids that each place's record names; none where no key was identified."""
     # An expiring key isn't stale yet: it is reported, and never acted on.
     return {
         record["path"]: {record["access_key_id"]} - {None}
@@ -131,7 +131,7 @@ def _holds(
     ids: dict[str, set[str]],
     passed: dict[str, set[str]],
 ) -> bool:
-    """Tell whether a filter is true of this very key, or of the user where it looks at no key.
+    """Tell whether a filter is true of this very key, or of the user where it checks no key.
 
     Stock's key filters match a user on any key; a user matched on one key must not lose another.
     """

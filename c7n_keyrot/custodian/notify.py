@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Custodian's ``notify`` in a policy of ours: its messages carry what our templates print.
+"""Custodian's ``notify`` in a policy with our words: its messages carry what our templates print.
 
 Two methods of the action are wrapped: ``process``, which is handed the users, and
 ``expand_variables``, which makes what a message says of the action itself.
@@ -112,7 +112,7 @@ def _expanded(
     """Return the action as it is sent, with what is true of the whole run."""
     data: dict[str, Any] = type(action).expand_variables(action, message)
     account = str(message.get("account_id") or run.account_id)
-    # The name in accounts.yml; else the alias that IAM has, which often is none.
+    # The name in accounts.yml; else the alias that IAM has, if any.
     of_org = os.environ.get(ORG_NAME) if os.environ.get(ORG_ID) == account else None
     names = (account, of_org or str(message.get("account") or ""))
     data["keyrot"] = notice.about_run(plan, run.manager.data, data, names, run.now, report)

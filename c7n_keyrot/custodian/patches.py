@@ -1,8 +1,8 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""All that hangs on Custodian's own objects, in one place; ``seams`` lists where.
+"""Everything that patches Custodian's own objects, in one place; ``seams`` lists where.
 
-It hangs on instances only: policies without our words never meet any of it.
+It patches instances only: policies without our words never meet any of it.
 """
 
 from __future__ import annotations

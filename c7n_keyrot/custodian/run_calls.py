@@ -130,6 +130,6 @@ class OwnKeys:
         """Note, and log, that a key is skipped since the run works with it itself."""
         self._left.own(name, slot)
         self._log.once(
-            f"user {name!r}: key {key_id} is left alone, since the run itself works with it: start "
+            f"user {name!r}: key {key_id} is skipped, since the run itself works with it: start "
             "it with a role, or rotate this key"
         )

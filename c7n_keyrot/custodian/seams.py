@@ -19,17 +19,17 @@ from typing import Any
 
 # The releases of c7n that all tests were run with: the oldest and the newest one.
 TESTED = ("0.9.29", "0.9.53")
-# Not installed everywhere; where they aren't, nothing of theirs has moved.
+# Not installed everywhere; where they aren't, none of their places has moved.
 EXTRAS = ("c7n_org", "c7n_mailer")
 
 
 @dataclass(frozen=True)
 class Seam:
-    """A place in Custodian, or in a library below it, that something of ours relies on.
+    """A place in Custodian, or in a library below it, that our code relies on.
 
-    ``place`` is ``module:name.name``; ``parameters`` are those that ours relies on; ``holds`` is
-    given what is found there, and tells whether it does what ours relies on. Where ``use`` says
-    that a place is replaced or watched, the code for it has ``:seam: PLACE`` in its docstring.
+    ``place`` is ``module:name.name``; ``parameters`` are those that our code relies on; ``holds``
+    is given what is found there, and tells whether it does what our code relies on. Where ``use``
+    says that a place is replaced or watched, the code for it has ``:seam: PLACE`` in its docstring.
     """
 
     place: str
@@ -109,7 +109,7 @@ SEAMS = (
     Seam("c7n.query:QueryResourceManager.resources", "asks the cache", holds=_asks_cache),
     Seam(
         "c7n.query:QueryResourceManager.get_cache_key",
-        "tells our users from all else: a tag set after a dry run must count",
+        "tells our users from everything else: a tag set after a dry run must count",
         ("query",),
         _names_its_source,
     ),
@@ -190,8 +190,8 @@ SEAMS = (
     Seam("c7n.utils:dumps", "resources.json of a failed run"),
     Seam("c7n.utils:type_schema", "the schema of our words", ("type_name",)),
     Seam("c7n.utils:get_partition", "the ARNs of findings", ("region",)),
-    Seam("c7n.exceptions:PolicyExecutionError", "how a run of ours fails"),
-    Seam("c7n.exceptions:PolicyValidationError", "how a policy of ours is refused"),
+    Seam("c7n.exceptions:PolicyExecutionError", "how one of our runs fails"),
+    Seam("c7n.exceptions:PolicyValidationError", "how one of our policies is refused"),
     Seam("c7n.exceptions:ResourceLimitExceeded", "max-resources"),
     Seam("c7n.handler:dispatch_event", "a Lambda function's entry", ("event", "context")),
     # -- the doctor loads policies as Custodian and c7n-org do
@@ -251,7 +251,7 @@ SEAMS = (
 
 
 def moved(seams: tuple[Seam, ...] = SEAMS) -> Iterator[str]:
-    """Yield a line for each seam that isn't there any more, or isn't what ours relies on."""
+    """Yield a line for each seam that no longer exists, or isn't what our code relies on."""
     with contextlib.suppress(ImportError):
         # As Custodian itself does: its modules import each other, and not every order works.
         importlib.import_module("c7n.policy")
@@ -264,7 +264,7 @@ def moved(seams: tuple[Seam, ...] = SEAMS) -> Iterator[str]:
             for name in path.split("."):
                 found = getattr(found, name)
         except Exception as error:  # whatever an import raises
-            yield f"{seam.place} isn't there ({error}): {seam.use}"
+            yield f"{seam.place} doesn't exist ({error}): {seam.use}"
             continue
         if seam.parameters:
             missing = set(seam.parameters) - inspect.signature(found).parameters.keys()

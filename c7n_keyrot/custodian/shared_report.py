@@ -20,12 +20,12 @@ from c7n_keyrot.core.credential_report import RawReport, Report, ReportError
 from c7n_keyrot.core.text import one_line
 from c7n_keyrot.custodian.run import PolicyRun
 
-# Seconds; a fault that stays must not keep a run, and those behind it, waiting for ever.
+# Seconds; a fault that stays must not keep a run, and those after it, waiting for ever.
 REPORT_LIMIT = settings.setting("C7N_KEYROT_REPORT_LIMIT", 300)
 # Seconds that a fetched report is reused in one process: both policies of the pack share one. A
 # warm Lambda lives for hours, so it isn't kept longer than Custodian's cache would.
 REPORT_REUSE = 15 * 60
-# Seconds that a wait in vain counts for the policies behind; less, since a report may come.
+# Seconds that a failed wait counts for later policies; less, since a report may come.
 FAILURE_REUSE = 5 * 60
 
 
@@ -58,13 +58,13 @@ def report_of(run: PolicyRun, max_age: float) -> Report:
     """Return the account's credential report, which the policies of a run share.
 
     :param max_age: hours that it may be old.
-    :raises PolicyExecutionError: it is older, or can't be had or read.
+    :raises PolicyExecutionError: it is older, or can't be fetched or read.
     """
     report = _known_report(run, max_age)
     configured = run.manager.config.account_id
     if configured and configured != report.account_id:
         raise run.log.stop(
-            f"credential report: it is of account {report.account_id}, but this run is for "
+            f"credential report: it belongs to account {report.account_id}, but this run is for "
             f"{configured}: correct its id or role in accounts.yml, or the credentials"
         )
     run.report.use(report)
@@ -75,7 +75,7 @@ def report_of(run: PolicyRun, max_age: float) -> Report:
             "makes a new one every 4 hours at most: run later, or raise report-max-age"
         )
     for name in sorted(report.duplicates):
-        run.log.once(f"user {name!r} appears twice in the credential report: left alone")
+        run.log.once(f"user {name!r} appears twice in the credential report: skipped")
     return report
 
 
@@ -90,7 +90,7 @@ def _age(run: PolicyRun, generated: datetime) -> float:
 
 
 def _known_report(run: PolicyRun, max_age: float) -> Report:
-    """Return the session's report, or fetch one; a wait in vain is done once a run."""
+    """Return the session's report, or fetch one; a failed wait isn't repeated in a run."""
     try:
         session = run.calls.session
         known = reports.get(session)
@@ -147,7 +147,7 @@ def _load(run: PolicyRun, session: Any, max_age: float) -> Report:
     try:
         with cache:
             cache.save(key, {"content": raw.content, "generated": raw.generated})
-    except Exception as error:  # whatever lies there in place of a database
+    except Exception as error:  # whatever is there in place of a database
         _pass_over_cache(run, error)
     return report
 
@@ -173,4 +173,6 @@ def _pass_over_cache(run: PolicyRun, error: Exception) -> None:
 
 def _progress(run: PolicyRun, waited: float) -> None:
     if waited > 2:
-        run.log.write(f"credential report: AWS is making it, {waited:.0f} s so far", logging.INFO)
+        run.log.write(
+            f"credential report: waiting for AWS to make it, {waited:.0f} s so far", logging.INFO
+        )

@@ -59,11 +59,11 @@ def ask(run: PolicyRun, element: Any, negated: bool, process: Any, users: Users,
         unasked = calls.settle(doubts)
         kept += [user for user in passed if user["UserName"] not in unasked]
         # The first error ends a thread's work: those after it are asked once more.
-        behind = [user for user in rest if user["UserName"] in unasked]
-        if len(behind) == len(rest) or calls.is_outage():
+        later = [user for user in rest if user["UserName"] in unasked]
+        if len(later) == len(rest) or calls.is_outage():
             doubts.update((name, unasked[name]) for name in unasked)
-            behind = []
-        rest = behind
+            later = []
+        rest = later
     for name in sorted(doubts.keys() - run.users.unread):
         run.users.mark_unread(name, f"the filter {element.type} has no answer, {doubts[name]}")
     kept = [user for user in kept if user["UserName"] not in doubts]
@@ -87,7 +87,7 @@ class _Calls:
 
     @contextmanager
     def watched(self, manager: Any, element: Any) -> Iterator[None]:
-        """Watch the calls of boto3's clients, threads that fail, and lists that are none.
+        """Watch the calls of boto3's clients, threads that fail, and lists that aren't lists.
 
         :seam: botocore.client:BaseClient._make_api_call
         :seam: c7n.element:Element.executor_factory
@@ -127,8 +127,8 @@ class _Calls:
                 raise NotAwsError(what="an answer without a request id")
         except Exception as error:
             self.known.append(error)
-            told = explained(name, error)
-            self.errors[question] = user, None if NONE.search(told.code) else told
+            known = explained(name, error)
+            self.errors[question] = user, None if NONE.search(known.code) else known
             raise
         self.errors[question] = user, None
         self.last_answer = time.monotonic()
@@ -181,7 +181,7 @@ class _Calls:
             if any(broken is error for error in self.known):
                 why = next((doubts[name] for name in theirs if name in doubts), "")
                 unasked |= {
-                    name: why or "one before them is gone"
+                    name: why or "one before them wasn't found"
                     for name in theirs
                     if name not in self.asked and name not in doubts
                 }

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run says of the whole account: each candidate is matched, or it says why not."""
+"""What a run reports on the whole account: each candidate is matched, or the reason why not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
     if output.is_taken(context):
         raise run.log.stop(
             "another policy of this name has run into the same folder; this one isn't run: give "
-            "each policy a name of its own"
+            "each policy its own name"
         )
     summary = summary_of(run, selected)
     if any(one["filter"] == "stale-access-key" for one in summary.filters):
@@ -72,7 +72,7 @@ def _metric(outcome: str) -> str:
 
 
 def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary:
-    """Return what the run says of all keys that its filters look at."""
+    """Return what the run reports on all keys that its filters check."""
     ours = [element for element in asserted(run.manager.filters) if hasattr(element, "options")]
     by_slot: dict[int, list[Any]] = {}
     for element in ours:

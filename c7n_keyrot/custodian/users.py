@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The users whom one run of one policy looks at, and their keys, as IAM has them now."""
+"""The users whom one run of one policy reads, and their keys, as IAM has them now."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Users:
 
     :ivar known: users by name, tags included.
     :ivar live: their keys, as ListAccessKeys gives them, by user name.
-    :ivar unread: users whose keys, tags or a filter's answer couldn't be read: no key of theirs is
-        ever acted on.
+    :ivar unread: users whose keys, tags or a filter's answer couldn't be read: none of their keys
+        is ever acted on.
     :ivar not_found: names that nobody has now: the users were deleted, or renamed.
     """
 

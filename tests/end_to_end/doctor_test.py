@@ -144,9 +144,9 @@ def test_denied_permissions_and_a_missing_queue(
 @pytest.mark.parametrize(
     ("call", "answer", "words"),
     [
-        ("sts.AssumeRole", HTML_PAGE, ["role c7n-keyrot can't be used", "look at the proxy"]),
+        ("sts.AssumeRole", HTML_PAGE, ["role c7n-keyrot can't be used", "check the proxy"]),
         ("sts.AssumeRole", CUT_BEHIND_SECRETS, ["role c7n-keyrot can't be used"]),
-        ("iam.GetUser", HTML_PAGE, ["iam:GetUser", "look at the proxy"]),
+        ("iam.GetUser", HTML_PAGE, ["iam:GetUser", "check the proxy"]),
         ("iam.GetCredentialReport", CUT_BEHIND_SECRETS, None),
     ],
 )

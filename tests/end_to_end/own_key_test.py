@@ -65,13 +65,13 @@ def check(world: World, done: PolicyRun, account: str | None = None) -> None:
     assert (own["outcome"], own["slot"]) == ("skipped", 2)
     assert "the run itself works with this key" in own["reason"]
     assert {line["outcome"] for line in found.values()} == {"disabled"}
-    assert len(done.lines("WARNING", f"'automation': key {world.own} is left alone")) == 1
+    assert len(done.lines("WARNING", f"'automation': key {world.own} is skipped")) == 1
 
 
 def test_the_run_leaves_the_key_that_it_runs_with(world: World) -> None:
     look = world.run(custodian("run", "--dryrun", "-s", "look", world.pack))
     assert look.code == 0, look.text
-    assert look.lines("WARNING", f"'automation': key {world.own} is left alone")
+    assert look.lines("WARNING", f"'automation': key {world.own} is skipped")
     assert len(look.lines("would disable: ")) == 9
     plan = world.run(keyrot("plan", "look", "--max-keys", "9"))
     assert plan.code == 0, plan.text

@@ -705,7 +705,7 @@ class World:
                 assert "\n" not in text, text
                 assert len(text) < 1000, text
                 assert not record.exc_info, text
-                assert "fault of its own" not in text, text
+                assert "an internal error: report it" not in text, text
             assert SECRET not in text or stock, text
         if error is not None and not stock:
             assert "\n" not in str(error), error
@@ -875,7 +875,7 @@ class World:
         self.story.append(text)
         self.shown = text
         assert SECRET not in text
-        assert "fault of its own" not in text
+        assert "an internal error: report it" not in text
         for line in text.splitlines():
             assert len(line) < 1000, line
         self.check_words(None, None)

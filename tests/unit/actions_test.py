@@ -167,7 +167,7 @@ def test_delete_refuses_a_key_that_is_active_again(
     custodian.run([INACTIVE], [DELETE])
     assert iam.changed == []
     assert lines(custodian) == [("ana", 2, "ana-2", "skipped")]
-    assert "meanwhile" in reasons(custodian)["ana"]
+    assert reasons(custodian)["ana"] == "the key is Active now, not Inactive"
 
 
 def test_disable_then_delete_in_one_policy_deletes_nothing_just_disabled(
@@ -431,7 +431,7 @@ def test_the_reasons_of_outcomes(
         "denied": ("denied", "AccessDenied"),
         "gone": ("gone", GONE),
         "lost": ("unknown", NOT_FOUND),
-        "ruled-out": ("skipped", "another filter of the policy doesn't mean this key"),
+        "ruled-out": ("skipped", "another filter of the policy excludes this key"),
         "twins": ("skipped", "two keys were created in the same second"),
         "well": ("disabled", ""),
     }
@@ -443,8 +443,7 @@ def test_the_reasons_of_outcomes(
         "user 'denied': key denied-2: iam:UpdateAccessKey is denied (AccessDenied)",
         "user 'gone': key gone-2: gone (the key was deleted)",
         f"user 'lost': key lost-2: {NOT_FOUND}",
-        "user 'ruled-out': key in slot 2: skipped (another filter of the policy doesn't mean this "
-        "key)",
+        "user 'ruled-out': key in slot 2: skipped (another filter of the policy excludes this key)",
         "user 'twins': key in slot 2: skipped (two keys were created in the same second)",
         "user 'well': key well-2: disabled",
     }

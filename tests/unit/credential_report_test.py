@@ -470,7 +470,7 @@ def test_a_refusal_that_stays_is_not_waited_for_as_long_as_a_report(
     """The last report is too old; a refusal may last for days."""
     with pytest.raises(ReportError) as caught:
         fetch(mocker, [client_error(code)] * 99, [b"old"] * 99, enough=lambda generated: False)
-    seconds = int(re.findall(r"not there after (\d+) s", str(caught.value))[0])
+    seconds = int(re.findall(r"not available after (\d+) s", str(caught.value))[0])
     assert settings.PATIENCE - 10 <= seconds <= settings.PATIENCE
     assert f"({code}); the last report is of {NOW:%Y-%m-%d %H:%M} UTC" in str(caught.value)
 
@@ -509,7 +509,7 @@ def test_past_the_limit_it_ends_with_what_aws_said_last(
             [client_error("ReportInProgress", "GetCredentialReport")] * 999,
             limit=limit,
         )
-    seconds = int(re.findall(r"not there after (\d+) s", str(caught.value))[0])
+    seconds = int(re.findall(r"not available after (\d+) s", str(caught.value))[0])
     assert limit - 10 <= seconds <= limit
 
 
@@ -523,7 +523,7 @@ def test_the_limit_is_kept(mocker: MockerFixture) -> None:
 
 
 def test_without_a_limit_five_minutes_are_waited(mocker: MockerFixture) -> None:
-    with pytest.raises(ReportError, match=r"not there after 29\d s \(iam:Gen.* says STARTED"):
+    with pytest.raises(ReportError, match=r"not available after 29\d s \(iam:Gen.* says STARTED"):
         fetch(mocker, ["STARTED"] * 1000)
 
 

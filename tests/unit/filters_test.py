@@ -246,11 +246,11 @@ def test_the_words_about_users_who_are_left_alone(
         "lost": "no live key fits the credential report's dates",
     }
     for name, words in why.items():
-        line = f"{HERE}: user '{name}': key 2 can't be identified ({words}): left alone"
+        line = f"{HERE}: user '{name}': key 2 can't be identified ({words}): skipped"
         assert line in told()
     assert (
         f"{HERE}: user 'odd': key 2 is unknown: the credential report has it, but its status "
-        "or last rotation can't be read; look at it, nothing is done"
+        "or last rotation can't be read; check it by hand; no action is taken"
     ) in told()
 
 
@@ -693,7 +693,7 @@ def test_who_has_got_the_name_since_the_report_is_left_alone(
         iam.keys[new] = iam.keys.pop(old)
     assert custodian.run([stale()], ["disable-access-key"], source=source) == []
     assert iam.changed == []
-    assert "user 'alice' is another one since the credential report: left alone" in caplog.text
+    assert "user 'alice' was replaced after the credential report: skipped" in caplog.text
 
 
 def test_another_user_of_the_name_is_no_warning(
@@ -703,7 +703,7 @@ def test_another_user_of_the_name_is_no_warning(
     iam.add("ana", NEW, OLD)
     iam.users["ana"]["CreateDate"] += timedelta(seconds=1)
     assert custodian.run([stale()], ["disable-access-key"]) == []
-    (record,) = [record for record in caplog.records if "another one" in record.message]
+    (record,) = [record for record in caplog.records if "was replaced" in record.message]
     assert record.levelno == logging.INFO
 
 
@@ -1045,8 +1045,11 @@ def test_wrong_states_are_refused(custodian: Custodian, value: Any) -> None:
         ({"state": "expired", "longer_than": 1}, "longer-than has no meaning with state: expired"),
         ({"state": "unreadable", "ends_within": 14}, "no meaning with state: unreadable"),
         ({"state": "unreadable", "longer_than": 14}, "no meaning with state: unreadable"),
-        ({"ends_within": 14, "longer_than": 14}, "never hold together"),
-        ({"ends_within": 14, "longer_than": 365}, "longer-than 365 and ends-within 14 never hold"),
+        ({"ends_within": 14, "longer_than": 14}, "can never both match"),
+        (
+            {"ends_within": 14, "longer_than": 365},
+            "longer-than 365 and ends-within 14 can never both match",
+        ),
         ({"ends_within": 365, "longer_than": 14}, None),
         ({"ends_within": 14, "longer_than": 13.5}, None),
         ({"state": "valid", "ends_within": 14}, None),
@@ -1131,7 +1134,7 @@ def test_unknown_options_are_refused_and_the_known_ones_named(
     }
     with pytest.raises(PolicyValidationError) as caught:
         custodian.policy([{"type": kind, option: 5}]).validate()
-    says = f"policy test: {kind}: unknown option '{option}'; there are {known[kind]}"
+    says = f"policy test: {kind}: unknown option '{option}'; valid options: {known[kind]}"
     assert str(caught.value) == says
 
 

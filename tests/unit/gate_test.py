@@ -82,7 +82,7 @@ STRANGE = {
     "a cut answer": (200, GOOD[:-40], "XML that is cut"),
     "another call's answer": (200, answered("ListUsers", ""), "XML that is cut or isn't AWS's"),
     "an answer without id": (200, GOOD.replace(ID.encode(), b""), "XML that is cut"),
-    "garbage": (200, gzip.compress(b"x" * 99), "no XML, HTTP 200"),
+    "garbage": (200, gzip.compress(b"x" * 99), "not XML, HTTP 200"),
     "5 MB": (200, PAGE * 60_000, "HTML page, HTTP 200"),
 }
 
@@ -167,7 +167,7 @@ def test_what_is_never_an_answer_of_aws_ends_in_one_short_line(
     assert (error.kind, error.lost, server.calls) == (ErrorKind.NOT_AWS, True, 3)
     says = f"iam:UpdateAccessKey failed (something that isn't AWS answered ({what}"
     assert str(error).startswith(says)
-    assert str(error).endswith("): look at the proxy)")
+    assert str(error).endswith("): check the proxy)")
     assert SECRET not in str(error)
     assert len(str(error)) < 150
 
@@ -184,9 +184,9 @@ def test_what_is_never_an_answer_of_aws_ends_in_one_short_line(
         ),
         (403, b'{"__type": "x#AccessDenied"}', ErrorKind.DENIED, "is denied"),
         (400, b'{"__type": "ThrottlingException"}', ErrorKind.THROTTLED, "(ThrottlingException)"),
-        (407, PAGE, ErrorKind.NOT_AWS, "(HTML page, HTTP 407): look at the proxy)"),
-        (403, b'{"error": "sign in"}', ErrorKind.NOT_AWS, "(JSON, HTTP 403): look at the proxy)"),
-        (502, b"", ErrorKind.NOT_AWS, "(empty answer, HTTP 502): look at the proxy)"),
+        (407, PAGE, ErrorKind.NOT_AWS, "(HTML page, HTTP 407): check the proxy)"),
+        (403, b'{"error": "sign in"}', ErrorKind.NOT_AWS, "(JSON, HTTP 403): check the proxy)"),
+        (502, b"", ErrorKind.NOT_AWS, "(empty answer, HTTP 502): check the proxy)"),
     ],
 )
 def test_a_service_that_speaks_json(
@@ -340,7 +340,7 @@ def test_fewer_tries_can_be_asked_for(
         (
             MetadataRetrievalError(error_msg=SECRET),
             ErrorKind.OTHER,
-            "a service of the machine gave no credentials",
+            "the local credential provider gave no credentials",
             False,
         ),
         (

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which keys a run works with itself, and that they are left alone wherever they stand."""
+"""Which keys a run works with itself, and that they are skipped wherever they stand."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_the_runs_own_key_is_left_and_said(
         for line in lines(custodian)
     }
     assert found == {"ana": (None, "skipped", Why.OWN.text), "bob": ("bob-2", "disabled", "")}
-    assert len([line for line in told() if "'ana': key ana-2 is left alone" in line]) == 1
+    assert len([line for line in told() if "'ana': key ana-2 is skipped" in line]) == 1
     (summary,) = lines(custodian, "summary")
     assert [(one["user"], one["why"]) for one in summary["not_matched"]] == [("ana", "own key")]
     assert (summary["candidates"], summary["matched"]) == (2, 1)
@@ -328,7 +328,7 @@ def test_no_owner_is_told_that_it_will_be_disabled(
     custodian.session.credentials = Credentials("ana-2", "not-a-secret")
     users = custodian.run([{"type": "expiring-access-key"}])
     assert [user["UserName"] for user in users] == ["bob"]
-    assert any("'ana': key ana-2 is left alone" in line for line in told())
+    assert any("'ana': key ana-2 is skipped" in line for line in told())
     (summary,) = lines(custodian, "summary")
     assert [(one["verdict"], one["why"]) for one in summary["not_matched"]] == [
         ("expiring", "own key")

@@ -35,8 +35,8 @@ def test_seams_are_named_once() -> None:
 @pytest.mark.parametrize(
     ("seam", "line"),
     [
-        (Seam("c7n.nowhere:X", "for a test"), "c7n.nowhere:X isn't there (No module"),
-        (Seam("c7n.manager:ResourceManager.gone", "for a test"), "ResourceManager.gone isn't"),
+        (Seam("c7n.nowhere:X", "for a test"), "c7n.nowhere:X doesn't exist (No module"),
+        (Seam("c7n.manager:ResourceManager.gone", "for a test"), "ResourceManager.gone doesn't"),
         (
             Seam("c7n.manager:ResourceManager.filter_resources", "for a test", ("users",)),
             "filter_resources has no users: for a test",

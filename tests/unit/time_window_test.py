@@ -98,7 +98,7 @@ def test_every_stale_key_is_in_the_summary_of_a_run_outside(
     (left,) = summary["not_matched"]
     assert (left["user"], left["verdict"], left["why"]) == ("old", "stale", "other filter")
     assert {"filter": "time-window", "weekdays": ["Tue"], "hours": [8, 12]} in summary["filters"]
-    assert "time-window Tue 8 to 12 h: not now, so nobody is matched" in " ".join(told())
+    assert "time-window Tue 8 to 12 h: outside the window; no users are matched" in " ".join(told())
 
 
 @pytest.mark.parametrize(

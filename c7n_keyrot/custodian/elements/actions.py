@@ -31,13 +31,13 @@ class _Task:
     """One user's part of an action: what was recorded, and the keys whose answer was lost."""
 
     user: dict[str, Any]
-    # With what the log says of a failure.
+    # With the error to log.
     lines: list[tuple[Outcome, CallError | None]] = field(default_factory=list)
     in_doubt: list[tuple[Outcome, CallError]] = field(default_factory=list)
 
 
 class KeyAction(BaseAction):  # type: ignore[misc]
-    """Acts on the keys in ``c7n:matched-keys`` that a stale-access-key filter of ours put there."""
+    """Acts on the keys in ``c7n:matched-keys`` that a stale-access-key filter put there."""
 
     # A key's status before the action, in the filter that selects it and on the key, and after it.
     status: str
@@ -145,7 +145,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
     def _one_key(self, task: _Task, slot: int, key: dict[str, Any]) -> None:
         line = self._line(task.user, slot, key["AccessKeyId"], Result.INTENDED, "")
         if key["Status"] != self.status:
-            # If not so, the other action of this policy has seen to it.
+            # If not so, the other action of this policy already handled it.
             if key["AccessKeyId"] not in self.run.done.last:
                 reason = f"the key is {key['Status']}, not {self.status}"
                 self._record(task, replace(line, outcome=Result.SKIPPED, reason=reason))
@@ -180,7 +180,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         return self._key(name, key_id).missing("a run with a newer credential report takes it")
 
     def _left_alone(self, user: dict[str, Any]) -> Iterator[tuple[int, str]]:
-        """Say for which slots the filters matched the user, but mean no key, and why."""
+        """Say for which slots the filters matched the user, but selected no key, and why."""
         meant = {key["AccessKeyId"] for key in user[MATCHED_KEYS]}
         own = {key["AccessKeyId"] for key in self.run.own.withheld.get(user["UserName"], ())}
         seen = set()
@@ -189,7 +189,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
                 continue
             if record["slot"] not in seen:
                 seen.add(record["slot"])
-                reason = "another filter of the policy doesn't mean this key"
+                reason = "another filter of the policy excludes this key"
                 if record["access_key_id"] in own:
                     reason = Why.OWN.text
                 yield record["slot"], NO_KEY.get(record["identified"], reason)
@@ -213,7 +213,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         )
 
     def act(self, name: str, key_id: str, tries: int = 0) -> tuple[Result, str]:
-        """Do it to one key; return outcome and reason.
+        """Apply the action to one key; return outcome and reason.
 
         :param tries: how many at most; 0 for the client's own number.
         :raises CallError: the call fails.
@@ -297,7 +297,7 @@ class DisableAccessKey(KeyAction):
 class DeleteAccessKey(KeyAction):
     """Delete the keys that ``stale-access-key`` with ``status: Inactive`` matched.
 
-    Nothing brings a deleted key back. So each one is looked at once more, and is deleted only if
+    Nothing brings a deleted key back. So each one is read once more, and is deleted only if
     it is still inactive; an active key is refused. Each key gets a line in
     ``keyrot-outcomes.jsonl`` in the policy's output folder.
 
@@ -327,7 +327,7 @@ class DeleteAccessKey(KeyAction):
         if now is None:
             return self._missing(name, key_id)
         if now != self.status:
-            return Result.SKIPPED, f"the key is {now} meanwhile, not {self.status}"
+            return Result.SKIPPED, f"the key is {now} now, not {self.status}"
         key = {"UserName": name, "AccessKeyId": key_id}
         calls.call(
             self.run.calls.client, "delete_access_key", tries=tries, permit=self.permit, **key

@@ -89,7 +89,7 @@ class RotationExempt(KeyrotFilter):
                     )
         if within is not None and longer is not None and longer >= within:
             raise invalid(
-                self, f"longer-than {longer} and ends-within {within} never hold together"
+                self, f"longer-than {longer} and ends-within {within} can never both match"
             )
         return self
 

@@ -389,5 +389,5 @@ def nots_above(element: Any) -> int:
 
 
 def stale_filters(filters: Sequence[Any]) -> Iterator[StaleAccessKey]:
-    """Return the stale-access-key filters of a tree that can mean a key."""
+    """Return the stale-access-key filters of a tree that can select a key."""
     return (element for element in asserted(filters) if isinstance(element, StaleAccessKey))

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The action for aws.iam-user that tells AWS Security Hub of stale keys: post-key-finding."""
+"""The action for aws.iam-user that reports stale keys to AWS Security Hub: post-key-finding."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from c7n_keyrot.custodian.summary import shortened
 
 # The most that BatchImportFindings takes in a call, and GetFindings returns.
 BATCH = 100
-# 20,000 findings: more open ones than that aren't looked at in one run, and it is said.
+# 20,000 findings: more open ones than that aren't checked in one run, which is reported.
 MOST_PAGES = 200
 SEVERITIES = ("INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL")
 MOST_REQUIREMENTS = 32  # of a finding
@@ -68,7 +68,7 @@ class _Key:
     def read(cls, fields: Mapping[str, Any]) -> _Key:
         """Read a key back out of a finding, which anybody may have written.
 
-        :raises ValueError: it isn't one of ours.
+        :raises ValueError: this action didn't write it.
         """
         try:
             kept = {
@@ -78,10 +78,10 @@ class _Key:
             made = datetime.fromisoformat(kept["created"])
             kept |= {"slot": int(kept["slot"]), "days": float(kept["days"])}  # type: ignore[dict-item]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"not a finding of ours: {error}") from None
+            raise ValueError(f"not one of our findings: {error}") from None
         key = cls(**kept)  # type: ignore[arg-type]
         if not (key.user and made.tzinfo and key.slot in (1, 2) and 0 < key.days <= MOST_DAYS):
-            raise ValueError("not a finding of ours: a field is out of range")
+            raise ValueError("not one of our findings: a field is out of range")
         return key
 
 
@@ -100,7 +100,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
     A finding is about one key: its resources are the key (``AwsIamAccessKey``) and its user
     (``AwsIamUser``). Its id is made of account, key and rule, so each run updates it, and nothing
     is tagged. Once the key is inactive, deleted, or younger than ``days``, the next run of the
-    policy sets it to ``PASSED``. If a finding isn't taken, the actions behind aren't reached.
+    policy sets it to ``PASSED``. If a finding is rejected, later actions don't run.
 
     {options}
 
@@ -159,7 +159,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
         try:
             closed = self._closed(posted)
         except CallError as error:
-            self.run.log.fail(f"findings of before can't be read, so none is closed: {error}")
+            self.run.log.fail(f"existing findings can't be read, so none is closed: {error}")
             closed = []
         self._import([*posted.values(), *closed], permit)
         if len(self.run.log.failures) > before:
@@ -169,7 +169,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
         for user in users:
             # The run's own key is stale, too, though nothing is done to it.
             for record, key in meant(user, self.run.own.withheld.get(user["UserName"], ())):
-                # An action before this one may have seen to it.
+                # An action before this one may have handled it.
                 if key["Status"] == "Active" and not self._is_fixed(key["AccessKeyId"]):
                     yield _Key(
                         user=user["UserName"],
@@ -184,7 +184,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
         """Tell whether an action of this run has deactivated or deleted the key."""
         return self.run.done.last.get(key_id) in (Result.DISABLED, Result.DELETED)
 
-    # -- findings of before
+    # -- existing findings
 
     def _closed(self, posted: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return, as ``PASSED``, the open findings whose key isn't stale any more.
@@ -200,7 +200,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
             if finding.get("Id") == self._id(key) and self._id(key) not in posted:
                 left[key] = None
         closed = []
-        for key, is_stale, error in self.run.calls.each("findings looked at", self._is_stale, left):
+        for key, is_stale, error in self.run.calls.each("findings checked", self._is_stale, left):
             if error is not None:
                 self.run.log.fail(
                     f"user {key.user!r}: finding of {key.access_key_id} kept: {error}"
@@ -232,17 +232,17 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
             if not token:
                 return
             if token == asked.get("NextToken"):
-                self.run.log.fail("GetFindings repeats its pages; the rest isn't looked at")
+                self.run.log.fail("GetFindings repeats its pages; the rest isn't checked")
                 return
             asked["NextToken"] = token
-        self.run.log.fail(f"more than {MOST_PAGES * BATCH} open findings; the rest isn't looked at")
+        self.run.log.fail(f"more than {MOST_PAGES * BATCH} open findings; the rest isn't checked")
 
     def _is_stale(self, key: _Key) -> bool:
         """Tell whether the key of an open finding is stale still, though it isn't matched.
 
         Such as that of a user who is exempt now.
 
-        :raises CallError: nobody can tell.
+        :raises CallError: that can't be known.
         """
         if self._is_fixed(key.access_key_id):
             return False
@@ -269,7 +269,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
     def _limit(self, key: _Key) -> float:
         """Return after how many days a key of this slot is stale, by the policy as it is now.
 
-        By the finding itself where the policy doesn't look at the slot any more.
+        According to the finding itself where the policy no longer checks the slot.
         """
         limits = (
             element.option("days")
@@ -282,7 +282,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
 
     def _import(self, findings: list[dict[str, Any]], permit: Permit) -> None:
         refused = []
-        gate.renew(self.client)  # the look at many keys may have taken its time
+        gate.renew(self.client)  # to check many keys may have taken long
         for start in range(0, len(findings), BATCH):
             batch = findings[start : start + BATCH]
             try:
@@ -299,7 +299,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
                 ]
         if refused:
             named = ", ".join(shortened(refused))
-            self.run.log.fail(f"Security Hub didn't take {len(refused)} findings: {named}")
+            self.run.log.fail(f"Security Hub rejected {len(refused)} findings: {named}")
 
     def _id(self, key: _Key) -> str:
         rule = f"stale-access-key-{key.slot}"
@@ -371,8 +371,8 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
         ]
 
     def _severity(self, metadata: Mapping[str, Any]) -> str:
-        told = str(metadata.get("severity", "")).upper()
-        return self.data.get("severity") or (told if told in SEVERITIES else "MEDIUM")
+        named = str(metadata.get("severity", "")).upper()
+        return self.data.get("severity") or (named if named in SEVERITIES else "MEDIUM")
 
     @property
     def _generator(self) -> str:

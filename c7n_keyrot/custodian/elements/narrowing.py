@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which users a policy's filters can match, by the credential report alone: nobody else is read."""
+"""Which users a policy's filters can match, from the credential report alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from c7n_keyrot.custodian.matching import BLOCKS
 def may_match(filters: Sequence[Any], row: Row) -> bool:
     """Tell whether all these filters can match the user of a row; what isn't known passes.
 
-    A filter that looks at the whole set, such as reduce, must see it, so nothing behind it counts.
+    A filter that needs the whole set, such as reduce, must see it, so no later filter counts.
     """
     for element in filters:
         if looks_at_all(element):

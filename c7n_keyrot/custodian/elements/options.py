@@ -173,13 +173,13 @@ def check_options(element: Any) -> None:
         option = element.options.get(name)
         if option is None:
             known = ", ".join(sorted(element.options))
-            raise invalid(element, f"unknown option {name!r}; there are {known}")
+            raise invalid(element, f"unknown option {name!r}; valid options: {known}")
         if not option.kind.accepts(value):
             raise invalid(element, f"{name} must be {option.kind.words}, not {value!r}")
 
 
 def check_mode(element: Any) -> None:
-    """Refuse a serverless policy that would die in Lambda, where no startup file is read."""
+    """Refuse a serverless policy that would fail in Lambda, where no startup file is read."""
     mode = element.manager.data.get("mode") or {}
     if is_serverless(element.manager) and (
         PACKAGE not in (mode.get("packages") or ()) or mode.get("handler") != HANDLER

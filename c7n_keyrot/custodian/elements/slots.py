@@ -100,7 +100,7 @@ class Match:
 class SlotFilter(KeyrotFilter):
     """A filter on one slot of the credential report, whose live key is then identified."""
 
-    # For tools that look at the class: all that any options can need.
+    # For tools that read the class: all that any options can need.
     permissions: tuple[str, ...] = SLOT_PERMISSIONS
 
     def get_permissions(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class SlotFilter(KeyrotFilter):
         return row.slots[self.option("slot") - 1]
 
     def judge(self, row: Row) -> Verdict:
-        """Return the slot's verdict by the report."""
+        """Return the slot's verdict according to the report."""
         return rotation.verdict(self.slot_of(row), self.run.now, self.option("days"))
 
     def fits(self, row: Row) -> bool:
@@ -125,7 +125,8 @@ class SlotFilter(KeyrotFilter):
         if verdict is Verdict.UNKNOWN:
             self.run.log.once(
                 f"user {row.user!r}: key {self.option('slot')} is unknown: the credential report "
-                "has it, but its status or last rotation can't be read; look at it, nothing is done"
+                "has it, but its status or last rotation can't be read; check it by hand; no "
+                "action is taken"
             )
         return self.wanted(row, verdict)
 
@@ -144,13 +145,13 @@ class SlotFilter(KeyrotFilter):
         name, slot = match.row.user, self.option("slot")
         if match.in_doubt and any(map(self.wanted_key, match.live)):
             why = match.identified.text
-            self.run.log.once(f"user {name!r}: key {slot} can't be identified ({why}): left alone")
+            self.run.log.once(f"user {name!r}: key {slot} can't be identified ({why}): skipped")
             return True
         what = "has changed since the credential report"
         if match.key is not None and created(match.key) == self.slot_of(match.row).last_rotated:
-            # Such as after a run of ours: no surprise.
+            # Such as after one of our runs: no surprise.
             what = f"is {match.key['Status'].lower()} now"
-        self.run.log.once(f"user {name!r}: key {slot} {what}: left alone", logging.INFO)
+        self.run.log.once(f"user {name!r}: key {slot} {what}: skipped", logging.INFO)
         self.run.left.note(name, slot, self._why_not(match))
         return False
 
@@ -160,12 +161,12 @@ class SlotFilter(KeyrotFilter):
         if match.key is not None and match.key["Status"] not in ("Active", "Inactive"):
             return Why.UNKNOWN
         if match.row.created is None:
-            # Another user may have the name since, and the one of the report another name.
+            # Another user may have got the name since then, and the report's user another name.
             return Why.NOT_FOUND
         return Why.GONE if match.identified is Identified.GONE else Why.CHANGED
 
     def refine(self, matched: list[Match]) -> list[Match]:
-        """Drop the matches that a further look rules out."""
+        """Drop the matches that a further check rules out."""
         return matched
 
     def process(self, resources: list[dict[str, Any]], event: Any = None) -> list[dict[str, Any]]:
@@ -197,7 +198,7 @@ class SlotFilter(KeyrotFilter):
         if row.created is None or row.created == created(run.users.known[row.user]):
             return True
         run.log.once(
-            f"user {row.user!r} is another one since the credential report: left alone",
+            f"user {row.user!r} was replaced after the credential report: skipped",
             logging.INFO,
         )
         run.left.note(row.user, self.option("slot"), Why.OTHER_USER)
@@ -252,7 +253,7 @@ class SlotFilter(KeyrotFilter):
             other_key=records.other_key(match.row, slot, key_id, live, tags, run.now),
         )
         user.setdefault(RECORDS, []).append(record.annotation())
-        # For stock filters behind this one; what counts is settled after all filters.
+        # For stock filters after this one; what counts is settled after all filters.
         user[MATCHED_KEYS] = candidates(user[RECORDS], live)
 
 

@@ -24,7 +24,7 @@ REPORT_MAX_AGE = 24
 class CredentialReportSource(DescribeSource):  # type: ignore[misc]
     """The users of aws.iam-user policies, taken from the IAM credential report.
 
-    The rows that a top-level filter of ours rules out are dropped before the first call that a
+    The rows that one of our top-level filters rules out are dropped before the first call that a
     user costs. Those left are read with GetUser, tags included, and have the shape that stock's
     ``describe`` source gives them. Only the report comes out of Custodian's cache, never users.
     """

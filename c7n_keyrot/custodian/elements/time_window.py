@@ -81,7 +81,7 @@ class TimeWindow(KeyrotFilter):
             return resources if nots_above(self) % 2 == 0 else []
         if self.is_open:
             return resources
-        self.run.log.once(f"{self._window}: not now, so nobody is matched", logging.INFO)
+        self.run.log.once(f"{self._window}: outside the window; no users are matched", logging.INFO)
         return []
 
     @property
