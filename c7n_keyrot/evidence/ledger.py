@@ -26,6 +26,8 @@ FIXED = (Result.DISABLED, Result.DELETED, Result.GONE)
 LASTING = (Result.DISABLED, Result.DELETED, Result.REACTIVATED, Result.UNKNOWN, Result.INTENDED)
 # Of these a stale key of the report isn't one any more.
 NOT_ANY_MORE = (Why.CHANGED, Why.GONE)
+# Of these an inactive key of the report isn't Inactive any more.
+NOT_INACTIVE = (Why.CHANGED, Why.UNKNOWN)
 # Of these only a newer report, or a person, can tell.
 DOUBTFUL = (Why.UNCLEAR, Why.UNREAD, Why.TWICE, Why.UNKNOWN, Why.NOT_FOUND, Why.OTHER_USER)
 # A credential report may be so old when a run acts by it, with room for clocks that differ.
@@ -209,7 +211,10 @@ class AccountLedger:
             return line
         # The slot had this very key already when the report was made that the run acted by.
         rotated = entry["last_rotated"] and datetime.fromisoformat(entry["last_rotated"])
-        return line if rotated and rotated < outcomes.instant(line) - REPORT_AGE else None
+        if not rotated or rotated >= outcomes.instant(line) - REPORT_AGE:
+            return None
+        # Its user may have another name since.
+        return self.done.get(line.access_key_id, line)
 
     def _with_outcome(self, entry: Entry, line: Outcome | None, seen: bool = False) -> Entry:
         """Return an entry with what was done last to its key.
@@ -358,7 +363,9 @@ def _state(entry: Entry, line: Outcome | None) -> str:
     """Return whether a key still is against the rule; the words are those of the schema."""
     verdict, why = entry["verdict"], entry["why"]
     result = line.outcome if line and _is_after(entry, line) else None
-    if result in FIXED or verdict == Verdict.INACTIVE.value or why in NOT_ANY_MORE:
+    inactive, again = verdict == Verdict.INACTIVE.value, result is Result.REACTIVATED
+    ended = why not in NOT_INACTIVE if inactive else why in NOT_ANY_MORE
+    if result in FIXED or (ended and not again):
         return "fixed"
     if result in (Result.UNKNOWN, Result.INTENDED):
         return "unclear"
@@ -367,7 +374,7 @@ def _state(entry: Entry, line: Outcome | None) -> str:
     if why == Why.EXEMPT.value:
         return "exempt"
     doubtful = entry["identified"] not in (None, Identified.DATE, Identified.ELIMINATION)
-    if verdict == Verdict.UNKNOWN.value or doubtful or why in DOUBTFUL:
+    if verdict == Verdict.UNKNOWN.value or doubtful or why in DOUBTFUL or (inactive and not again):
         return "unclear"
     return "open"
 

@@ -282,6 +282,39 @@ def test_an_outcome_after_the_last_run_changes_its_finding(
     }
 
 
+@pytest.mark.parametrize("name", ["ana", "anna"])
+@pytest.mark.parametrize("verdict", [Verdict.STALE, Verdict.INACTIVE])
+def test_a_key_that_was_reactivated_after_a_run_that_left_it_is_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verdict: Verdict, name: str
+) -> None:
+    """That run saw it inactive: by an older report it was stale. Its user may be renamed since."""
+    disabled_yesterday(tmp_path / "first")
+    why = Why.CHANGED if verdict is Verdict.STALE else Why.OTHER_FILTER
+    later = Run(time=LATER, counts={verdict.value: 1})
+    later.leave("ana", verdict, why, last_rotated=days_ago(100))
+    done = {"time": (LATER + timedelta(hours=1)).isoformat(), "access_key_id": key_id(A, "ana")}
+    later.outcome(name, "reactivated", "reactivate", run="x", **done).write(tmp_path / "second")
+    found = report(capsys, tmp_path / "first", tmp_path / "second")
+    assert keys(found, "state", "outcome") == {"ana": ("open", "reactivated")}
+
+
+@pytest.mark.parametrize(
+    ("why", "state"),
+    [
+        (Why.UNKNOWN, "unclear"),  # its status is neither
+        (Why.CHANGED, "unclear"),  # it is active
+        (Why.GONE, "fixed"),
+        (Why.USED, "fixed"),
+    ],
+)
+def test_an_inactive_key_of_the_report_that_is_not_inactive_now_is_not_fixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], why: Why, state: str
+) -> None:
+    run = Run(counts={"inactive": 1}).leave("ana", Verdict.INACTIVE, why)
+    run.write(tmp_path)
+    assert keys(report(capsys, tmp_path), "state") == {"ana": state}
+
+
 @pytest.mark.parametrize(("age", "merged"), [(200, True), (1, False)])
 def test_a_key_that_is_exempt_since_it_was_reactivated_is_one_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], age: float, merged: bool
