@@ -43,7 +43,7 @@ from soak_oracle import ACTIONS, operator_of
 from soak_world import ACCOUNT, CHANGES, DAY, DURING, EVENTS, READS, SECOND, WHOLE, Killed
 
 from c7n_keyrot.aws import calls as aws_calls
-from c7n_keyrot.aws import credentials, gate, report_fetch
+from c7n_keyrot.aws import credentials, gate, one_key, report_fetch
 from c7n_keyrot.aws.credentials import Access
 from c7n_keyrot.cli import reactivate
 from c7n_keyrot.cli.reactivate import live_keys, work
@@ -310,9 +310,8 @@ class World:
             patch.object(work, "datetime", Clock),
             patch.object(live_keys, "datetime", Clock),
             patch.object(shared_report, "time", clock),
-            patch.object(actions, "time", clock),
+            patch.object(one_key, "time", clock),
             patch.object(gate, "time", clock),
-            patch.object(live_keys, "time", clock),
             patch.object(time, "sleep", sleep),  # botocore's, between two tries
             patch.object(
                 botocore.retries.bucket.TokenBucket, "acquire", lambda *args, **more: True

@@ -34,12 +34,11 @@ def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     shared_report.reports.clear()
     reset_session_cache()
     InMemoryCache._InMemoryCache__shared_state.clear()
-    # A command line that was run in this process has set them.
-    logs = [logging.getLogger(name) for name in ("", "custodian", "custodian.keyrot")]
-    levels = [log.level for log in logs]
+    # A command line, or another folder's tests, may have set them in this process.
+    logging.getLogger().setLevel(logging.WARNING)
+    for name in ("custodian", "custodian.keyrot"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
     yield
-    for log, level in zip(logs, levels, strict=True):
-        log.setLevel(level)
     shared_report.reports.clear()
     reset_session_cache()
 
