@@ -148,7 +148,7 @@ soak: $(VENV)/installed
 
 .PHONY: mutation
 mutation: $(VENV)/installed
-	@echo '== Changing the code that decides, a bit at a time: do the tests notice? (a few minutes)'
+	@echo '== Changing the code that decides, a bit at a time: do the tests notice? (long)'
 	tests/mutation/run.sh
 
 .PHONY: mutants

@@ -2,7 +2,7 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
 # Which changes of the code that decides on keys would no unit test notice? Prints those that
-# survive; TESTING.md explains them. Needs .venv as `make test` leaves it, and some minutes.
+# survive; TESTING.md explains them. Needs .venv as `make test` leaves it, and time.
 #
 #   tests/mutation/run.sh [FOLDER]      (default: build/mutation; it is emptied)
 set -euo pipefail
@@ -13,7 +13,7 @@ work=${1:-build/mutation}
 
 rm -rf "$work"
 mkdir -p "$work/tests"
-cp -r c7n_keyrot "$work"
+cp -r c7n_keyrot embedded_aws "$work"
 cp -r tests/unit tests/conftest.py "$work/tests"
 cp tests/mutation/mutmut.toml "$work/pyproject.toml"
 cd "$work"
