@@ -14,6 +14,9 @@ TESTS ?= tests
 
 # ALL=1: also what only a release needs (each way to install, each program started afresh).
 ALL ?=
+# Marks of pytest whose tests are left out, such as `repository`.
+WITHOUT ?=
+LEFT_OUT = $(patsubst %,and not %,$(if $(ALL),,release) $(WITHOUT))
 
 # The environment, and what is installed there besides the wheel.
 VENV ?= .venv
@@ -32,7 +35,8 @@ help:
 	@echo 'make demo    the pack at work on an embedded AWS: before, run, after'
 	@echo 'make test    the tests (TESTS=tests/unit for some of them, WORKERS=0 for one process;'
 	@echo '             ALL=1 for those of the ways to install, too, as .ci/run and the workflow do)'
-	@echo 'make matrix  the same on each Python that is promised and found (make matrix-3.10: on one)'
+	@echo 'make matrix  the same on each Python that is promised and found (make matrix-3.10: on one;'
+	@echo '             WITHOUT=repository leaves out the tests that only read files of the repository)'
 	@echo 'make unit    the unit tests in TESTS, of the code as it is here, within seconds'
 	@echo "make clock   tests at another time: make clock AT='2026-12-31 23:58' TESTS=tests/unit"
 	@echo 'make any-day tests on each weekday, and on the dates that are hard'
@@ -49,10 +53,11 @@ help:
 	@echo 'make release-check  may this commit become a release?'
 	@echo 'make clean   removes what these made'
 
+# Images of Python set that variable: each worker, in each run, would compile all the tests anew.
 .PHONY: test
 test: $(VENV)/installed
 	@echo '== Testing the installed wheel'
-	$(BIN)/pytest -n $(WORKERS) $(if $(ALL),,-m 'not release') $(TESTS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(WORKERS) $(if $(strip $(LEFT_OUT)),-m '$(wordlist 2,99,$(LEFT_OUT))') $(TESTS)
 
 # With the folder here in front of the installed wheel: no wheel is built, so it takes seconds.
 .PHONY: unit

@@ -15,6 +15,8 @@ from pytest_mock import MockerFixture
 
 import c7n_keyrot
 
+pytestmark = pytest.mark.repository
+
 ROOT = Path(__file__).parents[2]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
 VERSION = c7n_keyrot.__version__

@@ -15,6 +15,8 @@ import yaml
 from c7n_keyrot.cli.doctor import CHECKS
 from c7n_keyrot.cli.report.formats import FORMATS
 
+pytestmark = pytest.mark.repository
+
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github"
 TEXTS = {

@@ -26,6 +26,8 @@ from c7n_keyrot.cli.doctor.permissions import PARAMETERS
 from c7n_keyrot.cli.doctor.policies import UNDECLARED
 from embedded_aws import HUB, ORGANIZATION_ID, REGION, allows
 
+pytestmark = pytest.mark.repository
+
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "111111111111"
 PACK = ROOT / "policies" / "second-access-key.yml"

@@ -13,6 +13,8 @@ from moto.events.models import EventPattern
 
 from embedded_aws import HUB, ORGANIZATION_ID, REGION, allows
 
+pytestmark = pytest.mark.repository
+
 MEMBER = "111111111111"
 BUS = f"arn:aws:events:{REGION}:{HUB}:event-bus/c7n-keyrot"
 TOPIC = f"arn:aws:sns:{REGION}:{HUB}:c7n-keyrot-key-disabled"

@@ -85,6 +85,7 @@ def test_this_python_is_promised() -> None:
         ((), 2, ["3.96", "3.97"]),  # it stops at the first that fails
         (("-k",), 2, ["3.96", "3.97", "3.98"]),
         (("EXCEPT=3.97",), 0, ["3.96", "3.98"]),
+        (("EXCEPT=3.97", "WITHOUT=repository"), 0, ["3.96", "3.98"]),
     ],
 )
 def test_make_matrix(flags: tuple[str, ...], code: int, ran: list[str], tmp_path: Path) -> None:
@@ -120,4 +121,6 @@ def test_make_matrix(flags: tuple[str, ...], code: int, ran: list[str], tmp_path
     assert lines[0] == "== Python 3.95 is not on this machine (PATH, pyenv): NOT TESTED"
     assert [line.split(" ran: ")[0] for line in lines if " ran: " in line] == ran
     assert all(line.endswith("some tests") for line in lines if " ran: " in line)
+    left_out = "not release and not repository" if "WITHOUT=repository" in flags else "not release"
+    assert all(f" -m {left_out} some" in line for line in lines if " ran: " in line)
     assert " ran: " in lines[-1]  # what pytest says last is the last that is said

@@ -15,6 +15,8 @@ from c7n.resources.iam import User
 
 from c7n_keyrot.cli import COMMANDS
 
+pytestmark = pytest.mark.repository
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 POLICIES = (ROOT / "docs" / "policies.md").read_text("utf-8")

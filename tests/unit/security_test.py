@@ -18,6 +18,8 @@ import yaml
 
 import c7n_keyrot
 
+pytestmark = pytest.mark.repository
+
 ROOT = Path(__file__).parents[2]
 SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
 

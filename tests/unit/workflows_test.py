@@ -15,6 +15,8 @@ import pytest
 import pythons
 import yaml
 
+pytestmark = pytest.mark.repository
+
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github"
 FILES = sorted((GITHUB / "workflows").glob("*.yml"))
