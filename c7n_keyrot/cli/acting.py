@@ -119,7 +119,7 @@ def beyond_notices(policies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def bad_names(policies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield what is wrong with the names: each needs an output folder of its own.
+    """Yield what is wrong with the names: each needs its own output folder.
 
     Some disks take names that differ in upper and lower case only for one.
     """

@@ -27,7 +27,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         nargs="?",
         default=".",
         type=Path,
-        help="where to write; made if it isn't there (default: the current folder)",
+        help="where to write; created if it doesn't exist (default: the current folder)",
     )
     parser.set_defaults(run=run)
 

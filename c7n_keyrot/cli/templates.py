@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 def folder() -> Path:
     """Return the folder of the templates, in the wheel or in a checkout.
 
-    :raises CommandError: it isn't there; c7n-mailer would send empty mails.
+    :raises CommandError: it has no templates; c7n-mailer would send empty mails.
     """
     path = Path(c7n_keyrot.__file__).resolve().parent / "msg-templates"
     if not any(path.glob("*.j2")):

@@ -425,7 +425,7 @@ def test_run_of_custodian_and_owners_that_cannot_be_told(
     assert done.lines("ok", "coverage", STALE), done.text
     assert len(failed(done)) == 2, done.text
     assert done.lines("FAIL", "user ben", "OwnerContact 'Ben' isn't an address", "fix:")
-    assert done.lines("FAIL", "user cho", "the mails behind it in a message are lost", "fix:")
+    assert done.lines("FAIL", "user cho", "the mails after it in the message are lost", "fix:")
 
 
 def test_many_accounts_are_few_lines_and_the_one_that_differs_is_named(

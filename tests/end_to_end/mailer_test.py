@@ -249,12 +249,12 @@ def test_nobody_is_told_of_an_action_that_is_not_taken(
         assert done.lines("ERROR", f"user '{name}'"), done.text
     assert done.lines("WARNING", "user 'twin'"), done.text
     assert [(to, mail["Subject"]) for to, mail in smtp.mails] == [
-        ([SECURITY], f"AWS access keys that need a look: account {HUB}"),
+        ([SECURITY], f"AWS access keys that need review: account {HUB}"),
         (["good@example.com"], f"Your AWS access key is being disabled: account {HUB}"),
     ]
     text = html.unescape(re.sub("<[^>]+>", " ", smtp.mails[0][1].get_content()))
     text = " ".join(text.split())
-    assert "The second access key of twin needs a look" in text
+    assert "The second access key of twin needs review" in text
     assert "Two of the user's keys were created in the same second" in text
     for number in (1, 2):
         assert f"get-access-key-last-used --access-key-id {account.key_id('twin', number)}" in text

@@ -628,7 +628,7 @@ def test_switched_off_on_purpose_while_it_waits(
         keyrot("reactivate", acted.out), aws.env(home=home), meanwhile=second_admin
     )
     assert code == 1
-    assert "left alone: it has changed since it was shown (another run was at it)" in text
+    assert "left alone: it has changed since it was shown (another run handled it)" in text
     assert "Result: 1 left alone, 1 reactivated." in text
     assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
 

@@ -521,7 +521,7 @@ class World:
         if self.iam.handed is None:
             if not any(call.operation in WHOLE[:2] for call in self.iam.log):
                 return held
-            # For some minutes it is known that there is none; that isn't looked at here.
+            # For a few minutes it is known that there is none; that isn't checked here.
             self.new_process()
             return None
         if not self.iam.handed.broken:

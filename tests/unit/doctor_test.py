@@ -527,7 +527,7 @@ def test_words_that_mean_an_address_are_none() -> None:
         ({"OwnerContact": "Ana"}, {}, "isn't an address, so the owner gets no notice"),
         ({"OwnerContact": "Ana"}, {"org_domain": "corp.org"}, None),
         ({"OwnerContact": "Ana", "Owner": "ana@corp.org"}, {}, None),
-        ({"OwnerContact": "änn@corp.org"}, {}, "the mails behind it in a message are lost"),
+        ({"OwnerContact": "änn@corp.org"}, {}, "the mails after it in the message are lost"),
         ({"Owner": "ana@corp.org, ben@corp.org"}, {}, "isn't one address"),
         ({"OwnerContact": "ana@corp.org", "Owner": "änn@corp.org"}, {}, "Owner 'änn"),
     ],

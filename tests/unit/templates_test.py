@@ -212,7 +212,7 @@ def test_a_doubt_is_told_with_its_reason_and_with_what_resolves_it(
     flat = " ".join(shown("unclear", form, made).split())
     many = number > 1
     for words in [
-        "5 access keys need a look" if many else "The second access key of twin0 needs a look",
+        "5 access keys need review" if many else "The second access key of twin0 needs review",
         "Nothing is done to any key of " + ("these users" if many else "this user"),
         reason,
         "AKIATWINA",
@@ -879,7 +879,7 @@ def policies(path: str) -> list[dict[str, Any]]:
     [
         ("policies/second-access-key.yml", "expiring", "will be disabled on 30 July 2026"),
         ("policies/second-access-key.yml", "stale", "is being disabled by this run"),
-        ("policies/second-access-key.yml", "unclear", "second access key of jane.doe needs a look"),
+        ("policies/second-access-key.yml", "unclear", "second access key of jane.doe needs review"),
         ("examples/both-slots.yml", "expiring", "will be disabled on 30 July 2026"),
         ("examples/both-slots.yml", "one", "is being disabled by this run"),
         ("examples/both-slots.yml", "both", "is being disabled by this run"),

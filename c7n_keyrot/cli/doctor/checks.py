@@ -39,7 +39,7 @@ Checks = Iterator[Check]
 def lines(checks: Iterable[Check], accounts: int) -> Iterator[tuple[str, str]]:
     """Yield (status, line) with one line for what is the same in several accounts.
 
-    :param accounts: how many there are in all.
+    :param accounts: how many accounts there are.
     """
     found: dict[tuple[str, ...], tuple[Check, list[str]]] = {}
     for check in checks:

@@ -79,7 +79,7 @@ def _of_user(
         live = listings.live_keys(access.client(), name)
     except CallError as error:
         if error.gone:
-            return  # nothing can be taken from a user who isn't there
+            return  # nothing can be taken from a user who doesn't exist
         raise
     mine = [key for key in live if own.has(target.account_id, name, key["AccessKeyId"])]
     now = datetime.now(timezone.utc)

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the queues that notices go to are there."""
+"""Whether the queues that notices go to exist."""
 
 from __future__ import annotations
 

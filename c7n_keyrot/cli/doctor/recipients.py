@@ -3,7 +3,7 @@
 """Who gets the notices: placeholders, and addresses that make c7n-mailer lose mails.
 
 c7n-mailer sends the mails of a message one after the other. An address that can't be encoded, or
-that the mail server refuses, stops it: the mails behind it are lost, though keys are disabled.
+that the mail server refuses, stops it: the mails after it are lost, though keys are disabled.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ADDRESS = re.compile(r"[!-?A-~]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 # Words in to and cc that stand for an address, or for another way to reach somebody.
 WORDS = ("resource-owner", "event-owner", "account-emails")
 OTHER_WAYS = re.compile(r"[a-z]+://|arn:|https?:")
-LOST = "the mails behind it in a message are lost"
+LOST = "the mails after it in the message are lost"
 YOURS = "replace it with your own"
-SHOWN = 10  # users that get a line of their own
+SHOWN = 10  # users that get their own line
 
 
 def checks(context: Context) -> Checks:

@@ -27,7 +27,7 @@ RANKS = {why: rank for rank, why in enumerate(Why)}
 class PlannedKey:
     """A slot of a user, and what all policies together would do to the key in it.
 
-    :ivar slot: None for a user who is told, but of no key.
+    :ivar slot: None for a user who gets a notice, but about no key.
     :ivar usage: who used it lately, in one sentence; "" where nobody asked.
     :ivar acts: ``disable`` and ``delete``, as far as a policy would.
     :ivar told: whether a notice would go out about it.
@@ -97,11 +97,11 @@ class AccountPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the dry run would do in all accounts.
+    """What the dry run would do in all accounts together.
 
     :ivar begun: when the dry run began.
     :ivar oldest: when AWS made the oldest credential report that it used; None if it used none.
-    :ivar others: other actions than ours and ``notify``, which leave keys as they are.
+    :ivar others: other actions than the pack's and ``notify``, which leave keys as they are.
     :ivar uncounted: policies that may disable or delete keys that aren't in these figures: by name,
         and why, the accounts.
     """

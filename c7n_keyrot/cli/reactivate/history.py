@@ -82,7 +82,7 @@ class KeyHistory:
         return one_line(f"account {self.last.account_id}: user {self.last.user}: key {self.id}")
 
     def may_lag(self, now: datetime) -> bool:
-        """Tell whether a listing that shows the key Active may be behind its deactivation."""
+        """Tell whether a listing that shows the key Active may predate its deactivation."""
         return self.disabled is not None and now - self.disabled < MAY_LAG
 
 
@@ -128,7 +128,7 @@ def _events(
 ) -> Iterator[Event]:
     """Yield each line that says something, with a sort key for the lines of one key.
 
-    An intent that has its outcome isn't an event of its own. But its place in the file may order
+    An intent that has its outcome isn't a separate event. But its place in the file may order
     other lines better than the clocks do.
     """
     step = timedelta(microseconds=1)

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What AWS says of the keys, each read with credentials of its own account."""
+"""What AWS says of the keys, each read with its account's credentials."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NotTouched(Word):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a look at AWS says: ``outcome`` is ``reactivated`` where that is to be done."""
+    """What AWS shows now: ``outcome`` is ``reactivated`` where that is to be done."""
 
     key: KeyHistory
     access: Access
@@ -145,7 +145,7 @@ def _connect(
                     f"your credentials are for {current}; for these, use credentials of {account} "
                     "(AWS_PROFILE or --profile), or take its role with --accounts accounts.yml"
                 )
-            access.client("iam")  # made here, so that it can be had later
+            access.client("iam")  # made here, so that it is available later
         except CommandError as error:
             return error
         return access
@@ -157,7 +157,7 @@ def _connect(
 
 
 def look_at_user(access: Access, user: str, keys: Sequence[KeyHistory]) -> list[Finding]:
-    """Look at a user's keys; again for some seconds if the listing may be behind."""
+    """Check a user's keys; again for a few seconds if the listing may lag."""
     findings: list[Finding] = []
     for _ in looks():
         try:

@@ -130,7 +130,7 @@ class _Work:
             return finding
         if self.history.get(key.place) != key:
             return replace(
-                finding, outcome=NotTouched.ALONE, reason=_changed("another run was at it")
+                finding, outcome=NotTouched.ALONE, reason=_changed("another run handled it")
             )
         time = _now()
         if not finding.bad:
@@ -166,7 +166,7 @@ class _Work:
 
     def _record(self, path: Path, time: datetime, finding: Finding) -> bool:
         key, outcome = finding.key, Result(finding.outcome)
-        # A line that answers another comes after it, even if this machine's clock is behind.
+        # A line that answers another comes after it, even if this machine's clock is slow.
         time = max(time, key.time + timedelta(milliseconds=1))
         line = replace(
             key.last,
