@@ -11,6 +11,7 @@ from typing import Any
 
 import moto.cloudformation.models
 import moto.cloudformation.responses
+import yaml
 from moto.cloudformation.models import ChangeSet, StackSet, cloudformation_backends
 from moto.cloudformation.parsing import ResourceMap
 from moto.core.common_models import CloudFormationModel
@@ -184,12 +185,40 @@ def yaml_tag(loader: Any, tag: str, node: Any) -> Any:
     return {"Condition": node.value} if tag == "!Condition" else _tag(loader, tag, node)
 
 
+class _Template(yaml.SafeLoader):
+    """Reads a template; what !Ref and the like stand for isn't needed."""
+
+
+_Template.add_multi_constructor("!", lambda loader, tag, node: tag)
+
+
+def _with_defaults(template: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return all parameters of a template: those that aren't named have its defaults."""
+    # Nothing but SafeLoader's own constructors, and one that returns text.
+    declared = yaml.load(template, Loader=_Template).get("Parameters", {})
+    defaults = {name: str(one["Default"]) for name, one in declared.items() if "Default" in one}
+    return {**defaults, **parameters}
+
+
+_make_stack_set = StackSet.__init__
+
+
+def make_stack_set(stack_set: StackSet, *args: Any, **kwargs: Any) -> None:
+    """As moto's, but a stack set knows the value of each parameter of its template."""
+    _make_stack_set(stack_set, *args, **kwargs)
+    stack_set.parameters = _with_defaults(stack_set.template, stack_set.parameters)
+
+
 _update_stack_set = StackSet.update
 
 
 def update_stack_set(stack_set: StackSet, *args: Any, **kwargs: Any) -> Any:
-    """As moto's, but the stacks of the set are updated as well."""
+    """As moto's, but the stacks of the set are updated as well.
+
+    A parameter that isn't named gets the template's default, as AWS has it.
+    """
     operation = _update_stack_set(stack_set, *args, **kwargs)
+    stack_set.parameters = _with_defaults(stack_set.template, kwargs["parameters"])
     for instance in stack_set.instances.stack_instances:
         instance.stack.update(stack_set.template, parameters=stack_set.parameters)
     return operation
@@ -214,6 +243,7 @@ STACK_PATCHES = (
     (ResourceMap, "__init__", make_resources),
     (ResourceMap, "build_resource_diff", build_resource_diff),
     (Queue, "physical_resource_id", property(queue_url)),
+    (StackSet, "__init__", make_stack_set),
     (StackSet, "update", update_stack_set),
     (ChangeSet, "apply", apply_change_set),
     (moto.cloudformation.models, "yaml_tag_constructor", yaml_tag),

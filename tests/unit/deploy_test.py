@@ -34,6 +34,9 @@ PACK = ROOT / "policies" / "second-access-key.yml"
 NOTIFY_ONLY = ROOT / "examples" / "notify-only.yml"
 LAMBDA = ROOT / "examples" / "lambda.yml"
 BUCKET = f"arn:aws:s3:::c7n-keyrot-outcomes-{HUB}"
+PARAMETERS_OF_MEMBER = re.findall(
+    r"^  (\w+):$", (DEPLOY / "member-role.yml").read_text("utf-8").split("\nConditions:")[0], re.M
+)
 USER = f"arn:aws:iam::{ACCOUNT}:user/alice"
 
 
@@ -693,3 +696,50 @@ def test_the_bucket_takes_each_accounts_outcomes_below_its_own_prefix(
 
 def test_without_functions_there_is_no_bucket(resources: dict[str, Any]) -> None:
     assert not [name for name in resources if name.startswith("Outcomes")]
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND = re.compile(r"aws cloudformation (\S+)((?:.*\\\n)*.*)")
+
+
+def commands_of(page: Path) -> list[tuple[str, str]]:
+    """Each command to CloudFormation on a page: the operation, and the rest."""
+    return COMMAND.findall(page.read_text("utf-8"))
+
+
+def test_the_update_of_a_stack_set_names_each_parameter() -> None:
+    """AWS gives a parameter that isn't named the template's default, whatever it was before."""
+    parameters = set(PARAMETERS_OF_MEMBER)
+    found = 0
+    for page in PAGES:
+        for operation, rest in commands_of(page):
+            if operation in ("update-stack-set", "update-stack", "create-change-set"):
+                found += 1
+                named = set(re.findall(r"ParameterKey=(\w+)", rest))
+                assert named == parameters, (
+                    f"{page.name}: {operation} must name {sorted(parameters - named)} of "
+                    f"member-role.yml, and can't name {sorted(named - parameters)}"
+                )
+    assert found == 2
+
+
+def test_operations_of_stack_sets_do_more_than_one_account_at_a_time() -> None:
+    for page in PAGES:
+        for operation, rest in commands_of(page):
+            if operation in ("update-stack-set", "create-stack-instances"):
+                assert "--operation-preferences" in rest, f"{page.name}: {operation}"
+
+
+def test_each_template_has_a_stack_name_of_its_own() -> None:
+    """In the hub a second stack of one name would replace the first."""
+    templates: dict[str, set[str]] = {}
+    for page in PAGES:
+        for operation, rest in commands_of(page):
+            if operation == "deploy":
+                name = re.search(r"--stack-name (\S+)", rest)
+                template = re.search(r"--template-file \S*?(\w[\w-]*\.yml)", rest)
+                assert name, rest
+                assert template, rest
+                templates.setdefault(name[1], set()).add(template[1])
+    assert len(templates) >= 4
+    assert {name: files for name, files in templates.items() if len(files) > 1} == {}
