@@ -726,8 +726,14 @@ def test_the_update_of_a_stack_set_names_each_parameter() -> None:
 def test_operations_of_stack_sets_do_more_than_one_account_at_a_time() -> None:
     for page in PAGES:
         for operation, rest in commands_of(page):
-            if operation in ("update-stack-set", "create-stack-instances"):
+            if operation in (
+                "update-stack-set",
+                "create-stack-instances",
+                "delete-stack-instances",
+            ):
                 assert "--operation-preferences" in rest, f"{page.name}: {operation}"
+                # Else at most one account more than may fail is done at a time.
+                assert "ConcurrencyMode=SOFT_FAILURE_TOLERANCE" in rest, f"{page.name}: {operation}"
 
 
 def test_each_template_has_a_stack_name_of_its_own() -> None:
