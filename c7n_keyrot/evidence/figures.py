@@ -134,8 +134,11 @@ def total(some: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {**summed, "compliant_percent": percent(summed)}
 
 
-def percent(counts: dict[str, int] | Counter[str]) -> float:
-    """Return the share of judged keys that are fresh or expiring: percent, rounded down to 0.1."""
+def percent(counts: dict[str, int] | Counter[str]) -> float | None:
+    """Return the share of judged keys that are fresh or expiring: percent, rounded down to 0.1.
+
+    None without a judged key.
+    """
     judged = sum(counts[name] for name in JUDGED)
     good = counts[Verdict.FRESH.value] + counts[Verdict.EXPIRING.value]
-    return math.floor(1000 * good / judged) / 10 if judged else 100.0
+    return math.floor(1000 * good / judged) / 10 if judged else None

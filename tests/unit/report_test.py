@@ -55,6 +55,12 @@ def keys(found: dict[str, Any], *fields: str) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(autouse=True)
+def clock(mocker: MockerFixture) -> Any:
+    """Reports are made four days after the first run, whatever the day is."""
+    return mocker.patch("c7n_keyrot.cli.report.build.clock", return_value=NOW + 4 * DAY)
+
+
 def days_ago(days: float) -> str:
     return (NOW - days * DAY).isoformat()
 
@@ -427,6 +433,23 @@ def test_stale_keys_that_no_policy_lists_are_open(
     found = report(capsys, tmp_path)
     assert (found["accounts"][0]["open"], found["totals"]["open"], found["keys"]) == (2, 2, [])
     assert "2 stale keys of the credential report counted as open" in found["warnings"][0]
+
+
+def test_without_an_active_key_there_is_no_percentage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Run(counts={"absent": 3}).write(tmp_path / "out")
+    found = report(capsys, tmp_path / "out")
+    assert found["totals"]["compliant_percent"] is None
+    assert found["accounts"][0]["compliant_percent"] is None
+    assert found["runs"][0]["compliant_percent"] is None
+    for form in formats.FORMATS:
+        path = tmp_path / form
+        assert main(["report", str(tmp_path / "out"), "--format", form, "-o", str(path)]) == 0
+        told = capsys.readouterr().err
+        assert "1 of 1 account covered, no active keys, 0 keys listed" in told
+        text = re.sub(r"(?s)<(style|script).*?</\1>", "", path.read_text("utf-8"))
+        assert not re.search(r">100<|100(\.0)?%|None|compliant.percent\W+100", text)
 
 
 def test_a_delete_stage_alone_covers_nothing(

@@ -83,9 +83,9 @@ def key(number: int, account: dict[str, Any], chance: random.Random) -> dict[str
     }
 
 
-def percent(counts: dict[str, Any]) -> float:
+def percent(counts: dict[str, Any]) -> float | None:
     judged = sum(counts[name] for name in JUDGED)
-    return int(1000 * (counts["fresh"] + counts["expiring"]) / judged) / 10 if judged else 100.0
+    return int(1000 * (counts["fresh"] + counts["expiring"]) / judged) / 10 if judged else None
 
 
 def report(accounts: int = 4, keys_each: int = 12, uncovered: int = 1) -> dict[str, Any]:

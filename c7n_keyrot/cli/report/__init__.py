@@ -93,10 +93,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _about(report: formats.Report, target: str) -> str:
     totals, share = report["totals"], report["totals"]["compliant_percent"]
+    known = any(row["users"] is not None for row in report["accounts"])
     judged = f"{share}% of {counted(totals['active_keys'], 'key')} compliant"
+    none = "no active keys" if known else "no key judged"
     return (
         f"{one_line(target, 1000)}: {totals['covered']} of {counted(totals['accounts'], 'account')}"
-        f" covered, {'no key judged' if share is None else judged}, "
+        f" covered, {none if share is None else judged}, "
         f"{counted(len(report['keys']), 'key')} listed"
     )
 

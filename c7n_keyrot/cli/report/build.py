@@ -41,6 +41,11 @@ CONTROLS = (
 )
 
 
+def clock() -> datetime:
+    """Return the instant that a report is made at, UTC."""
+    return datetime.now(timezone.utc)
+
+
 def build(
     folders: Iterable[PolicyFolder],
     warnings: list[str],
@@ -85,7 +90,7 @@ def build(
     return {
         "$schema": SCHEMA,
         "version": VERSION,
-        "generated": (now or datetime.now(timezone.utc)).isoformat(timespec="seconds"),
+        "generated": (now or clock()).isoformat(timespec="seconds"),
         "as_of": as_of and as_of.isoformat(timespec="seconds"),
         "rule": rules.rule(days, lines.values()),
         "totals": _totals(rows),
@@ -253,8 +258,6 @@ def _totals(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "covered": covered,
         "not_covered": len(rows) - covered,
         **figures.total(judged),
-        # Nobody knows of any key, so there is no share.
-        **({} if judged else {"compliant_percent": None}),
         **{state: sum(row[state] for row in rows) for state in STATES if state != "expiring"},
     }
 
