@@ -19,6 +19,8 @@ from c7n_keyrot.core.text import one_line
 # What is older than this, beside the newest of its kind, isn't of the present: a run a day, and a
 # credential report that may be a day old when it starts.
 PRESENT = timedelta(days=2)
+# An answer that is older than this isn't one.
+OLD = timedelta(days=30)
 # Between the policies of one run AWS may make another credential report, once in 4 hours.
 ONE_RUN = timedelta(hours=6)
 # Verdicts on active keys. Those of a line are these, and keys that are inactive or absent.

@@ -64,6 +64,13 @@ class End:
     dry_run: bool
     metrics: Mapping[str, float]
     failed: bool
+    account: str
+
+    @property
+    def tree(self) -> Path | None:
+        """The folder that c7n-org ran into: TREE/ACCOUNT/REGION/POLICY; None for any other."""
+        is_one = self.account and self.path.parent.parent.name == self.account
+        return self.path.parent.parent.parent if is_one else None
 
 
 @dataclass
@@ -137,6 +144,7 @@ class AccountLedger:
                 folder.dry_run,
                 folder.metrics,
                 folder.failed,
+                folder.account,
             )
         if folder.account and folder.account not in self.names:
             self.names.append(folder.account)
@@ -183,8 +191,11 @@ class AccountLedger:
         self.done.clear()
         self.placed.clear()
 
-    def findings(self) -> Iterator[Entry]:
-        """Yield each key that isn't fresh, and each to which something was done."""
+    def findings(self, now: datetime) -> Iterator[Entry]:
+        """Yield each key that isn't fresh, and each to which something was done.
+
+        :param now: what is due before this instant (UTC) isn't expiring any more.
+        """
         found: dict[Place, Entry] = {}
         latest = sorted(self.latest.values(), key=lambda one: one.time)
         for one in latest:
@@ -193,7 +204,7 @@ class AccountLedger:
                     place = entry["user"], entry["slot"]
                     found[place] = _merged(found.get(place), entry)
         for place, entry in found.items():
-            yield self._with_outcome(entry, self._outcome_of(place, entry))
+            yield self._with_outcome(entry, self._outcome_of(place, entry), now)
         known = {entry["access_key_id"] for entry in found.values()}
         shown = {entry[OUTCOME_OF] for entry in found.values()}
         for key_id, line in self.done.items():
@@ -201,7 +212,7 @@ class AccountLedger:
                 entry = {**self.facts.get(key_id, _of_outcome(line)), "verdict": None}
                 reports = (one.report for one in self.lines if line.slot in one.slots)
                 seen = any(outcomes.instant(line) < report for report in reports)
-                yield self._with_outcome(entry, line, seen)
+                yield self._with_outcome(entry, line, now, seen)
 
     def _outcome_of(self, place: Place, entry: Entry) -> Outcome | None:
         if entry["access_key_id"]:
@@ -216,7 +227,9 @@ class AccountLedger:
         # Its user may have another name since.
         return self.done.get(line.access_key_id, line)
 
-    def _with_outcome(self, entry: Entry, line: Outcome | None, seen: bool = False) -> Entry:
+    def _with_outcome(
+        self, entry: Entry, line: Outcome | None, now: datetime, seen: bool = False
+    ) -> Entry:
         """Return an entry with what was done last to its key.
 
         :param seen: a later report would show the key, if it were active.
@@ -229,7 +242,7 @@ class AccountLedger:
                 "action": line.action.value,
                 "reason": one_line(line.reason) or None,
             }
-        entry["state"] = "fixed" if seen else _state(entry, line)
+        entry["state"] = "fixed" if seen else _state(entry, line, now)
         return entry
 
 
@@ -359,7 +372,7 @@ def _merged(before: Entry | None, entry: Entry) -> Entry:
     return one
 
 
-def _state(entry: Entry, line: Outcome | None) -> str:
+def _state(entry: Entry, line: Outcome | None, now: datetime) -> str:
     """Return whether a key still is against the rule; the words are those of the schema."""
     verdict, why = entry["verdict"], entry["why"]
     result = line.outcome if line and _is_after(entry, line) else None
@@ -370,8 +383,11 @@ def _state(entry: Entry, line: Outcome | None) -> str:
     if result in (Result.UNKNOWN, Result.INTENDED):
         return "unclear"
     if verdict == Verdict.EXPIRING.value:
-        return "expiring"
-    if why == Why.EXEMPT.value:
+        if not entry["deadline"]:
+            return "unclear"
+        if datetime.fromisoformat(entry["deadline"]) >= now:
+            return "expiring"
+    if why == Why.EXEMPT.value and (entry["exempt_until"] or "9") >= now.date().isoformat():
         return "exempt"
     doubtful = entry["identified"] not in (None, Identified.DATE, Identified.ELIMINATION)
     if verdict == Verdict.UNKNOWN.value or doubtful or why in DOUBTFUL or (inactive and not again):

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import sample_reports
 from jsonschema import Draft202012Validator
-from output_tree import A, Run
+from output_tree import NOW, A, Run
+from pytest_mock import MockerFixture
 
 import c7n_keyrot
 from c7n_keyrot.cli import main
@@ -129,12 +130,15 @@ def test_text_from_outside_stays_text(plain: Page, text: str) -> None:
     assert {key["user"] for key in page.keys} == {shown}
 
 
-def test_it_is_made_of_what_runs_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_made_of_what_runs_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture
+) -> None:
     out = tmp_path / "out"
     run = Run(A, counts={"fresh": 10, "stale": 2}, report_hours=1)
     run.match("ana", 200, {"OwnerContact": "ana@corp.test"}).outcome("ana")
     run.leave("marek").write(out, "shop")
     monkeypatch.chdir(tmp_path)
+    mocker.patch("c7n_keyrot.cli.report.build.clock", return_value=NOW)
     assert main(["report", "out"]) == 0
     page = Page((tmp_path / "keyrot-report.html").read_text("utf-8"))
     assert {key["user"]: key["state"] for key in page.keys} == {"ana": "fixed", "marek": "exempt"}

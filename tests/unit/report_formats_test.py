@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 from output_tree import NOW, A, B, C, Run, accounts_yml, key_id
+from pytest_mock import MockerFixture
 
 from c7n_keyrot.cli import main
 from c7n_keyrot.core.records import Why
@@ -19,6 +20,12 @@ from c7n_keyrot.core.rotation import DAY, Verdict
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 HOSTILE = '=cmd|"/c calc"!A1 <script>\u202e\x1b[31m'
+
+
+@pytest.fixture(autouse=True)
+def _clock(mocker: MockerFixture) -> None:
+    """Reports are made at the time of the runs, whatever the day is."""
+    mocker.patch("c7n_keyrot.cli.report.build.clock", return_value=NOW)
 
 
 @pytest.fixture

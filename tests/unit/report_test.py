@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
@@ -21,7 +22,7 @@ from pytest_mock import MockerFixture
 
 import c7n_keyrot
 from c7n_keyrot.cli import main
-from c7n_keyrot.cli.report import formats
+from c7n_keyrot.cli.report import formats, view
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.outcomes import Action, Result
 from c7n_keyrot.core.records import Why
@@ -560,10 +561,87 @@ def test_an_account_that_the_newest_run_left_out_is_a_warning(
     Run(time=LATER).write(tmp_path, "payments")
     Run(account_id=B).write(tmp_path, "web")
     found = report(capsys, tmp_path)
-    assert [row["covered"] for row in found["accounts"]] == [True, True], "a day old"
+    assert [row["covered"] for row in found["accounts"]] == [True, False]
+    assert "left it out: it was for other accounts only, or the role" in found["accounts"][1]["why"]
+    assert view.headline(found["totals"]).endswith("but 1 account is not covered")
     (text,) = found["warnings"]
     assert "the newest run, which began 2026-07-20 08:59 UTC, left out" in text
     assert f"in 1 account: account web ({B});" in text
+
+
+def test_a_policy_that_runs_once_a_week_does_not_leave_its_account_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Run().write(tmp_path, "payments")
+    Run(time=LATER, kind="expiring").write(tmp_path, "payments")
+    assert report(capsys, tmp_path)["accounts"][0]["covered"]
+
+
+@pytest.mark.parametrize("folder", ["", "web"])
+def test_runs_of_their_own_do_not_leave_each_other_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    """Custodian alone, or c7n-org for a part of the accounts, each into a folder of its own."""
+    Run(time=LATER).write(tmp_path / "a", "payments")
+    Run(account_id=B).write(tmp_path / "b", folder)
+    found = report(capsys, tmp_path / "a", tmp_path / "b")
+    assert [row["covered"] for row in found["accounts"]] == [True, True]
+
+
+@pytest.mark.parametrize(("days", "state"), [(7, "expiring"), (7.001, "open"), (20, "open")])
+def test_a_key_whose_deadline_has_passed_is_not_expiring(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    clock: MagicMock,
+    days: float,
+    state: str,
+) -> None:
+    """No run has looked since; by all that is known it is too old, and active."""
+    run = Run(kind="expiring", counts={"expiring": 2}).match("bob", 83)
+    run.leave("zoe", Verdict.EXPIRING, Why.NOT_DUE, last_rotated=days_ago(83)).write(tmp_path)
+    clock.return_value = NOW + days * DAY
+    found = report(capsys, tmp_path)
+    assert keys(found, "state") == {"bob": state, "zoe": state}
+    assert found["totals"]["open"] == (0 if state == "expiring" else 2)
+    due = sum(len(day["becoming_stale"]) for day in found["upcoming"])
+    assert due == (2 if state == "expiring" else 0)
+
+
+@pytest.mark.parametrize(("days", "state"), [(10, "exempt"), (11, "open")])
+def test_an_exemption_ends_with_its_last_day(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    clock: MagicMock,
+    days: float,
+    state: str,
+) -> None:
+    Run(counts={"stale": 1}).leave("sam", last_rotated=days_ago(200)).write(tmp_path)
+    clock.return_value = NOW + days * DAY
+    assert keys(report(capsys, tmp_path), "state") == {"sam": state}
+
+
+@pytest.mark.parametrize(("days", "old"), [(30, False), (30.1, True), (400, True)])
+def test_old_runs_answer_nothing(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    clock: MagicMock,
+    days: float,
+    old: bool,
+) -> None:
+    Run().write(tmp_path)
+    clock.return_value = NOW + days * DAY
+    found = report(capsys, tmp_path)
+    page = view.page(found)
+    assert (page["headline"] == "Not known: no run since 2026-07-19 09:00 UTC") is old
+    assert page["headline"].startswith("In compliance") is not old
+    assert [card.state for card in page["cards"]] == (
+        ["bad", "none", "none"] if old else 3 * ["good"]
+    )
+    (row,) = found["accounts"]
+    assert row["covered"] is not old
+    since = "no run since 2026-07-19 09:00 UTC"
+    assert row["why"] == (since if old else None)
+    assert found["warnings"] == ([f"{since}: how things are now isn't known"] if old else [])
 
 
 def test_folders_of_failed_policies_alone_are_a_report(

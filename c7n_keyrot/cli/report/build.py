@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 from c7n_keyrot.core.outcomes import ACCOUNT_ID, Result
@@ -14,7 +15,7 @@ from c7n_keyrot.core.rotation import Verdict
 from c7n_keyrot.core.text import counted, listed, one_line, utc
 from c7n_keyrot.evidence import figures, files
 from c7n_keyrot.evidence.accounts import Account
-from c7n_keyrot.evidence.figures import PRESENT
+from c7n_keyrot.evidence.figures import OLD, PRESENT
 from c7n_keyrot.evidence.files import mapping
 from c7n_keyrot.evidence.gather import PolicyFolder
 from c7n_keyrot.evidence.ledger import OUTCOME_OF, AccountLedger, End, Ledger
@@ -57,9 +58,10 @@ def build(
     :param folders: what ``gather()`` yields.
     :param warnings: what ``gather()`` adds to while it yields; it goes into the report.
     :param accounts: of accounts.yml: those that should be covered.
-    :param now: when the report is made, UTC. Nothing in it but ``generated`` depends on it: ages
-        are those at the runs.
+    :param now: when the report is made, UTC. A key whose deadline is before it isn't expiring, and
+        old runs answer nothing; ages are those at the runs.
     """
+    now = now or clock()
     ledger, rules = Ledger(), _Rules()
     ledger.add(rules.noting(folders))
     told = list(warnings)
@@ -68,13 +70,18 @@ def build(
     limits = Counter(line.days for some in lines.values() for line in some)
     days = max(limits, key=lambda limit: (limits[limit], limit), default=DEFAULT_DAYS)
     as_of = max(filter(None, (one.newest for one in ledger.accounts.values())), default=None)
+    if as_of and now - as_of > OLD:
+        told.insert(0, f"no run since {utc(as_of)}: how things are now isn't known")
+    begun = _begun(ledger)
     rows, keys = [], []
     for key, name in names.items():
         account = ledger.accounts.get(key) or AccountLedger(None)
-        found = [_key(entry, name) for entry in account.findings()]
+        found = [_key(entry, name) for entry in account.findings(now)]
         found.sort(key=lambda one: (one["user"], one["slot"] or 0, one["access_key_id"] or ""))
         chosen = figures.chosen(lines.get(key, ()), days)
-        row = _account(key, name, account, chosen, found, as_of)
+        row = _account(
+            key, name, account, chosen, found, _why_not(account, chosen, as_of, begun, now)
+        )
         if row["stale"]:
             unlisted = row["stale"] - sum(one["verdict"] == Verdict.STALE.value for one in found)
             if unlisted > 0:
@@ -90,7 +97,7 @@ def build(
     return {
         "$schema": SCHEMA,
         "version": VERSION,
-        "generated": (now or clock()).isoformat(timespec="seconds"),
+        "generated": now.isoformat(timespec="seconds"),
         "as_of": as_of and as_of.isoformat(timespec="seconds"),
         "rule": rules.rule(days, lines.values()),
         "totals": _totals(rows),
@@ -204,9 +211,8 @@ def _account(
     account: AccountLedger,
     lines: Sequence[figures.Line],
     keys: Sequence[Mapping[str, Any]],
-    as_of: datetime | None,
+    why: str | None,
 ) -> dict[str, Any]:
-    why = _why_not(account, lines, as_of)
     counts = figures.figures(lines) if lines else dict.fromkeys(figures.FIGURES)
     states = Counter(one["state"] for one in keys)
     newest, last = account.newest, account.last_end
@@ -229,7 +235,11 @@ def _account(
 
 
 def _why_not(
-    account: AccountLedger, lines: Sequence[figures.Line], as_of: datetime | None
+    account: AccountLedger,
+    lines: Sequence[figures.Line],
+    as_of: datetime | None,
+    begun: Mapping[Path, float],
+    now: datetime,
 ) -> str | None:
     """Return why an account isn't covered; None if it is."""
     failed = account.failed
@@ -237,12 +247,33 @@ def _why_not(
         return "run failed: " + "; ".join(map(_failure, failed[:5]))
     if not account.latest and not account.ends:
         return "never run"
+    if as_of and now - as_of > OLD:
+        return f"no run since {utc(as_of)}"
     if not lines:
         return "no run judged its keys by a credential report"
     report = min(line.report for line in lines)
     if as_of and as_of - report > PRESENT:
         return f"credential report too old: made {utc(report)}, the newest run is of {utc(as_of)}"
+    ends = [one for one in account.ends.values() if one.start]
+    last = max(ends, key=lambda one: one.start or now, default=None)
+    if last and last.tree and last.start and last.start.timestamp() < begun[last.tree]:
+        return (
+            f"the newest run, which began {utc(begun[last.tree])}, left it out: it was for other "
+            "accounts only, or the role couldn't be taken"
+        )
     return None
+
+
+def _begun(ledger: Ledger) -> dict[Path, float]:
+    """Return when the last run into each tree of c7n-org began."""
+    times: dict[Path, list[tuple[float, float]]] = defaultdict(list)
+    for account in ledger.accounts.values():
+        for one in account.ends.values():
+            if one.tree and one.start:
+                start = one.start.timestamp()
+                # One without an end was stopped; when isn't known.
+                times[one.tree].append((start, one.end.timestamp() if one.end else start))
+    return {tree: files.last_run(some) for tree, some in times.items()}
 
 
 def _failure(last: End) -> str:

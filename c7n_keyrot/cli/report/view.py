@@ -30,6 +30,7 @@ from c7n_keyrot.cli.report.words import (
     percent,
     some,
 )
+from c7n_keyrot.evidence.figures import OLD
 
 MOST_EXEMPTIONS = 200  # rows; all of them are among the keys
 ACCOUNTS_AT_ONCE = 200  # rows that are shown before somebody asks for more
@@ -65,9 +66,9 @@ def page(report: Report) -> dict[str, Any]:
         "title": f"Access key rotation, {instant(report['generated'])} UTC",
         "made": instant(report["generated"]),
         "sections": SECTIONS,
-        "headline": headline(totals),
+        "headline": headline(totals, no_run_since(report)),
         "lead": lead(report),
-        "cards": [covered(report), compliant(totals), upcoming(report)],
+        "cards": [covered(report), compliant(totals, no_run_since(report)), upcoming(report)],
         "warnings": warnings(report),
         "limit": days,
         "active_keys": totals["active_keys"],
@@ -95,8 +96,21 @@ def page(report: Report) -> dict[str, Any]:
 # The answer
 
 
-def headline(totals: Mapping[str, Any]) -> str:
-    """Answer in one sentence whether all is in order."""
+def no_run_since(report: Report) -> str:
+    """Return when the newest run was, if that is too long ago for an answer; else nothing."""
+    if not report["as_of"]:
+        return ""
+    old = datetime.fromisoformat(report["generated"]) - datetime.fromisoformat(report["as_of"])
+    return instant(report["as_of"]) if old > OLD else ""
+
+
+def headline(totals: Mapping[str, Any], since: str = "") -> str:
+    """Answer in one sentence whether all is in order.
+
+    :param since: see ``no_run_since``.
+    """
+    if since:
+        return f"Not known: no run since {since} UTC"
     missing = totals["not_covered"]
     if not totals["covered"]:
         return "No answer yet: no account is covered"
@@ -147,11 +161,13 @@ def covered(report: Report) -> Card:
     )
 
 
-def compliant(totals: Mapping[str, Any]) -> Card:
+def compliant(totals: Mapping[str, Any], since: str = "") -> Card:
     found = totals["stale"] + totals["unknown"]
     now = {"fixed": "fixed", "open": "open", "unclear": "in doubt", "exempt": "exempt"}
     told = ", ".join(f"{totals[name]:,} {words}" for name, words in now.items() if totals[name])
-    if totals["open"]:
+    if since:
+        state, answer = "none", "Not known"
+    elif totals["open"]:
         state, answer = "bad", f"No, {many(totals['open'], 'key')} still open"
     elif totals["unclear"]:
         state, answer = "soon", f"Not yet, {many(totals['unclear'], 'key')} in doubt"
@@ -179,13 +195,14 @@ def upcoming(report: Report) -> Card:
     days = report["upcoming"]
     due = sum(len(day["becoming_stale"]) for day in days)
     first = next((day["date"] for day in days if day["becoming_stale"]), None)
+    known = bool(days) and not no_run_since(report)
     ends = sum(len(day["exemptions_ending"]) for day in days)
     return Card(
         "What comes next?",
         f"{due:,}",
         "key due in 14 days" if due == 1 else "keys due in 14 days",
-        "soon" if due else "good" if days else "none",
-        f"The first on {day_name(first)}" if first else "No key is due" if days else "Not known",
+        "soon" if due else "good" if known else "none",
+        f"The first on {day_name(first)}" if first else "No key is due" if known else "Not known",
         f"{many(ends, 'exemption')} {'ends' if ends == 1 else 'end'}, too." if ends else "",
         "next",
         "See the days",
@@ -196,7 +213,7 @@ def warnings(report: Report) -> list[str]:
     told = [clean(warning) for warning in report["warnings"]]
     if report["as_of"]:
         old = datetime.fromisoformat(report["generated"]) - datetime.fromisoformat(report["as_of"])
-        if old > STALE_NEWS:
+        if STALE_NEWS < old <= OLD:  # beyond that the report says it
             told.insert(0, f"The newest run is {old.days} days older than this page.")
     return told
 
