@@ -42,6 +42,7 @@ class Line:
     :ivar days: the limit that the verdicts are by; of several slots the longest.
     :ivar notice: whether it says which keys are expiring.
     :ivar exempt: stale keys that an exemption left out.
+    :ivar whole: whether each key of its slots has a verdict that can be relied on.
     """
 
     time: datetime
@@ -55,6 +56,12 @@ class Line:
     exempt: int
     dry_run: bool
     run: str
+    whole: bool
+
+    @property
+    def stale(self) -> int:
+        """How many keys are stale, in all of its slots."""
+        return self.verdicts.get(Verdict.STALE.value, 0)
 
 
 def line_of(summary: RunSummary) -> Line | None:
@@ -82,6 +89,8 @@ def line_of(summary: RunSummary) -> Line | None:
         exempt=len({(left.user, left.slot) for left in stale if left.why is Why.EXEMPT}),
         dry_run=summary.dry_run,
         run=one_line(summary.run, 100),
+        whole=not summary.verdicts.get(Verdict.UNKNOWN.value)
+        and not any(left.why is Why.TWICE for left in summary.not_matched),
     )
 
 

@@ -17,7 +17,7 @@ from c7n_keyrot.core.rotation import ExemptionState, Identified, Verdict
 from c7n_keyrot.core.text import one_line
 from c7n_keyrot.core.usage_words import sentence
 from c7n_keyrot.evidence.contracts import User
-from c7n_keyrot.evidence.figures import PRESENT, Line, line_of
+from c7n_keyrot.evidence.figures import OLD, PRESENT, Line, line_of
 from c7n_keyrot.evidence.gather import PolicyFolder
 
 # After these a key isn't active any more.
@@ -203,16 +203,75 @@ class AccountLedger:
                 for entry in one.entries:
                     place = entry["user"], entry["slot"]
                     found[place] = _merged(found.get(place), entry)
-        for place, entry in found.items():
-            yield self._with_outcome(entry, self._outcome_of(place, entry), now)
+        judged = [
+            self._with_outcome(entry, self._outcome_of(place, entry), now)
+            for place, entry in found.items()
+        ]
+        self._end(judged)
+        yield from judged
         known = {entry["access_key_id"] for entry in found.values()}
         shown = {entry[OUTCOME_OF] for entry in found.values()}
         for key_id, line in self.done.items():
             if key_id not in known | shown and line.outcome in LASTING:
                 entry = {**self.facts.get(key_id, _of_outcome(line)), "verdict": None}
-                reports = (one.report for one in self.lines if line.slot in one.slots)
+                # One with a notice lists no stale keys: it only counts them.
+                listing = (one for one in self.lines if not (one.notice and one.stale))
+                reports = (one.report for one in listing if line.slot in one.slots)
                 seen = any(outcomes.instant(line) < report for report in reports)
                 yield self._with_outcome(entry, line, now, seen)
+
+    def unjudged(self) -> dict[int, datetime]:
+        """Return the slots that no run of the present judged, though one did before, and when."""
+        newest = max((line.time for line in self.lines), default=None)
+        last: dict[int, datetime] = {}
+        for line in self.lines:
+            for slot in line.slots:
+                last[slot] = max(line.time, last.get(slot, line.time))
+        return {
+            slot: time
+            for slot, time in sorted(last.items())
+            if newest and PRESENT <= newest - time < OLD
+        }
+
+    def unlisted(self, line: Line, entries: Iterable[Entry]) -> tuple[int, datetime]:
+        """Return how many keys are stale that no list names, and by which report.
+
+        :param line: one to count by; a newer one of its slots and limit counts instead.
+        :param entries: all findings.
+        """
+        line = max(
+            (one for one in self.lines if (one.slots, one.days) == (line.slots, line.days)),
+            key=lambda one: (one.report, one.time),
+            default=line,
+        )
+        listed = sum(_counted(entry, line) for entry in entries)
+        return max(line.stale - listed, 0), line.report
+
+    def _end(self, entries: list[Entry]) -> None:
+        """End the stale keys of older lists that a newer report doesn't count any more.
+
+        If it counts fewer than there are, nobody knows which of them ended.
+        """
+        older: dict[tuple[int, float], list[Entry]] = {}
+        for entry in entries:
+            is_one = entry["verdict"] == Verdict.STALE.value and entry["days"]
+            if is_one and entry["slot"] and entry["state"] in ("open", "exempt", "unclear"):
+                older.setdefault((entry["slot"], entry["days"]), []).append(entry)
+        for (slot, days), some in older.items():
+            lines = [one for one in self.lines if slot in one.slots and one.days == days]
+            line = max(lines, key=lambda one: (one.report, one.time), default=None)
+            # Of several slots together only nothing is known of each.
+            if line is None or (len(line.slots) > 1 and line.stale):
+                continue
+            before = [one for one in some if _last_known(one) < line.report]
+            left = line.stale - sum(
+                _counted(one, line)
+                for one in entries
+                if one[REPORT_OF] and datetime.fromisoformat(one[REPORT_OF]) == line.report
+            )
+            if len(before) > max(left, 0):
+                for one in before:
+                    one["state"] = "fixed" if left <= 0 and line.whole else "unclear"
 
     def _outcome_of(self, place: Place, entry: Entry) -> Outcome | None:
         if entry["access_key_id"]:
@@ -308,7 +367,7 @@ def _of_outcome(line: Outcome) -> Entry:
     }
 
 
-# All fields of a key in the report, and one that only this module needs.
+# All fields of a key in the report, and two that only this module needs.
 FIELDS = (
     "account_id",
     "account",
@@ -342,7 +401,9 @@ FIELDS = (
     "dry_run",
 )
 OUTCOME_OF = "outcome_of"
-EMPTY: Entry = dict.fromkeys((*FIELDS, OUTCOME_OF))
+REPORT_OF = "report_of"  # when its credential report was made
+OWN_FIELDS = (OUTCOME_OF, REPORT_OF)
+EMPTY: Entry = dict.fromkeys((*FIELDS, *OWN_FIELDS))
 
 
 def _entry(summary: RunSummary, **fields: Any) -> Entry:
@@ -353,6 +414,7 @@ def _entry(summary: RunSummary, **fields: Any) -> Entry:
         "run": one_line(summary.run, 100),
         "as_of": outcomes.instant(summary).isoformat(timespec="seconds"),
         "dry_run": summary.dry_run,
+        REPORT_OF: _utc(summary.report_generated),
         **fields,
     }
 
@@ -399,6 +461,31 @@ def _is_after(entry: Entry, line: Outcome) -> bool:
     return line.run == entry["run"] or outcomes.instant(line) >= datetime.fromisoformat(
         entry["as_of"]
     )
+
+
+def _last_known(entry: Entry) -> datetime:
+    """Return the newest instant at which something says how a key was."""
+    times = [entry["as_of"], entry["outcome_time"]]
+    return max(datetime.fromisoformat(time) for time in times if time)
+
+
+def _counted(entry: Entry, line: Line) -> bool:
+    """Return whether the stale keys that a line counts have this one among them."""
+    if entry["slot"] not in line.slots or (entry["days"] or line.days) < line.days:
+        return False
+    verdict, deadline = entry["verdict"], entry["deadline"]
+    if verdict == Verdict.EXPIRING.value:
+        if not deadline or datetime.fromisoformat(deadline) >= line.report:
+            return False
+    elif verdict != Verdict.STALE.value and (verdict or entry["state"] == "fixed"):
+        return False
+    if entry["state"] != "fixed":
+        return True
+    # It was stale and active at these instants. A key that was deleted was inactive before.
+    times = [entry[REPORT_OF]]
+    if entry["outcome"] == Result.DISABLED.value:
+        times.append(entry["outcome_time"])
+    return any(datetime.fromisoformat(time) >= line.report for time in times if time)
 
 
 class Ledger:

@@ -433,7 +433,114 @@ def test_stale_keys_that_no_policy_lists_are_open(
     Run(kind="expiring", counts={"fresh": 3, "stale": 2}).write(tmp_path)
     found = report(capsys, tmp_path)
     assert (found["accounts"][0]["open"], found["totals"]["open"], found["keys"]) == (2, 2, [])
-    assert "2 stale keys of the credential report counted as open" in found["warnings"][0]
+    text = "2 stale keys of the credential report of 2026-07-19 08:00 UTC counted as open, though"
+    assert text in found["warnings"][0]
+
+
+def five_disabled(out: Path, **changes: Any) -> None:
+    run = Run(counts={"fresh": 9, "stale": 5}, **changes)
+    for number in range(5):
+        run.match(f"old{number}", 100).outcome(f"old{number}")
+    run.write(out)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("hours", [3, 8, 30])
+def test_new_stale_keys_that_only_a_newer_count_knows_are_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hours: float, dry_run: bool
+) -> None:
+    """The policy that lists them ran before; those that it disabled aren't among the new ones."""
+    five_disabled(tmp_path)
+    later = Run(kind="expiring", time=NOW + timedelta(hours=hours), dry_run=dry_run)
+    later.counts, later.report_hours = {"fresh": 4, "stale": 5}, 0.5
+    later.write(tmp_path)
+    found = report(capsys, tmp_path)
+    assert (found["totals"]["open"], found["totals"]["fixed"]) == (5, 5)
+    assert view.headline(found["totals"]).startswith("Not in compliance: 5 keys")
+    (text,) = (one for one in found["warnings"] if "the newest run," not in one)
+    assert "5 stale keys of the credential report of 2026-07-" in text
+    assert "though no list names which" in text
+
+
+@pytest.mark.parametrize("stale", [5, 0])
+def test_keys_that_were_disabled_after_the_newest_report_are_not_counted_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stale: int
+) -> None:
+    """By the same report they were stale; by a newer one they aren't any more."""
+    five_disabled(tmp_path)
+    later = Run(kind="expiring", time=NOW + timedelta(hours=3), counts={"stale": stale})
+    later.report_hours = 4 if stale else 0.5
+    later.write(tmp_path)
+    found = report(capsys, tmp_path)
+    assert (found["totals"]["open"], found["totals"]["fixed"]) == (0, 5)
+    assert not any("no list names which" in text for text in found["warnings"])
+
+
+def test_stale_keys_of_one_slot_do_not_hide_those_of_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = Run(options={"slot": 1}, counts={"stale": 1}, policy={**PACK["stale"], "name": "1"})
+    first.match("ana", 110, slot=1).match("bob", 110, slot=1).write(tmp_path)
+    Run(kind="expiring", counts={"stale": 1}).write(tmp_path)
+    found = report(capsys, tmp_path)
+    assert found["totals"]["open"] == 3
+
+
+@pytest.mark.parametrize(("days", "covered"), [(1, True), (3, False)])
+def test_a_run_of_one_slot_covers_nothing_of_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], days: float, covered: bool
+) -> None:
+    Run(counts={"stale": 1}).match("ana", 100).write(tmp_path)
+    later = Run(options={"slot": 1}, counts={"fresh": 1}, time=NOW + days * DAY)
+    later.policy = {**PACK["stale"], "name": "first"}
+    later.write(tmp_path)
+    found = report(capsys, tmp_path)
+    (row,) = found["accounts"]
+    why = "no run judged the keys of slot 2 since 2026-07-19 09:00 UTC"
+    assert (row["covered"], row["why"]) == ((True, None) if covered else (False, why))
+    assert not view.headline(found["totals"]).startswith("In compliance")
+
+
+@pytest.mark.parametrize(
+    ("counts", "hours", "states"),
+    [
+        ({"fresh": 2}, 24, ["fixed", "fixed"]),
+        ({"fresh": 1, "stale": 1}, 24, ["unclear", "unclear"]),  # one ended: nobody knows which
+        ({"fresh": 1, "unknown": 1}, 24, ["unclear", "unclear"]),
+        ({"stale": 2}, 24, ["open", "open"]),
+        ({"fresh": 2}, 0, ["open", "open"]),  # its report is older than the list
+    ],
+)
+def test_a_newer_count_ends_keys_only_where_it_proves_it(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    counts: dict[str, int],
+    hours: float,
+    states: list[str],
+) -> None:
+    """The policy that lists stale keys runs more seldom than the others."""
+    Run(counts={"stale": 2}).match("ana", 100).match("bob", 100).write(tmp_path)
+    Run(kind="expiring", counts=counts, time=NOW + timedelta(hours=hours)).write(tmp_path)
+    assert [key["state"] for key in report(capsys, tmp_path)["keys"]] == states
+
+
+@pytest.mark.parametrize("change", [{"days": 365}, {"slot": 1}])
+def test_a_count_of_another_slot_or_limit_ends_no_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    Run(counts={"stale": 1}).match("ana", 100).write(tmp_path)
+    Run(kind="expiring", counts={"fresh": 2}, time=LATER, options=change).write(tmp_path)
+    assert keys(report(capsys, tmp_path), "state") == {"ana": "open"}
+
+
+def test_a_key_that_was_switched_on_after_the_newer_count_stays_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(counts={"stale": 1}).match("ana", 100).outcome("ana")
+    when = (LATER + timedelta(hours=1)).isoformat()
+    run.outcome("ana", "reactivated", "reactivate", run="x", time=when).write(tmp_path)
+    Run(kind="expiring", counts={"inactive": 1}, time=LATER).write(tmp_path)
+    assert keys(report(capsys, tmp_path), "state") == {"ana": "open"}
 
 
 def test_without_an_active_key_there_is_no_percentage(

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from c7n_keyrot.core.outcomes import ACCOUNT_ID, Result
-from c7n_keyrot.core.rotation import Verdict
 from c7n_keyrot.core.text import counted, listed, one_line, utc
 from c7n_keyrot.evidence import figures, files
 from c7n_keyrot.evidence.accounts import Account
 from c7n_keyrot.evidence.figures import OLD, PRESENT
 from c7n_keyrot.evidence.files import mapping
 from c7n_keyrot.evidence.gather import PolicyFolder
-from c7n_keyrot.evidence.ledger import OUTCOME_OF, AccountLedger, End, Ledger
+from c7n_keyrot.evidence.ledger import OWN_FIELDS, AccountLedger, End, Ledger
 
 SCHEMA = "urn:c7n-keyrot:schema:report:1"
 VERSION = 1
@@ -76,19 +75,21 @@ def build(
     rows, keys = [], []
     for key, name in names.items():
         account = ledger.accounts.get(key) or AccountLedger(None)
-        found = [_key(entry, name) for entry in account.findings(now)]
+        entries = list(account.findings(now))
+        found = [_key(entry, name) for entry in entries]
         found.sort(key=lambda one: (one["user"], one["slot"] or 0, one["access_key_id"] or ""))
         chosen = figures.chosen(lines.get(key, ()), days)
         row = _account(
             key, name, account, chosen, found, _why_not(account, chosen, as_of, begun, now)
         )
-        if row["stale"]:
-            unlisted = row["stale"] - sum(one["verdict"] == Verdict.STALE.value for one in found)
-            if unlisted > 0:
+        for line in chosen:
+            unlisted, made = account.unlisted(line, entries)
+            if unlisted:
                 row["open"] += unlisted
                 told.append(
                     f"{_who(key, name)}: {counted(unlisted, 'stale key')} of the credential report "
-                    "counted as open, but not listed: no policy with stale-access-key says more"
+                    f"of {utc(made)} counted as open, though no list names which: no policy with "
+                    "stale-access-key has run by this report"
                 )
         rows.append(row)
         keys += found
@@ -201,7 +202,7 @@ def _who(key: str, name: str | None) -> str:
 
 
 def _key(entry: dict[str, Any], name: str | None) -> dict[str, Any]:
-    found = {field: value for field, value in entry.items() if field != OUTCOME_OF}
+    found = {field: value for field, value in entry.items() if field not in OWN_FIELDS}
     return found | {"account": name}
 
 
@@ -254,6 +255,8 @@ def _why_not(
     report = min(line.report for line in lines)
     if as_of and as_of - report > PRESENT:
         return f"credential report too old: made {utc(report)}, the newest run is of {utc(as_of)}"
+    for slot, time in account.unjudged().items():
+        return f"no run judged the keys of slot {slot} since {utc(time)}"
     ends = [one for one in account.ends.values() if one.start]
     last = max(ends, key=lambda one: one.start or now, default=None)
     if last and last.tree and last.start and last.start.timestamp() < begun[last.tree]:
