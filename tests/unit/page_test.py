@@ -220,6 +220,26 @@ def test_the_page_opens_on_the_answer(counts: dict[str, int], expected: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({}, "Yes"),
+        ({"exempt": 1}, "All but exempt keys"),
+        ({"exempt": 1, "not_covered": 1}, "Not known of 1 account"),
+        ({"not_covered": 2}, "Not known of 2 accounts"),
+        ({"not_covered": 2, "unclear": 1}, "Not yet, 1 key in doubt"),
+        ({"not_covered": 2, "open": 1}, "No, 1 key still open"),
+        ({"covered": 0, "not_covered": 2}, "Not known"),
+    ],
+)
+def test_the_keys_are_in_compliance_only_if_all_accounts_are_covered(
+    counts: dict[str, int], expected: str
+) -> None:
+    names = "open", "unclear", "exempt", "fixed", "not_covered", "stale", "unknown", "active_keys"
+    totals = dict.fromkeys(names, 0) | {"covered": 3, "compliant_percent": None} | counts
+    assert view.compliant(totals).answer == expected
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         (None, "no key"),

@@ -173,6 +173,8 @@ def compliant(totals: Mapping[str, Any], since: str = "") -> Card:
         state, answer = "soon", f"Not yet, {many(totals['unclear'], 'key')} in doubt"
     elif not totals["covered"]:
         state, answer = "none", "Not known"
+    elif totals["not_covered"]:
+        state, answer = "soon", f"Not known of {many(totals['not_covered'], 'account')}"
     elif totals["exempt"]:
         state, answer = "soon", "All but exempt keys"
     else:
