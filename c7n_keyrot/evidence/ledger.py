@@ -239,11 +239,8 @@ class AccountLedger:
         :param line: one to count by; a newer one of its slots and limit counts instead.
         :param entries: all findings.
         """
-        line = max(
-            (one for one in self.lines if (one.slots, one.days) == (line.slots, line.days)),
-            key=lambda one: (one.report, one.time),
-            default=line,
-        )
+        same = (one for one in self.lines if (one.slots, one.days) == (line.slots, line.days))
+        line = _newest(same) or line
         listed = sum(_counted(entry, line) for entry in entries)
         return max(line.stale - listed, 0), line.report
 
@@ -258,8 +255,7 @@ class AccountLedger:
             if is_one and entry["slot"] and entry["state"] in ("open", "exempt", "unclear"):
                 older.setdefault((entry["slot"], entry["days"]), []).append(entry)
         for (slot, days), some in older.items():
-            lines = [one for one in self.lines if slot in one.slots and one.days == days]
-            line = max(lines, key=lambda one: (one.report, one.time), default=None)
+            line = _newest(one for one in self.lines if slot in one.slots and one.days == days)
             # Of several slots together only nothing is known of each.
             if line is None or (len(line.slots) > 1 and line.stale):
                 continue
@@ -449,7 +445,8 @@ def _state(entry: Entry, line: Outcome | None, now: datetime) -> str:
             return "unclear"
         if datetime.fromisoformat(entry["deadline"]) >= now:
             return "expiring"
-    if why == Why.EXEMPT.value and (entry["exempt_until"] or "9") >= now.date().isoformat():
+    until = entry["exempt_until"]
+    if why == Why.EXEMPT.value and not (until and until < now.date().isoformat()):
         return "exempt"
     doubtful = entry["identified"] not in (None, Identified.DATE, Identified.ELIMINATION)
     if verdict == Verdict.UNKNOWN.value or doubtful or why in DOUBTFUL or (inactive and not again):
@@ -461,6 +458,11 @@ def _is_after(entry: Entry, line: Outcome) -> bool:
     return line.run == entry["run"] or outcomes.instant(line) >= datetime.fromisoformat(
         entry["as_of"]
     )
+
+
+def _newest(lines: Iterable[Line]) -> Line | None:
+    """Return the line of the newest credential report, of several the last."""
+    return max(lines, key=lambda one: (one.report, one.time), default=None)
 
 
 def _last_known(entry: Entry) -> datetime:

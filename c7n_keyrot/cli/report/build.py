@@ -50,17 +50,17 @@ def build(
     folders: Iterable[PolicyFolder],
     warnings: list[str],
     accounts: Sequence[Account] = (),
-    now: datetime | None = None,
 ) -> dict[str, Any]:
     """Return the report.
+
+    Ages are those at the runs. By ``clock()`` a key whose deadline has passed isn't expiring, and
+    old runs answer nothing.
 
     :param folders: what ``gather()`` yields.
     :param warnings: what ``gather()`` adds to while it yields; it goes into the report.
     :param accounts: of accounts.yml: those that should be covered.
-    :param now: when the report is made, UTC. A key whose deadline is before it isn't expiring, and
-        old runs answer nothing; ages are those at the runs.
     """
-    now = now or clock()
+    now = clock()
     ledger, rules = Ledger(), _Rules()
     ledger.add(rules.noting(folders))
     told = list(warnings)
@@ -69,8 +69,9 @@ def build(
     limits = Counter(line.days for some in lines.values() for line in some)
     days = max(limits, key=lambda limit: (limits[limit], limit), default=DEFAULT_DAYS)
     as_of = max(filter(None, (one.newest for one in ledger.accounts.values())), default=None)
-    if as_of and now - as_of > OLD:
-        told.insert(0, f"no run since {utc(as_of)}: how things are now isn't known")
+    old = f"no run since {utc(as_of)}" if as_of and now - as_of > OLD else None
+    if old:
+        told.insert(0, f"{old}: how things are now isn't known")
     begun = _begun(ledger)
     rows, keys = [], []
     for key, name in names.items():
@@ -79,9 +80,8 @@ def build(
         found = [_key(entry, name) for entry in entries]
         found.sort(key=lambda one: (one["user"], one["slot"] or 0, one["access_key_id"] or ""))
         chosen = figures.chosen(lines.get(key, ()), days)
-        row = _account(
-            key, name, account, chosen, found, _why_not(account, chosen, as_of, begun, now)
-        )
+        why = _why_not(account, chosen, as_of, begun, old)
+        row = _account(key, name, account, chosen, found, why)
         for line in chosen:
             unlisted, made = account.unlisted(line, entries)
             if unlisted:
@@ -240,16 +240,20 @@ def _why_not(
     lines: Sequence[figures.Line],
     as_of: datetime | None,
     begun: Mapping[Path, float],
-    now: datetime,
+    old: str | None,
 ) -> str | None:
-    """Return why an account isn't covered; None if it is."""
+    """Return why an account isn't covered; None if it is.
+
+    :param begun: when the last run into each tree of c7n-org began, in seconds since 1970.
+    :param old: says that all runs are too old for an answer, if they are.
+    """
     failed = account.failed
     if failed:
         return "run failed: " + "; ".join(map(_failure, failed[:5]))
     if not account.latest and not account.ends:
         return "never run"
-    if as_of and now - as_of > OLD:
-        return f"no run since {utc(as_of)}"
+    if old:
+        return old
     if not lines:
         return "no run judged its keys by a credential report"
     report = min(line.report for line in lines)
@@ -257,13 +261,14 @@ def _why_not(
         return f"credential report too old: made {utc(report)}, the newest run is of {utc(as_of)}"
     for slot, time in account.unjudged().items():
         return f"no run judged the keys of slot {slot} since {utc(time)}"
-    ends = [one for one in account.ends.values() if one.start]
-    last = max(ends, key=lambda one: one.start or now, default=None)
-    if last and last.tree and last.start and last.start.timestamp() < begun[last.tree]:
-        return (
-            f"the newest run, which began {utc(begun[last.tree])}, left it out: it was for other "
-            "accounts only, or the role couldn't be taken"
-        )
+    begins = [(one.start, one.tree) for one in account.ends.values() if one.start]
+    if begins:
+        start, tree = max(begins, key=lambda pair: pair[0])
+        if tree and start.timestamp() < begun[tree]:
+            return (
+                f"the newest run, which began {utc(begun[tree])}, left it out: it was for other "
+                "accounts only, or the role couldn't be taken"
+            )
     return None
 
 

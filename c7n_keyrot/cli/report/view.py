@@ -61,14 +61,14 @@ class Card:
 def page(report: Report) -> dict[str, Any]:
     """Return all that the template prints, in the order of the page."""
     totals, days = report["totals"], f"{report['rule']['days']:g}"
-    columns = ages(report)
+    columns, since = ages(report), no_run_since(report)
     return {
         "title": f"Access key rotation, {instant(report['generated'])} UTC",
         "made": instant(report["generated"]),
         "sections": SECTIONS,
-        "headline": headline(totals, no_run_since(report)),
+        "headline": headline(totals, since),
         "lead": lead(report),
-        "cards": [covered(report), compliant(totals, no_run_since(report)), upcoming(report)],
+        "cards": [covered(report), compliant(totals, since), upcoming(report, since)],
         "warnings": warnings(report),
         "limit": days,
         "active_keys": totals["active_keys"],
@@ -193,11 +193,11 @@ def compliant(totals: Mapping[str, Any], since: str = "") -> Card:
     )
 
 
-def upcoming(report: Report) -> Card:
+def upcoming(report: Report, since: str = "") -> Card:
     days = report["upcoming"]
     due = sum(len(day["becoming_stale"]) for day in days)
     first = next((day["date"] for day in days if day["becoming_stale"]), None)
-    known = bool(days) and not no_run_since(report)
+    known = bool(days) and not since
     ends = sum(len(day["exemptions_ending"]) for day in days)
     return Card(
         "What comes next?",
