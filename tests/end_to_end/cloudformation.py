@@ -49,9 +49,15 @@ def _tag(loader: Any, suffix: str, node: Any) -> Any:
 _Loader.add_multi_constructor("!", _tag)
 
 
+def read(name: str) -> dict[str, Any]:
+    """A template of deploy/, with what stands for !Ref and the like left as it is written."""
+    template: dict[str, Any] = yaml.load((DEPLOY / name).read_text("utf-8"), _Loader)
+    return template
+
+
 def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
     """The properties of a template's resources, {logical name: properties}, all filled in."""
-    template = yaml.load((DEPLOY / name).read_text("utf-8"), _Loader)
+    template = read(name)
     values = {
         "AWS::AccountId": account_id,
         "AWS::Partition": "aws",

@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 import yaml
 from c7n.config import Config
 from c7n.loader import PolicyLoader
-from cloudformation import DEPLOY, actions, hub, member, runner, stack, told
+from cloudformation import DEPLOY, actions, hub, member, read, runner, stack, told
 from moto.events.models import EventPattern
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -34,9 +35,6 @@ PACK = ROOT / "policies" / "second-access-key.yml"
 NOTIFY_ONLY = ROOT / "examples" / "notify-only.yml"
 LAMBDA = ROOT / "examples" / "lambda.yml"
 BUCKET = f"arn:aws:s3:::c7n-keyrot-outcomes-{HUB}"
-PARAMETERS_OF_MEMBER = re.findall(
-    r"^  (\w+):$", (DEPLOY / "member-role.yml").read_text("utf-8").split("\nConditions:")[0], re.M
-)
 USER = f"arn:aws:iam::{ACCOUNT}:user/alice"
 
 
@@ -702,50 +700,43 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"aws cloudformation (\S+)((?:.*\\\n)*.*)")
 
 
-def commands_of(page: Path) -> list[tuple[str, str]]:
-    """Each command to CloudFormation on a page: the operation, and the rest."""
-    return COMMAND.findall(page.read_text("utf-8"))
+def commands(*operations: str) -> Iterator[tuple[str, str]]:
+    """Each of these commands to CloudFormation on all pages: where it is, and its options."""
+    for page in PAGES:
+        for operation, options in COMMAND.findall(page.read_text("utf-8")):
+            if operation in operations:
+                yield f"{page.name}: {operation}", options
 
 
 def test_the_update_of_a_stack_set_names_each_parameter() -> None:
     """AWS gives a parameter that isn't named the template's default, whatever it was before."""
-    parameters = set(PARAMETERS_OF_MEMBER)
-    found = 0
-    for page in PAGES:
-        for operation, rest in commands_of(page):
-            if operation in ("update-stack-set", "update-stack", "create-change-set"):
-                found += 1
-                named = set(re.findall(r"ParameterKey=(\w+)", rest))
-                assert named == parameters, (
-                    f"{page.name}: {operation} must name {sorted(parameters - named)} of "
-                    f"member-role.yml, and can't name {sorted(named - parameters)}"
-                )
-    assert found == 2
+    parameters = set(read("member-role.yml")["Parameters"])
+    updates = list(commands("update-stack-set", "update-stack", "create-change-set"))
+    for place, options in updates:
+        named = set(re.findall(r"ParameterKey=(\w+)", options))
+        assert named == parameters, (
+            f"{place} must name {sorted(parameters - named)} of member-role.yml, and can't name "
+            f"{sorted(named - parameters)}"
+        )
+    assert len(updates) == 2
 
 
 def test_operations_of_stack_sets_do_more_than_one_account_at_a_time() -> None:
-    for page in PAGES:
-        for operation, rest in commands_of(page):
-            if operation in (
-                "update-stack-set",
-                "create-stack-instances",
-                "delete-stack-instances",
-            ):
-                assert "--operation-preferences" in rest, f"{page.name}: {operation}"
-                # Else at most one account more than may fail is done at a time.
-                assert "ConcurrencyMode=SOFT_FAILURE_TOLERANCE" in rest, f"{page.name}: {operation}"
+    of_instances = "update-stack-set", "create-stack-instances", "delete-stack-instances"
+    for place, options in commands(*of_instances):
+        assert "--operation-preferences" in options, place
+        # Else at most one account more than may fail is done at a time.
+        assert "ConcurrencyMode=SOFT_FAILURE_TOLERANCE" in options, place
 
 
 def test_each_template_has_a_stack_name_of_its_own() -> None:
     """In the hub a second stack of one name would replace the first."""
     templates: dict[str, set[str]] = {}
-    for page in PAGES:
-        for operation, rest in commands_of(page):
-            if operation == "deploy":
-                name = re.search(r"--stack-name (\S+)", rest)
-                template = re.search(r"--template-file \S*?(\w[\w-]*\.yml)", rest)
-                assert name, rest
-                assert template, rest
-                templates.setdefault(name[1], set()).add(template[1])
+    for place, options in commands("deploy"):
+        name = re.search(r"--stack-name (\S+)", options)
+        template = re.search(r"--template-file \S*?(\w[\w-]*\.yml)", options)
+        assert name, place
+        assert template, place
+        templates.setdefault(name[1], set()).add(template[1])
     assert len(templates) >= 4
     assert {name: files for name, files in templates.items() if len(files) > 1} == {}

@@ -680,6 +680,33 @@ def test_a_stack_is_updated_by_a_condition_of_its_template(account: Account) -> 
     assert not allowed(role.tag_user, UserName="alice", Tags=[{"Key": "a", "Value": "b"}])
 
 
+def test_a_stack_set_forgets_the_parameters_that_an_update_does_not_name(aws: EmbeddedAws) -> None:
+    """As AWS does: what isn't named has the template's default again, also in the stacks."""
+    cloudformation = client(aws, "cloudformation")
+    text = (DEPLOY / "member-role.yml").read_text("utf-8")
+    given = {"HubAccountId": HUB, "ExternalId": "right", "ProtectedPath": "/break-glass/"}
+    cloudformation.create_stack_set(
+        StackSetName="roles",
+        TemplateBody=text,
+        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in given.items()],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+    )
+
+    def update(*names: str) -> dict[str, str]:
+        cloudformation.update_stack_set(
+            StackSetName="roles",
+            TemplateBody=text,
+            Parameters=[{"ParameterKey": name, "UsePreviousValue": True} for name in names],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )
+        found = cloudformation.describe_stack_set(StackSetName="roles")["StackSet"]["Parameters"]
+        return {one["ParameterKey"]: one.get("ParameterValue", "") for one in found}
+
+    kept = update(*given, "RoleName")  # RoleName was never given: it had the default before
+    assert (kept["ProtectedPath"], kept["RoleName"]) == ("/break-glass/", "c7n-keyrot")
+    assert update("HubAccountId", "ExternalId")["ProtectedPath"] == ""
+
+
 @pytest.mark.parametrize("mode", ["read-only", "enforcing"])
 @pytest.mark.parametrize("example", ["none", "graceful-rollout", "superseded-first"])
 @pytest.mark.parametrize("path", ["", "/break-glass/"])
