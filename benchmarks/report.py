@@ -16,12 +16,13 @@ import resource
 import subprocess
 import sys
 import tempfile
+from datetime import datetime, timezone
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
 
 import page
-from output_tree import NOW, Run, accounts_yml
+from output_tree import Run, accounts_yml
 
 from c7n_keyrot.core.records import Why
 from c7n_keyrot.core.rotation import DAY, Verdict
@@ -32,19 +33,20 @@ MOST_SECONDS, MOST_MB = 30, 500
 
 def tree(out: Path, accounts: int, findings: int) -> Path:
     """Write the runs of two policies in each account; return accounts.yml."""
+    now = datetime.now(timezone.utc)  # a report of old runs would be another one
     ids = {f"account-{number:04}": f"{number:012}" for number in range(1, accounts + 1)}
     for name, account_id in ids.items():
-        stale = Run(account_id, counts={"fresh": 200, "stale": findings * 4 // 5})
+        stale = Run(account_id, time=now, counts={"fresh": 200, "stale": findings * 4 // 5})
         for number in range(findings * 2 // 5):
             user = f"user-{number:03}"
             stale.match(user, 91 + number, {"OwnerContact": f"{user}@corp.test"}).outcome(user)
-            old = (NOW - (400 + number) * DAY).isoformat()
+            old = (now - (400 + number) * DAY).isoformat()
             stale.leave(f"exempt-{number:03}", why=Why.EXEMPT, last_rotated=old)
         stale.write(out, name)
-        soon = Run(account_id, "expiring", counts={**stale.counts, "expiring": findings // 5})
+        soon = Run(account_id, "expiring", now, counts={**stale.counts, "expiring": findings // 5})
         for number in range(findings // 10):
             soon.match(f"soon-{number:03}", 83)
-            old = (NOW - (77 + number % 12) * DAY).isoformat()
+            old = (now - (77 + number % 12) * DAY).isoformat()
             soon.leave(f"later-{number:03}", Verdict.EXPIRING, Why.NOT_DUE, last_rotated=old)
         soon.write(out, name)
     return accounts_yml(out.parent, ids)
