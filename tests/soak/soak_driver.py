@@ -47,7 +47,7 @@ from c7n_keyrot.aws import credentials, gate, one_key, report_fetch
 from c7n_keyrot.aws.credentials import Access
 from c7n_keyrot.cli import reactivate
 from c7n_keyrot.cli.reactivate import live_keys, work
-from c7n_keyrot.cli.reactivate.history import history
+from c7n_keyrot.cli.reactivate.history import key_histories
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.custodian import run, shared_report
 from c7n_keyrot.custodian.elements import actions
@@ -786,7 +786,7 @@ class World:
         sizes = [path.stat().st_size for path in paths]
         if sizes != self.sizes:
             self.sizes = sizes
-            keys = history(outcome_files.read(paths))
+            keys = key_histories(outcome_files.read(paths))
             self.claimed = {key.id for key in keys if key.ours}
             self.doubted = {key.id for key in keys if key.doubt}
             self.history.read([line for name in names for line in self.lines(name)])

@@ -182,6 +182,23 @@ def check_imports_from_its_own_floor_or_below(module: str) -> None:
             )
 
 
+def test_no_module_is_hidden_behind_a_name_of_its_folder() -> None:
+    """Python 3.10's unittest.mock, and a reader, finds what the folder has: not the module then."""
+    for folder in (module for module in MODULES if module.endswith("/__init__.py")):
+        beside = {Path(one).stem for one in MODULES if Path(one).parent == Path(folder).parent}
+        tree = ast.parse((PACKAGE / folder).read_text("utf-8"))
+        bound = {
+            alias.asname or alias.name
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module != dotted(folder)
+            for alias in node.names
+        } | {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        assert not bound & beside, (
+            f"{folder} has something else by the name of its module {names(bound & beside)}: "
+            "give it a name of its own"
+        )
+
+
 def test_a_command_imports_no_other_command() -> None:
     modules = [one for one in MODULES if one.count("/") > 1 and "cli/" in one]
     assert modules

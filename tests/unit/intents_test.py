@@ -14,7 +14,7 @@ from in_memory import Custodian, Iam, outcomes_in
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.aws.errors import CallError, ErrorKind
-from c7n_keyrot.cli.reactivate.history import history
+from c7n_keyrot.cli.reactivate.history import key_histories
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.custodian import intents, output, patches, shared_report
 from c7n_keyrot.evidence.files import lines_of
@@ -165,7 +165,7 @@ def test_a_deletion_that_was_not_tried_takes_no_key_from_reactivate(
     shared_report.reports.clear()
     with pytest.raises(ConnectionError):
         custodian.policy([INACTIVE], [{"type": "notify"}, DELETE]).run()
-    assert [key.id for key in history(files(custodian)) if key.ours] == ["ana-2"]
+    assert [key.id for key in key_histories(files(custodian)) if key.ours] == ["ana-2"]
 
 
 def test_a_key_whose_call_was_begun_stays_in_doubt(
@@ -217,7 +217,7 @@ def test_an_outcome_that_has_no_file_stands_with_the_intents(
     written = outcomes_in(custodian.folder / "test" / outcomes.INTENTS_FILE)
     assert [line.outcome for line in written] == ["intended", "disabled"]
     assert doubts(custodian) == []
-    assert [key.id for key in history(files(custodian)) if key.ours] == ["ana-2"]
+    assert [key.id for key in key_histories(files(custodian)) if key.ours] == ["ana-2"]
 
 
 def test_a_bucket_gets_no_intents_where_no_key_is_touched(
@@ -247,4 +247,4 @@ def files(custodian: Custodian) -> list[OutcomeFile]:
 
 def doubts(custodian: Custodian) -> list[str]:
     """Whose keys reactivate would leave in doubt."""
-    return [key.id for key in history(files(custodian)) if key.doubt]
+    return [key.id for key in key_histories(files(custodian)) if key.doubt]

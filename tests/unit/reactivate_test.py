@@ -30,7 +30,7 @@ from pytest_mock import MockerFixture
 from c7n_keyrot import cli
 from c7n_keyrot.aws import settings
 from c7n_keyrot.cli.reactivate import screen, work
-from c7n_keyrot.cli.reactivate.history import KeyHistory, history
+from c7n_keyrot.cli.reactivate.history import KeyHistory, key_histories
 from c7n_keyrot.cli.reactivate.live_keys import Finding, NotTouched, look_at_user
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.errors import CommandError
@@ -67,7 +67,7 @@ def write(path: Path, *lines: Outcome | str) -> Path:
 
 
 def keys_of(folder: Path) -> list[KeyHistory]:
-    return history(outcome_files.read(outcome_files.find(str(folder))))
+    return key_histories(outcome_files.read(outcome_files.find(str(folder))))
 
 
 def intents_of(*lines: Outcome | str) -> list[Outcome]:
@@ -371,7 +371,7 @@ def test_file_that_cannot_be_read_costs_no_other(
     read = outcome_files.read(outcome_files.find(str(tmp_path)))
     (text,) = [text for text in outcome_files.damage(read) if told in text]
     assert text.startswith(f"{tmp_path / 'a' / name}: {told}")
-    assert [key.id for key in history(read) if key.ours] == ["AKIAOTHER"]
+    assert [key.id for key in key_histories(read) if key.ours] == ["AKIAOTHER"]
 
 
 def test_socket_is_no_file_of_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,7 +448,7 @@ def test_files_of_whole_trees_and_copies_of_buckets(tmp_path: Path) -> None:
     write(tmp_path / "p/custodian-run.log.gz", "nothing")
     write(tmp_path / "p/keyrot-outcomes.jsonl.bak", line())
     assert outcome_files.find(str(tmp_path)) == sorted(wanted)
-    assert {key.id for key in history(outcome_files.read(wanted))} == {"AKIA1", "A2", KEY}
+    assert {key.id for key in key_histories(outcome_files.read(wanted))} == {"AKIA1", "A2", KEY}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from c7n_keyrot.cli.reactivate import screen, work
-from c7n_keyrot.cli.reactivate.history import KeyHistory, history
+from c7n_keyrot.cli.reactivate.history import KeyHistory, key_histories
 from c7n_keyrot.cli.reactivate.live_keys import Finding, NotTouched, look
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.errors import CommandError
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     for text in lost:
         print(one_line(text, 5000), file=sys.stderr)
     wanted = []
-    for key in _chosen(history(found), args):
+    for key in _chosen(key_histories(found), args):
         if key.ours or key.doubt:
             wanted.append(key)
         elif args.user or args.key:
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     incomplete = bool(left_out or lost)
     if not screen.confirmed(len(todo), args.yes):
         return 1 if todo or incomplete or any(finding.bad for finding in findings) else 0
-    done = work.carry_out(findings, history(read()), screen.say)
+    done = work.carry_out(findings, key_histories(read()), screen.say)
     counts = Counter(finding.outcome for finding in done)
     result = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing done"
     print(f"Result: {result}.", flush=True)

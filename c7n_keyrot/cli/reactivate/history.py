@@ -86,7 +86,7 @@ class KeyHistory:
         return self.disabled is not None and now - self.disabled < MAY_LAG
 
 
-def history(files: Sequence[OutcomeFile]) -> list[KeyHistory]:
+def key_histories(files: Sequence[OutcomeFile]) -> list[KeyHistory]:
     """Return every key that the files mention.
 
     Each line is appended when it happens, so within a file their order counts: clocks differ. Only

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from c7n_keyrot.cli.report import formats
-from c7n_keyrot.cli.report.build import build
+from c7n_keyrot.cli.report.build import build_report
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import counted, listed, one_line
 from c7n_keyrot.evidence.accounts import load
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     accounts = load(args.accounts) if args.accounts else []
     warnings: list[str] = []
-    report = build(_with_progress(gather(args.dirs, warnings, accounts)), warnings, accounts)
+    report = build_report(_with_progress(gather(args.dirs, warnings, accounts)), warnings, accounts)
     if report["as_of"] is None and not any(row["failed"] for row in report["accounts"]):
         for text in report["warnings"]:
             print(one_line(text, 1000), file=sys.stderr)

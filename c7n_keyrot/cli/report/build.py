@@ -46,7 +46,7 @@ def clock() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def build(
+def build_report(
     folders: Iterable[PolicyFolder],
     warnings: list[str],
     accounts: Sequence[Account] = (),
