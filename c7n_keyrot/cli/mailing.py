@@ -9,6 +9,9 @@ subject is finished text, and whose other words are what Custodian's ``notify`` 
 
 A message that isn't like that, or fails, stays in the queue, is named in one line, and stops no
 other. The queue moves it to its dead letters after some tries.
+
+c7n-mailer reports a notice that reaches nobody as sent; here it is an error. And nothing that is
+logged quotes mailer.yml, which has passwords.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from jinja2 import TemplateError, Undefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from c7n_keyrot.cli.mailer_config import refusal
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import one_line
 
@@ -43,6 +47,12 @@ FILTERS = {"capitalize", "d", "default", "lower", "title", "trim", "upper"}
 # a slash would be any file there, such as mailer.yml.
 TEMPLATE = re.compile(r"[\w -][\w. -]*(/[\w -][\w. -]*)*")
 FACTS = ("account", "account_id", "partition", "region")
+# Targets of `to` that aren't mail addresses, and need none, as c7n-mailer knows them.
+TOPIC = "arn:aws:sns"
+ELSEWHERE = (TOPIC, "https://hooks.slack.com/", "slack://", "datadog", "splunkhec://")
+BY_MAIL_ADDRESS = "slack://owners"
+# What c7n-mailer's error says before it quotes all of mailer.yml.
+QUOTES = "mailer.yml:"
 
 
 class Refused(Exception):
@@ -53,11 +63,15 @@ def run(main: Callable[[], Any]) -> Any:
     """Run c7n-mailer's ``main``; return what it does, or 1 if a message was left in the queue.
 
     :raises CommandError: this c7n-mailer isn't one that can be used so.
+    :raises SystemExit: its configuration can't be used; the text quotes nothing of it.
+    :seam: c7n_mailer.cli:get_and_validate_mailer_config
     :seam: c7n_mailer.cli:get_processor
+    :seam: c7n_mailer.email_delivery:EmailDelivery.get_emails_to_resources_map
     :seam: c7n_mailer.sqs_queue_processor:MailerSqsQueueProcessor.process_sqs_message
     :seam: c7n_mailer.sqs_queue_processor:MailerSqsQueueIterator.ack
     """
     from c7n_mailer import cli  # type: ignore[import-untyped]
+    from c7n_mailer.email_delivery import EmailDelivery  # type: ignore[import-untyped]
     from c7n_mailer.sqs_queue_processor import (  # type: ignore[import-untyped]
         MailerSqsQueueIterator,
         MailerSqsQueueProcessor,
@@ -65,12 +79,15 @@ def run(main: Callable[[], Any]) -> Any:
 
     try:
         process, ack = MailerSqsQueueProcessor.process_sqs_message, MailerSqsQueueIterator.ack
-        get_processor = cli.get_processor
+        get_processor, read = cli.get_processor, cli.get_and_validate_mailer_config
+        addressed = EmailDelivery.get_emails_to_resources_map
     except AttributeError as error:
         raise CommandError(f"this c7n-mailer isn't known ({error}); install 0.6.52") from None
     left: set[str] = set()
+    lost: list[str] = []  # what to log of the current message
 
     def processed(self: Any, encoded: dict[str, Any]) -> None:
+        lost.clear()
         try:
             process(self, {**encoded, "Body": cleaned(encoded["Body"], self.logger)})
         except Exception as error:
@@ -79,6 +96,15 @@ def run(main: Callable[[], Any]) -> Any:
             left.add(encoded["ReceiptHandle"])
             self.logger.error("Message %s stays in the queue: %s", encoded["MessageId"], why)
             self.logger.debug("Message %s", encoded["MessageId"], exc_info=True)
+        else:
+            for line in lost:
+                self.logger.error(line)
+
+    def mapped(self: Any, message: dict[str, Any]) -> Any:
+        found = addressed(self, message)
+        # Slack asks again for the same message.
+        lost[:] = sent_to_nobody(message, found, self.config.get("contact_tags") or ())
+        return found
 
     def acknowledged(self: Any, message: dict[str, Any]) -> None:
         if message["ReceiptHandle"] not in left:
@@ -90,16 +116,82 @@ def run(main: Callable[[], Any]) -> Any:
             raise SystemExit("c7n-keyrot mailer: reads SQS only; correct queue_url in mailer.yml")
         return made
 
-    MailerSqsQueueProcessor.process_sqs_message = processed
-    MailerSqsQueueIterator.ack = acknowledged
-    cli.get_processor = of_sqs
-    try:
+    def configured(args: Any) -> Any:
+        try:
+            return read(args)
+        except OSError:
+            raise  # it names the file, and quotes nothing
+        except Exception as error:
+            raise SystemExit(f"c7n-keyrot mailer: {refusal(error, args.config)}") from None
+
+    logger = logging.getLogger("custodian-mailer")
+    with ExitStack() as stack:
+        for owner, name, made in (
+            (MailerSqsQueueProcessor, "process_sqs_message", processed),
+            (MailerSqsQueueIterator, "ack", acknowledged),
+            (EmailDelivery, "get_emails_to_resources_map", mapped),
+            (cli, "get_processor", of_sqs),
+            (cli, "get_and_validate_mailer_config", configured),
+        ):
+            stack.enter_context(_replaced(owner, name, made))
+        logger.addFilter(without_configuration)
+        stack.callback(logger.removeFilter, without_configuration)
         code = main()
-    finally:
-        MailerSqsQueueProcessor.process_sqs_message = process
-        MailerSqsQueueIterator.ack = ack
-        cli.get_processor = get_processor
     return 1 if left else code
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, made: Any) -> Iterator[None]:
+    found = getattr(owner, name)
+    setattr(owner, name, made)
+    try:
+        yield
+    finally:
+        setattr(owner, name, found)
+
+
+def without_configuration(record: logging.LogRecord) -> bool:
+    """Cut a record where c7n-mailer quotes mailer.yml; log it in any case."""
+    text, quotes, _ = record.getMessage().partition(QUOTES)
+    if quotes:
+        record.msg, record.args = text.rstrip(), ()
+    return True
+
+
+def sent_to_nobody(
+    message: Mapping[str, Any],
+    found: Mapping[Any, Sequence[Any]],
+    contact_tags: Sequence[str],
+) -> Iterator[str]:
+    """Yield one line about the users of a message whom no address was found for, if any.
+
+    :param found: the users that c7n-mailer found addresses for, by these addresses.
+    """
+    action, users = message["action"], message["resources"]
+    if any(to.startswith(ELSEWHERE) and to != BY_MAIL_ADDRESS for to in action["to"]):
+        return
+    reached = {id(user) for ones in found.values() for user in ones}
+    without = [
+        one_line(user.get("UserName") or user.get("Arn") or "one without a name", 200)
+        for user in users
+        if id(user) not in reached and not _has_topic(user, contact_tags)
+    ]
+    if without:
+        more = f" and {len(without) - 10} more" if len(without) > 10 else ""
+        yield (
+            f"policy:{message['policy']['name']} account:{message.get('account') or ''} "
+            f"sent to nobody for {len(without)} of {len(users)} users "
+            f"({', '.join(without[:10])}{more}): no address was found; "
+            "tag them as contact_tags says, or give the policy's notify an owner_absent_contact"
+        )
+
+
+def _has_topic(user: Mapping[str, Any], contact_tags: Sequence[str]) -> bool:
+    """Tell whether a tag of the owner names a topic, which c7n-mailer sends to as well."""
+    return any(
+        tag["Key"] in contact_tags and str(tag["Value"]).startswith(TOPIC)
+        for tag in user.get("Tags") or ()
+    )
 
 
 def cleaned(body: str, logger: logging.Logger) -> str:

@@ -3,8 +3,8 @@
 """``c7n-keyrot custodian``, ``org``, ``mailer``: the programs' own command lines, with the pack.
 
 No startup file is needed for these. ``c7n_keyrot.cli`` has installed the import hook, in c7n-org's
-worker processes as well. Output, behaviour and exit codes are the programs' own, with one
-exception: the mailer runs nothing that a message brings (``mailing``).
+worker processes as well. Output, behaviour and exit codes are the programs' own, except for the
+mailer (``mailing``): it runs nothing that a message brings, and its errors quote no password.
 """
 
 from __future__ import annotations

@@ -206,6 +206,16 @@ SEAMS = (
     Seam("c7n_org.cli:CONFIG_SCHEMA", "doctor: accounts.yml", holds=_is_schema),
     Seam("c7n_mailer.cli:CONFIG_SCHEMA", "doctor: mailer.yml", holds=_is_schema),
     # -- c7n-mailer, in `c7n-keyrot mailer`
+    Seam(
+        "c7n_mailer.cli:get_and_validate_mailer_config",
+        "replaced: an error quotes no password",
+        ("args",),
+    ),
+    Seam(
+        "c7n_mailer.email_delivery:EmailDelivery.get_emails_to_resources_map",
+        "watched: a notice that has no address is an error",
+        ("sqs_message",),
+    ),
     Seam("c7n_mailer.cli:get_processor", "replaced: only SQS is read", ("mailer_config", "logger")),
     Seam(
         "c7n_mailer.sqs_queue_processor:MailerSqsQueueProcessor.process_sqs_message",

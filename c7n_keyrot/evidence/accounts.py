@@ -9,6 +9,7 @@ The source is c7n_org/cli.py: ``accounts_iterator``, ``filter_accounts``, ``reso
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,16 +105,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise CommandError(f"{path} can't be read: it isn't UTF-8") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        # Only what is wrong: the error's whole text quotes the file, and so perhaps a password.
-        what = getattr(error, "problem", None) or type(error).__name__
-        raise CommandError(f"{path} isn't YAML: {one_line(what)}{line}") from None
+        raise CommandError(f"{path} isn't YAML: {yaml_problem(error)}") from None
     except (ValueError, RecursionError) as error:  # such as a date that doesn't exist
         raise CommandError(f"{path} isn't YAML that can be read ({type(error).__name__})") from None
     if not isinstance(data, dict):
         raise CommandError(f"{path} isn't a mapping")
     return data
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """Return what is wrong, and in which line, without a word of the file: one may be a password.
+
+    The error's whole text quotes the file; what is wrong may quote an alias or a tag.
+    """
+    mark = getattr(error, "problem_mark", None)
+    line = f" in line {mark.line + 1}" if mark else ""
+    what = one_line(getattr(error, "problem", None) or type(error).__name__)
+    return re.sub(r"'(?!<)[^']{2,}'|\"[^\"]{2,}\"", "'...'", what) + line
 
 
 def load(path: Path) -> list[Account]:

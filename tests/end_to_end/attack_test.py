@@ -179,3 +179,32 @@ def test_only_sqs_is_read(send: Callable[..., Finished], tmp_path: Path, aws: Em
     (tmp_path / "other.yml").write_text(json.dumps(config))
     done = run(keyrot("mailer", "--run", "-c", "other.yml"), aws.env(HUB, tmp_path), tmp_path)
     assert done.code == 1
+
+
+def test_a_notice_to_nobody_is_an_error(send: Callable[..., Finished], smtp: Smtp) -> None:
+    """c7n-mailer says `Sent ... to []`; also if another user of the message has an owner."""
+    no_one = {"owner_absent_contact": []}
+    lone = notice("x", no_one, resources=[user("lone", record("disabling"))])
+    both = notice("ana", no_one)
+    both["resources"].append(user("bo", record("disabling")))
+    done = send([lone, both])
+    assert len(done.lines(" - INFO - Sent ", " to []")) == 1, done.text
+    nobody = done.lines(" - ERROR - policy:", "no address was found")
+    assert ["1 of 1 users (lone)" in line for line in nobody] == [True, False], done.text
+    assert ["1 of 2 users (bo)" in line for line in nobody] == [False, True]
+    assert [to for to, _ in smtp.mails] == [["ana@corp.test"]]
+
+
+def test_no_error_quotes_mailer_yml(
+    send: Callable[..., Finished], smtp: Smtp, tmp_path: Path, aws: EmbeddedAws, home: Path
+) -> None:
+    smtp.port = 1  # nothing listens there
+    done = send([notice("ana")])
+    assert done.lines(" - ERROR - ", "sending to:"), done.text
+    assert "Connection refused" in done.text
+    assert SECRET not in done.text
+    (tmp_path / "bad.yml").write_text(f"queue_url: x\nsmtp_pasword: {SECRET}\n")
+    done = run(keyrot("mailer", "--run", "-c", "bad.yml"), aws.env(HUB, home), tmp_path)
+    assert done.code == 1
+    said = "c7n-keyrot mailer: c7n-mailer refuses bad.yml: unknown options: smtp_pasword"
+    assert done.text.splitlines() == [said]

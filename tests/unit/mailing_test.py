@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from c7n_mailer import cli
 from c7n_mailer.utils import get_message_subject
 from notices import ACCOUNT, message, record, user
 
@@ -187,3 +188,90 @@ def test_a_message_by_a_topic_is_read() -> None:
 @pytest.mark.parametrize("name", ["default", "c7n_keyrot-expiring.html", "mine/my notice.txt"])
 def test_the_names_of_templates_are_taken(name: str) -> None:
     assert cleaned(small(template=name))["action"]["template"] == name
+
+
+def told(made: dict[str, Any], *reached: int) -> list[str]:
+    """What is logged of a message if c7n-mailer found an address for these of its users."""
+    users = made["resources"]
+    found = {("ana@corp.test",): [users[place] for place in reached]}
+    return list(mailing.sent_to_nobody(made, found, ["OwnerContact"]))
+
+
+def test_who_has_no_address_is_named() -> None:
+    made = {**small(), "resources": [{"UserName": name} for name in ("ana", "bo\n - INFO", "cy")]}
+    assert told(made, 0, 1, 2) == []
+    (line,) = told(made, 0)
+    assert line.startswith("policy:keys account:prod sent to nobody for 2 of 3 users (bo")
+    assert line.isprintable()
+    made["resources"] = [{"UserName": f"u{i}"} for i in range(500)]
+    (line,) = told(made)
+    assert "500 of 500 users (u0, u1, u2, u3, u4, u5, u6, u7, u8, u9 and 490 more)" in line
+
+
+@pytest.mark.parametrize(
+    ("to", "known"),
+    [
+        ([], False),
+        (["resource-owner"], False),
+        (["slack://owners", "resource-owner"], False),
+        (["slack://#security"], True),
+        (["resource-owner", "arn:aws:sns:us-east-1:123456789012:topic"], True),
+        (["https://hooks.slack.com/services/x"], True),
+        (["splunkhec://index"], True),
+    ],
+)
+def test_what_needs_no_mail_address_is_sent_to_somebody(to: list[str], known: bool) -> None:
+    """For these c7n-mailer logs `Sent ... to []` as well."""
+    assert (told(small(to=to)) == []) is known
+
+
+def test_a_topic_in_the_owner_s_tag_is_somebody() -> None:
+    topic = {"Key": "OwnerContact", "Value": "arn:aws:sns:us-east-1:123456789012:topic"}
+    made = {**small(), "resources": [{"UserName": "ana", "Tags": [topic]}]}
+    assert told(made) == []
+    made["resources"][0]["Tags"] = [{**topic, "Key": "Other"}]
+    assert len(told(made)) == 1
+
+
+def test_what_c7n_mailer_quotes_of_its_configuration_is_cut_off() -> None:
+    text = "policy:p sending to:[] \n\n error: refused\n\n mailer.yml: {'smtp_password': 'hunter2'}"
+    made = logging.LogRecord("x", logging.ERROR, "x.py", 1, text, None, None)
+    assert mailing.without_configuration(made)
+    assert made.getMessage() == "policy:p sending to:[] \n\n error: refused"
+    plain = logging.LogRecord("x", logging.INFO, "x.py", 1, "sent %s", ("%d",), None)
+    assert mailing.without_configuration(plain)
+    assert plain.getMessage() == "sent %d"
+
+
+BAD = {
+    "queue_url: x\nsmtp_pasword: hunter2": "unknown options: smtp_pasword",
+    "{queue_url: x, smtp_password:hunter2}": "unknown options: 1 that can't be an option's name",
+    "queue_url: x\nsmtp_password:hunter2": "isn't YAML: could not find expected ':' in line 3",
+    'queue_url: x\nsmtp_password: "hunter2': "isn't YAML: found unexpected end of stream in line 3",
+    "queue_url: x\nsmtp_password: *hunter2": "isn't YAML: found undefined alias '...' in line 2",
+    "queue_url: x\nsmtp_password: !hunter2 x": "for the tag '...' in line 2",
+    "queue_url: x\nsmtp_password: !hunter'2 x": "for the tag '...' in line 2",
+    "queue_url: x\nsmtp_password: [hunter2]": "smtp_password isn't valid",
+    "queue_url: x\nsmtp_password: hunter2\nsmtp_port: '25'": "smtp_port must be of type integer",
+    "smtp_password: hunter2": "'queue_url' is a required property",
+    "smtp_password:hunter2": "the file must be of type object",
+    "": "the file must be of type object",
+    "queue_url: x\nsmtp_password: 2026-99-99": "can't be used (ValueError)",
+}
+
+
+@pytest.mark.parametrize(("text", "said"), BAD.items())
+def test_a_configuration_that_cannot_be_used_is_said_without_a_value(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mailer.yml").write_text(f"{text}\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["c7n-mailer", "--run", "-c", "mailer.yml"])
+    with pytest.raises(SystemExit) as ended:
+        mailing.run(cli.main)
+    line = str(ended.value)
+    assert line.startswith("c7n-keyrot mailer: ")
+    assert said in line
+    assert "mailer.yml" in line
+    assert "hunter" not in line
+    assert ended.value.__suppress_context__

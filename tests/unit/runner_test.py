@@ -294,6 +294,7 @@ MAILER = "2026-11-26 06:00:01,123 - c7n_mailer - %s - "
         (MAILER % "INFO" + "Sending account:a policy:error email to ['ana@corp.test']\n", True),
         (MAILER % "WARNING" + "Unknown sqs_message or sns format\n", True),
         (MAILER % "ERROR" + "policy:p account:a sending to:[('ana@corp.test',)] \n", False),
+        (MAILER % "ERROR" + "policy:p account:a sent to nobody for 1 of 2 users (bo): no\n", False),
         (MAILER % "ERROR" + "Invalid template reference c7n_keyrot-none.j2\n", False),
     ],
 )

@@ -13,6 +13,7 @@ from c7n_keyrot.aws.credentials import FALLBACK_REGION
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
 from c7n_keyrot.cli.doctor.sqs import parse_queue
+from c7n_keyrot.cli.mailer_config import refusal
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.evidence.accounts import read_yaml
 
@@ -70,15 +71,4 @@ def validate(config: dict[str, Any], path: Path) -> None:
     try:
         jsonschema.validate(config, CONFIG_SCHEMA)
     except jsonschema.ValidationError as error:
-        # Only where, and what was wanted: a value might be a password.
-        where = ".".join(str(part) for part in error.absolute_path)
-        what = (
-            error.message
-            if error.validator in ("required", "additionalProperties")
-            else (
-                f"{where} must be of type {error.validator_value}"
-                if error.validator == "type"
-                else f"{where} isn't valid"
-            )
-        )
-        raise CommandError(f"c7n-mailer refuses {path}: {what}") from None
+        raise CommandError(refusal(error, path)) from None
