@@ -1,7 +1,8 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
 # `make test` and `make demo` set up what they need, in .venv, with Python 3.10 or newer.
-# `make matrix` does so in .venv-3.10, .venv-3.11 and so on, for each Python that setup.cfg promises.
+# `make matrix` does so in .venv-3.10, .venv-3.11 and so on, for each Python that pyproject.toml
+# promises.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -21,7 +22,7 @@ LEFT_OUT = $(patsubst %,and not %,$(if $(ALL),,release) $(WITHOUT))
 # The environment, and what is installed there besides the wheel.
 VENV ?= .venv
 EXTRAS ?= test,dev
-PROMISED := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)$$/\1/p' setup.cfg)
+PROMISED := $(shell sed -n 's/.*"Programming Language :: Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Metadata is in setup.cfg; here is what it can't say: what goes into the wheel, and how."""
+"""Metadata is in pyproject.toml; here is what it can't say: what goes into the wheel, and how."""
 
 import gzip
 import os

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the Pythons that setup.cfg promises, on the PATH and among pyenv's.
+"""Finds the Pythons that pyproject.toml promises, on the PATH and among pyenv's.
 
 As a command: `pythons.py` prints the promised versions, `pythons.py 3.10` the path of one; where
 the machine has none, it prints nothing and exits with 1.
@@ -16,14 +16,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-SETUP = Path(__file__).parents[2] / "setup.cfg"
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 # Exits with 0 in a Python of this version that can make an environment.
 PROBE = "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])"
 
 
 def promised() -> list[str]:
-    """The versions in setup.cfg's classifiers, such as "3.10"."""
-    return re.findall(r"Programming Language :: Python :: (3\.\d+)$", SETUP.read_text(), re.M)
+    """The versions in pyproject.toml's classifiers, such as "3.10"."""
+    return re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PROJECT.read_text("utf-8"))
 
 
 @functools.cache

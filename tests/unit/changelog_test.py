@@ -98,7 +98,8 @@ def test_what_announces_no_release(
 
 def test_the_version_is_in_one_place() -> None:
     """Besides CHANGELOG.md. A second place would be forgotten."""
-    assert "version = attr: c7n_keyrot.__version__\n" in (ROOT / "setup.cfg").read_text("utf-8")
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert 'version = { attr = "c7n_keyrot.__version__" }\n' in project
     number = re.compile(rf"(?<![\d.]){re.escape(VERSION)}(?![\d.])")
     files = [ROOT / name for name in ("README.md", "setup.cfg", "setup.py", "pyproject.toml")]
     for folder, suffix in (("c7n_keyrot", "*.py"), ("deploy", "*.yml"), ("docs", "*.md")):

@@ -91,13 +91,13 @@ def test_this_python_is_promised() -> None:
 def test_make_matrix(flags: tuple[str, ...], code: int, ran: list[str], tmp_path: Path) -> None:
     """A failure on one Python is a failure; one that isn't there is named."""
     versions = ["3.95", "3.96", "3.97", "3.98"]
-    classifiers = "".join(f"    Programming Language :: Python :: {v}\n" for v in versions)
-    (tmp_path / "setup.cfg").write_text(f"[metadata]\nclassifiers =\n{classifiers}")
+    classifiers = "".join(f'    "Programming Language :: Python :: {v}",\n' for v in versions)
+    (tmp_path / "pyproject.toml").write_text(f"[project]\nclassifiers = [\n{classifiers}]\n")
     for name in ("Makefile", "tests/end_to_end/pythons.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     # All is made already: make needn't.
-    for name in ("pyproject.toml", ".venv/made", "dist/built"):
+    for name in ("setup.cfg", ".venv/made", "dist/built"):
         script(tmp_path / name, "")
     for version in versions[1:]:
         script(tmp_path / "bin" / f"python{version}", RUNS)
