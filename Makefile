@@ -198,9 +198,10 @@ dist/built: $(PACKAGED) | $(VENV)/made
 
 # What the tests need, and with it the wheel itself. Only again when the metadata changed. Most
 # of these files are never imported: those that are get compiled then.
-$(VENV)/tools: setup.cfg pyproject.toml | $(VENV)/made dist/built
+$(VENV)/tools: setup.cfg pyproject.toml .ci/tools.txt | $(VENV)/made dist/built
 	@echo '== Installing the wheel with everything the tests need (a minute or two)'
-	$(PIP) install --no-compile --progress-bar off "$$(echo dist/*.whl)[$(EXTRAS)]"
+	$(PIP) install --no-compile --progress-bar off -c .ci/tools.txt \
+		"$$(echo dist/*.whl)[$(EXTRAS)]"
 	@touch $@
 
 # What the demo needs, and no more. pip takes a wheel of the same version for the same.

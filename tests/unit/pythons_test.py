@@ -76,6 +76,9 @@ def test_pyenv_itself_says_where_its_pythons_are(
 
 
 def test_this_python_is_promised() -> None:
+    newest = max(int(version.split(".")[1]) for version in pythons.promised())
+    if sys.version_info[:2] > (3, newest):
+        pytest.skip("this one is newer than all that are promised; it is tried, and may fail")
     assert "{}.{}".format(*sys.version_info) in pythons.promised()
 
 
@@ -97,7 +100,7 @@ def test_make_matrix(flags: tuple[str, ...], code: int, ran: list[str], tmp_path
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     # All is made already: make needn't.
-    for name in ("setup.cfg", ".venv/made", "dist/built"):
+    for name in ("setup.cfg", ".ci/tools.txt", ".venv/made", "dist/built"):
         script(tmp_path / name, "")
     for version in versions[1:]:
         script(tmp_path / "bin" / f"python{version}", RUNS)
