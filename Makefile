@@ -39,6 +39,7 @@ help:
 	@echo 'make matrix  the same on each Python that is promised and found (make matrix-3.10: on one;'
 	@echo '             WITHOUT=repository leaves out the tests that only read files of the repository)'
 	@echo 'make unit    the unit tests in TESTS, of the code as it is here, within seconds'
+	@echo 'make coverage  what the unit tests cover, branches too; it fails below the floor'
 	@echo "make clock   tests at another time: make clock AT='2026-12-31 23:58' TESTS=tests/unit"
 	@echo 'make any-day tests on each weekday, and on the dates that are hard'
 	@echo 'make lint    ruff, mypy, and zizmor for the workflows'
@@ -66,6 +67,13 @@ unit:
 	@test '$(TESTS)' != tests || { echo 'Name the tests: make unit TESTS=tests/unit/filters_test.py' >&2; exit 2; }
 	@test -x $(BIN)/pytest || $(MAKE) --no-print-directory $(VENV)/tools
 	PYTHONPATH="$$PWD" $(BIN)/pytest -q $(TESTS)
+
+# In one process, and by pytest's own script: `-m pytest` would test the folder here.
+.PHONY: coverage
+coverage: $(VENV)/installed
+	@echo '== Measuring what the unit tests cover, branches too (some six minutes)'
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/coverage run $(BIN)/pytest -q tests/unit
+	$(BIN)/coverage report
 
 # AT is a minute in UTC. Nothing but these tests and what they start has that clock.
 .PHONY: clock
@@ -181,7 +189,7 @@ audit: $(VENV)/installed .venv-audit/made
 .PHONY: clean
 clean:
 	rm -rf .venv .venv-* build dist demo-output *.egg-info .mypy_cache .pytest_cache .ruff_cache \
-		.hypothesis
+		.hypothesis .coverage
 
 $(VENV)/made:
 	@echo '== Making a clean environment in $(VENV)'

@@ -154,6 +154,13 @@ def test_only_what_is_not_promised_may_fail() -> None:
     assert not [job for job in JOBS for step in job.steps if "continue-on-error" in step]
 
 
+def test_coverage_counts_branches_and_has_a_floor() -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert "[tool.coverage.run]\nbranch = true\n" in project
+    (floor,) = re.findall(r"^fail_under = (\d+)$", project, re.M)
+    assert int(floor) >= 92
+
+
 def test_each_tool_of_lint_has_an_exact_version() -> None:
     """A new ruff must not turn a commit red that was green."""
     lines = (ROOT / ".ci" / "tools.txt").read_text("utf-8").splitlines()
@@ -174,14 +181,15 @@ def test_what_is_tested_is_what_was_built_and_is_published() -> None:
         if step.get("uses", "").startswith("actions/upload-artifact")
     ]
     assert sent == [("build", "dist")]
-    for key in (("ci.yml", "test"), ("ci.yml", "audit"), PUBLISH):
+    tested = [("ci.yml", name) for name in ("test", "coverage", "audit")]
+    for key in (*tested, PUBLISH):
         names = [
             step["with"]["name"]
             for step in jobs[key].steps
             if step.get("uses", "").startswith("actions/download-artifact")
         ]
         assert names == ["dist"]
-    for key in (("ci.yml", "test"), ("ci.yml", "audit")):
+    for key in tested:
         assert jobs[key].data["needs"] == "build"
         (command,) = (step["run"] for step in jobs[key].steps if "run" in step)
         assert command.startswith("make -o dist/built ")
