@@ -22,6 +22,10 @@ LEFT_OUT = $(patsubst %,and not %,$(if $(ALL),,release) $(WITHOUT))
 # The environment, and what is installed there besides the wheel.
 VENV ?= .venv
 EXTRAS ?= test,dev
+# What pip installs besides, in the same go.
+WITH ?=
+# Where tomorrow's Custodian is.
+CUSTODIAN ?= git+https://github.com/cloud-custodian/cloud-custodian@main
 PROMISED := $(shell sed -n 's/.*"Programming Language :: Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
 
 BIN := $(VENV)/bin
@@ -38,6 +42,7 @@ help:
 	@echo '             ALL=1 for those of the ways to install, too, as .ci/run and the workflow do)'
 	@echo 'make matrix  the same on each Python that is promised and found (make matrix-3.10: on one;'
 	@echo '             WITHOUT=repository leaves out the tests that only read files of the repository)'
+	@echo "make custodian-main  unit tests and the pack's own run with Custodian's main branch"
 	@echo 'make unit    the unit tests in TESTS, of the code as it is here, within seconds'
 	@echo 'make coverage  what the unit tests cover, branches too; it fails below the floor'
 	@echo "make clock   tests at another time: make clock AT='2026-12-31 23:58' TESTS=tests/unit"
@@ -102,6 +107,16 @@ matrix-3.%: dist/built
 	else \
 		echo '== Python 3.$* is not on this machine (PATH, pyenv): NOT TESTED'; \
 	fi
+
+# Afresh each time, since that branch moves.
+.PHONY: custodian-main
+custodian-main: dist/built
+	@echo "== Testing with Custodian's main branch: $(CUSTODIAN)"
+	rm -rf .venv-main
+	$(MAKE) --no-print-directory test VENV=.venv-main EXTRAS=test WITHOUT=repository \
+		TESTS='tests/unit tests/end_to_end/pack_test.py' WITH='"c7n @ $(CUSTODIAN)" \
+		"c7n-org @ $(CUSTODIAN)#subdirectory=tools/c7n_org" \
+		"c7n-mailer @ $(CUSTODIAN)#subdirectory=tools/c7n_mailer"'
 
 # Where the tests' environment is, it has all that the demo needs.
 .PHONY: demo
@@ -209,7 +224,7 @@ dist/built: $(PACKAGED) | $(VENV)/made
 $(VENV)/tools: setup.cfg pyproject.toml .ci/tools.txt | $(VENV)/made dist/built
 	@echo '== Installing the wheel with everything the tests need (a minute or two)'
 	$(PIP) install --no-compile --progress-bar off -c .ci/tools.txt \
-		"$$(echo dist/*.whl)[$(EXTRAS)]"
+		"$$(echo dist/*.whl)[$(EXTRAS)]" $(WITH)
 	@touch $@
 
 # What the demo needs, and no more. pip takes a wheel of the same version for the same.
