@@ -70,74 +70,98 @@ def run(main: Callable[[], Any]) -> Any:
     :seam: c7n_mailer.sqs_queue_processor:MailerSqsQueueProcessor.process_sqs_message
     :seam: c7n_mailer.sqs_queue_processor:MailerSqsQueueIterator.ack
     """
-    from c7n_mailer import cli  # type: ignore[import-untyped]
-    from c7n_mailer.email_delivery import EmailDelivery  # type: ignore[import-untyped]
-    from c7n_mailer.sqs_queue_processor import (  # type: ignore[import-untyped]
-        MailerSqsQueueIterator,
-        MailerSqsQueueProcessor,
-    )
-
     try:
-        process, ack = MailerSqsQueueProcessor.process_sqs_message, MailerSqsQueueIterator.ack
-        get_processor, read = cli.get_processor, cli.get_and_validate_mailer_config
-        addressed = EmailDelivery.get_emails_to_resources_map
+        mailer = _Mailer()
     except AttributeError as error:
         raise CommandError(f"this c7n-mailer isn't known ({error}); install 0.6.52") from None
-    left: set[str] = set()
-    lost: list[str] = []  # what to log of the current message
-
-    def processed(self: Any, encoded: dict[str, Any]) -> None:
-        lost.clear()
-        try:
-            process(self, {**encoded, "Body": cleaned(encoded["Body"], self.logger)})
-        except Exception as error:
-            # What Refused says is ours; another error might quote the configuration.
-            why = one_line(error) if isinstance(error, Refused) else type(error).__name__
-            left.add(encoded["ReceiptHandle"])
-            self.logger.error("Message %s stays in the queue: %s", encoded["MessageId"], why)
-            self.logger.debug("Message %s", encoded["MessageId"], exc_info=True)
-        else:
-            for line in lost:
-                self.logger.error(line)
-
-    def mapped(self: Any, message: dict[str, Any]) -> Any:
-        found = addressed(self, message)
-        # Slack asks again for the same message.
-        lost[:] = sent_to_nobody(message, found, self.config.get("contact_tags") or ())
-        return found
-
-    def acknowledged(self: Any, message: dict[str, Any]) -> None:
-        if message["ReceiptHandle"] not in left:
-            ack(self, message)
-
-    def of_sqs(config: dict[str, Any], logger: logging.Logger) -> Any:
-        made = get_processor(config, logger)
-        if not isinstance(made, MailerSqsQueueProcessor):
-            raise SystemExit("c7n-keyrot mailer: reads SQS only; correct queue_url in mailer.yml")
-        return made
-
-    def configured(args: Any) -> Any:
-        try:
-            return read(args)
-        except OSError:
-            raise  # it names the file, and quotes nothing
-        except Exception as error:
-            raise SystemExit(f"c7n-keyrot mailer: {refusal(error, args.config)}") from None
-
     logger = logging.getLogger("custodian-mailer")
     with ExitStack() as stack:
-        for owner, name, made in (
-            (MailerSqsQueueProcessor, "process_sqs_message", processed),
-            (MailerSqsQueueIterator, "ack", acknowledged),
-            (EmailDelivery, "get_emails_to_resources_map", mapped),
-            (cli, "get_processor", of_sqs),
-            (cli, "get_and_validate_mailer_config", configured),
-        ):
+        for owner, name, made in mailer.replacements():
             stack.enter_context(_replaced(owner, name, made))
         logger.addFilter(without_configuration)
         stack.callback(logger.removeFilter, without_configuration)
         code = main()
-    return 1 if left else code
+    return 1 if mailer.left else code
+
+
+class _Mailer:
+    """c7n-mailer's own functions, and those that take their places while it runs.
+
+    :ivar left: the receipts of messages that stay in the queue.
+    :raises AttributeError: one of the functions isn't where it was.
+    """
+
+    def __init__(self) -> None:
+        from c7n_mailer import cli, email_delivery, sqs_queue_processor  # type: ignore[import-untyped]
+
+        self._cli, self._queue = cli, sqs_queue_processor
+        self._delivery = email_delivery.EmailDelivery
+        self._process = self._queue.MailerSqsQueueProcessor.process_sqs_message
+        self._ack = self._queue.MailerSqsQueueIterator.ack
+        self._get_processor, self._read = cli.get_processor, cli.get_and_validate_mailer_config
+        self._addressed = self._delivery.get_emails_to_resources_map
+        self.left: set[str] = set()
+        self._lost: list[str] = []  # what to log of the current message
+
+    def replacements(self) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
+        """Yield what is replaced: where, its name, and by what."""
+
+        # Methods of c7n-mailer's classes, whose first argument is theirs.
+        def process(processor: Any, encoded: dict[str, Any]) -> None:
+            self.process(processor, encoded)
+
+        def ack(iterator: Any, message: dict[str, Any]) -> None:
+            if message["ReceiptHandle"] not in self.left:
+                self._ack(iterator, message)
+
+        def addressed(delivery: Any, message: dict[str, Any]) -> Any:
+            return self.addressed(delivery, message)
+
+        yield self._queue.MailerSqsQueueProcessor, "process_sqs_message", process
+        yield self._queue.MailerSqsQueueIterator, "ack", ack
+        yield self._delivery, "get_emails_to_resources_map", addressed
+        yield self._cli, "get_processor", self.get_processor
+        yield self._cli, "get_and_validate_mailer_config", self.read
+
+    def process(self, processor: Any, encoded: dict[str, Any]) -> None:
+        """Have a message's notices sent; whatever goes wrong leaves it, and stops no other."""
+        self._lost.clear()
+        logger = processor.logger
+        try:
+            self._process(processor, {**encoded, "Body": cleaned(encoded["Body"], logger)})
+        except Exception as error:
+            # What Refused says is ours; another error might quote the configuration.
+            why = one_line(error) if isinstance(error, Refused) else type(error).__name__
+            self.left.add(encoded["ReceiptHandle"])
+            logger.error("Message %s stays in the queue: %s", encoded["MessageId"], why)
+            logger.debug("Message %s", encoded["MessageId"], exc_info=True)
+        else:
+            for line in self._lost:
+                logger.error(line)
+
+    def addressed(self, delivery: Any, message: dict[str, Any]) -> Any:
+        """Return c7n-mailer's addresses of a message's users; keep who has none."""
+        found = self._addressed(delivery, message)
+        # Slack asks again for the same message.
+        tags = delivery.config.get("contact_tags") or ()
+        self._lost[:] = sent_to_nobody(message, found, tags)
+        return found
+
+    def get_processor(self, config: dict[str, Any], logger: logging.Logger) -> Any:
+        """Return c7n-mailer's processor, which must be that of SQS."""
+        made = self._get_processor(config, logger)
+        if not isinstance(made, self._queue.MailerSqsQueueProcessor):
+            raise SystemExit("c7n-keyrot mailer: reads SQS only; correct queue_url in mailer.yml")
+        return made
+
+    def read(self, args: Any) -> Any:
+        """Return mailer.yml, whose words no error quotes."""
+        try:
+            return self._read(args)
+        except OSError:
+            raise  # it names the file, and quotes nothing
+        except Exception as error:
+            raise SystemExit(f"c7n-keyrot mailer: {refusal(error, args.config)}") from None
 
 
 @contextmanager
