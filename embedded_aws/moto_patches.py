@@ -31,6 +31,25 @@ def patched(
     """
     # It looks at 90 folders, twice for each request: a quarter of the time of a call.
     modules = list(moto.backends.list_of_moto_modules())
+    patches: list[tuple[Any, str, Any]] = [
+        (moto.backends, "list_of_moto_modules", lambda: modules),
+        (moto.iam.models, "utcnow", utcnow),
+        *STACK_PATCHES,
+        *_key_patches(lag, key_page),
+        *_report_patches(account_of),
+        *(
+            (IamResponse, method.__name__, method)
+            for method in (list_users, get_account_authorization_details, get_access_key_last_used)
+        ),
+    ]
+    with ExitStack() as stack:
+        for owner, name, value in patches:
+            stack.enter_context(mock.patch.object(owner, name, value))
+        yield
+
+
+def _key_patches(lag: Lag, key_page: Callable[[], int]) -> list[tuple[Any, str, Any]]:
+    """Return the patches by which keys have slots, and listings of them lag and have pages."""
     make_key = moto.iam.models.User.create_access_key
     list_keys = moto.iam.models.IAMBackend.list_access_keys
     list_own_keys = IamResponse.list_access_keys
@@ -52,69 +71,63 @@ def patched(
         page, more = _page(response, keys, key_page())
         return ActionResult({"UserName": name, "AccessKeyMetadata": page, **more})
 
+    return [
+        (moto.iam.models.User, "create_access_key", create_access_key),
+        (moto.iam.models.IAMBackend, "list_access_keys", list_access_keys),
+        (IamResponse, "list_access_keys", list_access_keys_in_pages),
+    ]
+
+
+def _report_patches(account_of: Callable[[str], Account]) -> list[tuple[Any, str, Any]]:
+    """Return the patches by which the credential report is AWS's: made late, and kept."""
+
     def generate_credential_report(response: Any) -> ActionResult:
         return ActionResult(account_of(response.current_account).start_report())
 
     def get_credential_report(response: Any) -> ActionResult:
         return ActionResult(account_of(response.current_account).finished_report())
 
-    def list_users(response: Any) -> ActionResult:
-        prefix = response._get_param("PathPrefix") or "/"
-        users = [u for u in response.backend.users.values() if u.path.startswith(prefix)]
-        page, more = _page(response, users)
-        return ActionResult({"Users": page, **more})
+    return [
+        (IamResponse, method.__name__, method)
+        for method in (generate_credential_report, get_credential_report)
+    ]
 
-    def get_account_authorization_details(response: Any) -> ActionResult:
-        found = response.backend.get_account_authorization_details(
-            response._get_param("Filter", [])
-        )
-        kinds = {
-            "UserDetailList": "users",
-            "GroupDetailList": "groups",
-            "RoleDetailList": "roles",
-            "Policies": "managed_policies",
+
+def list_users(response: Any) -> ActionResult:
+    prefix = response._get_param("PathPrefix") or "/"
+    users = [u for u in response.backend.users.values() if u.path.startswith(prefix)]
+    page, more = _page(response, users)
+    return ActionResult({"Users": page, **more})
+
+
+def get_account_authorization_details(response: Any) -> ActionResult:
+    found = response.backend.get_account_authorization_details(response._get_param("Filter", []))
+    kinds = {
+        "UserDetailList": "users",
+        "GroupDetailList": "groups",
+        "RoleDetailList": "roles",
+        "Policies": "managed_policies",
+    }
+    everything = [(kind, item) for kind, name in kinds.items() for item in found[name]]
+    page, more = _page(response, everything)
+    lists = {kind: [item for other, item in page if other == kind] for kind in kinds}
+    return ActionResult({**lists, **more})
+
+
+def get_access_key_last_used(response: Any) -> ActionResult:
+    # moto walks through all keys of all accounts: quadratic over a run.
+    key_id = response._get_param("AccessKeyId")
+    key = response.backend.access_keys.get(key_id)
+    if key is None or key.user_name is None:
+        raise IAMException("NoSuchEntity", f"The Access Key with id {key_id} cannot be found.")
+    used = {"Region": "N/A", "ServiceName": "N/A"}
+    if key.last_used:
+        used = {
+            "LastUsedDate": key.last_used.timestamp,
+            "Region": key.last_used.region,
+            "ServiceName": key.last_used.service,
         }
-        everything = [(kind, item) for kind, name in kinds.items() for item in found[name]]
-        page, more = _page(response, everything)
-        lists = {kind: [item for other, item in page if other == kind] for kind in kinds}
-        return ActionResult({**lists, **more})
-
-    def get_access_key_last_used(response: Any) -> ActionResult:
-        # moto walks through all keys of all accounts: quadratic over a run.
-        key_id = response._get_param("AccessKeyId")
-        key = response.backend.access_keys.get(key_id)
-        if key is None or key.user_name is None:
-            raise IAMException("NoSuchEntity", f"The Access Key with id {key_id} cannot be found.")
-        used = {"Region": "N/A", "ServiceName": "N/A"}
-        if key.last_used:
-            used = {
-                "LastUsedDate": key.last_used.timestamp,
-                "Region": key.last_used.region,
-                "ServiceName": key.last_used.service,
-            }
-        return ActionResult({"UserName": key.user_name, "AccessKeyLastUsed": used})
-
-    with ExitStack() as stack:
-        for owner, name, value in (
-            (moto.backends, "list_of_moto_modules", lambda: modules),
-            (moto.iam.models, "utcnow", utcnow),
-            *STACK_PATCHES,
-            (moto.iam.models.User, "create_access_key", create_access_key),
-            (moto.iam.models.IAMBackend, "list_access_keys", list_access_keys),
-            (IamResponse, "list_access_keys", list_access_keys_in_pages),
-            *(
-                (IamResponse, method.__name__, method)
-                for method in (
-                    generate_credential_report,
-                    get_credential_report,
-                    list_users,
-                    get_account_authorization_details,
-                    get_access_key_last_used,
-                )
-            ),
-        ):
-            stack.enter_context(mock.patch.object(owner, name, value))
-        yield
+    return ActionResult({"UserName": key.user_name, "AccessKeyLastUsed": used})
 
 
 def _page(

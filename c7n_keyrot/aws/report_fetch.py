@@ -39,29 +39,11 @@ def fetch(
     """
     start, pause, refused_since = clock(), 0.5, None
     while True:
-        refusal = None
-        try:
-            # The answer isn't needed where there is a report, so it is not worth many tries.
-            answer = calls.call(client, "generate_credential_report", tries=2)
-            reason = f"iam:GenerateCredentialReport says {one_line(answer['State'], 40)}"
-            there = answer["State"] == "COMPLETE"
-        except CallError as error:
-            refusal, there, reason = error, True, str(error)
+        there, reason, refusal = _have_it_made(client)
         if there:
-            try:
-                answer = calls.call(client, "get_credential_report")
-                raw = RawReport(answer["Content"], answer["GeneratedTime"].astimezone(timezone.utc))
-                if refusal is None or enough(raw.generated):
-                    return raw, refusal
-                reason += f"; the last report is of {raw.generated:%Y-%m-%d %H:%M} UTC"
-            except CallError as error:
-                if error.denied:
-                    raise ReportError(
-                        f"credential report: {error}; allow it to this role"
-                    ) from None
-                if error.code not in NOT_YET and error.kind is not ErrorKind.THROTTLED:
-                    raise ReportError(f"credential report: {error}") from None
-                reason = f"{refusal}; {error}" if refusal else str(error)
+            raw, reason = _take(client, reason, refusal, enough)
+            if raw is not None:
+                return raw, refusal
         waited = clock() - start
         if refusal is None:
             refused_since = None
@@ -78,3 +60,36 @@ def fetch(
         progress(waited)
         sleep(pause)
         pause = min(pause * 1.5, 10)
+
+
+def _have_it_made(client: Any) -> tuple[bool, str, CallError | None]:
+    """Return whether there may be a report, what AWS says, and with which error it refuses."""
+    try:
+        # The answer isn't needed where there is a report, so it is not worth many tries.
+        answer = calls.call(client, "generate_credential_report", tries=2)
+    except CallError as error:
+        return True, str(error), error
+    reason = f"iam:GenerateCredentialReport says {one_line(answer['State'], 40)}"
+    return answer["State"] == "COMPLETE", reason, None
+
+
+def _take(
+    client: Any, reason: str, refusal: CallError | None, enough: Callable[[datetime], bool]
+) -> tuple[RawReport | None, str]:
+    """Return the report, if it is there and young enough, and else why not.
+
+    :param reason: what AWS said when it was to make one.
+    :raises ReportError: the call fails for good.
+    """
+    try:
+        answer = calls.call(client, "get_credential_report")
+        raw = RawReport(answer["Content"], answer["GeneratedTime"].astimezone(timezone.utc))
+    except CallError as error:
+        if error.denied:
+            raise ReportError(f"credential report: {error}; allow it to this role") from None
+        if error.code not in NOT_YET and error.kind is not ErrorKind.THROTTLED:
+            raise ReportError(f"credential report: {error}") from None
+        return None, f"{refusal}; {error}" if refusal else str(error)
+    if refusal is None or enough(raw.generated):
+        return raw, reason
+    return None, f"{reason}; the last report is of {raw.generated:%Y-%m-%d %H:%M} UTC"

@@ -87,6 +87,26 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
     filters = run.manager.filters
     with watching(run, filters) as passed:
         selected = original(resources, event)
+    _settle_keys(run, filters, selected, passed)
+    matched_usage.read(run, selected)
+    attach_notices(run, selected)
+    stock_filters.without_doubts(run)
+    guard_actions(run)
+    summary.write(run, selected)
+    if run.report.candidates is not None:
+        run.log.write(
+            f"{run.report.population} users in the credential report, "
+            f"{run.report.candidates} candidates, {len(selected)} matched",
+            logging.INFO,
+        )
+    _prepare_end(run, selected)
+    return selected
+
+
+def _settle_keys(
+    run: PolicyRun, filters: list[Any], selected: list[dict[str, Any]], passed: dict[str, set[str]]
+) -> None:
+    """Settle which keys of the selected users the actions touch, and withhold the run's own."""
     for user in selected:
         name = user["UserName"]
         withheld = settle(
@@ -103,17 +123,10 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
                 run.own.skip(name, record["slot"], key["AccessKeyId"])
         for record in user.get(RECORDS, ()):
             record["exemption"] = run.exemptions.void.get(name)
-    matched_usage.read(run, selected)
-    attach_notices(run, selected)
-    stock_filters.without_doubts(run)
-    guard_actions(run)
-    summary.write(run, selected)
-    if run.report.candidates is not None:
-        run.log.write(
-            f"{run.report.population} users in the credential report, "
-            f"{run.report.candidates} candidates, {len(selected)} matched",
-            logging.INFO,
-        )
+
+
+def _prepare_end(run: PolicyRun, selected: list[dict[str, Any]]) -> None:
+    """End the run if no action is reached; else have it end after the last one."""
     actions = run.manager.actions
     is_dry = run.manager.ctx.options.dryrun
     if not selected:
@@ -127,7 +140,6 @@ def _filter(run: PolicyRun, original: Any, resources: list[dict[str, Any]], even
         summary.end(run, selected)
     elif not any(isinstance(action, EndOfRun) for action in actions):
         actions.append(EndOfRun(run))
-    return selected
 
 
 def guard_actions(run: PolicyRun) -> None:

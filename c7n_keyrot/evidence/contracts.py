@@ -112,6 +112,12 @@ def read_summary(line: bytes) -> RunSummary:
         _check_time(summary.report_generated)
     outcomes.instant(summary)
     _check_texts(summary)
+    _check_not_matched(summary)
+    _check_filters(summary)
+    return summary
+
+
+def _check_not_matched(summary: RunSummary) -> None:
     for left in summary.not_matched:
         if left.slot not in (1, 2):
             raise ValueError("no such slot")
@@ -119,6 +125,9 @@ def read_summary(line: bytes) -> RunSummary:
             date.fromisoformat(left.exempt_until)
         if left.last_rotated is not None:
             _check_time(left.last_rotated)
+
+
+def _check_filters(summary: RunSummary) -> None:
     for options in summary.filters:
         slot = options.get("slot", 1)
         if type(slot) is not int or slot not in (1, 2):
@@ -127,7 +136,6 @@ def read_summary(line: bytes) -> RunSummary:
             raise ValueError("not a filter of ours")
         if not all(_is_positive(options.get(name, 1)) for name in NUMBERS):
             raise ValueError("not an option of a filter of ours")
-    return summary
 
 
 def _is_positive(value: Any) -> bool:

@@ -9,7 +9,7 @@ Anybody may have written them: each field is checked, and what can't be read is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -151,7 +151,8 @@ def gather(
     :param others: tells which policies that aren't ours are wanted, too.
     :raises CommandError: one of the folders isn't there.
     """
-    seen, names, unnamed = set(), set(), []
+    seen, names = set[Path](), set[str]()
+    unnamed: list[tuple[PolicyFolder, _Warnings]] = []
     for root in map(existing, folders):
         warn = _Warnings(warnings, root)
         reader = _Reader(warn, accounts, now or datetime.now(timezone.utc))
@@ -170,6 +171,16 @@ def gather(
                 yield found
             elif any(name.startswith(LOG) for name in files):
                 unnamed.append((found, warn))
+    yield from _with_a_log_only(unnamed, names)
+
+
+def _with_a_log_only(
+    unnamed: Iterable[tuple[PolicyFolder, _Warnings]], names: Collection[str]
+) -> Iterator[PolicyFolder]:
+    """Yield the folders that may be of policies of ours; a warning names each of the others.
+
+    :param names: of the policies of ours in the folders that have metadata.
+    """
     for found, warn in unnamed:
         if found.name in names or not names:
             yield found
@@ -199,6 +210,20 @@ def is_ours(policy: Mapping[str, Any]) -> bool:
 def _is_left_by_a_policy(name: str) -> bool:
     name = name.removesuffix(".gz")
     return name in (METADATA, LOG) or (name.startswith("keyrot-") and name.endswith(".jsonl"))
+
+
+def _not_used(damaged: int, others: Mapping[str, int], early: int, mine: str) -> Iterator[str]:
+    """Yield which lines of a file aren't used, and why.
+
+    :param others: how many are of other accounts, by their ids.
+    :param early: how many are of the future.
+    """
+    if damaged:
+        yield f"{counted(damaged, 'line')} can't be read"
+    for account_id, count in others.items():
+        yield f"{counted(count, 'line')} {foreign(account_id, mine)}"
+    if early:
+        yield f"{counted(early, 'line')} of the future, not used"
 
 
 class _Warnings:
@@ -335,13 +360,8 @@ class _Reader:
                 self.warnings.add(f"{file}: {error}")
             except OSError as error:
                 self.warnings.add(f"{file}: it can't be read: {error.strerror}")
-            if damaged:
-                self.warnings.add(f"{file}: {counted(damaged, 'line')} can't be read")
-            for account_id, count in others.items():
-                what = f"{counted(count, 'line')} {foreign(account_id, mine)}"
+            for what in _not_used(damaged, others, early, mine):
                 self.warnings.add(f"{file}: {what}")
-            if early:
-                self.warnings.add(f"{file}: {counted(early, 'line')} of the future, not used")
         return found
 
     def _users(

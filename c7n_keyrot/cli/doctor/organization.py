@@ -95,43 +95,62 @@ def entries(accounts: Sequence[Account], partition: str) -> Checks:
     names = Counter(folder_of(account.name) for account in accounts if account.name)
     ids = Counter(account.id for account in accounts)
     for account in accounts:
-        name, account_id = account.name, account.entry.get("account_id")
-        folder = folder_of(name)
-        if not name:
-            what = "no name, so the first error ends the whole run"
-            yield Check(FAIL, "", what, "give it a name, in quotes if it is a number", account)
-        elif leaves(name):
-            what = f"the name {name!r} leaves the folder of -s: nothing finds its outcomes there"
-            yield Check(
-                FAIL, "", what, "give it a name without .. and without / before it", account
-            )
-        elif "{" in name or "}" in name:
-            what = f"Custodian fills in the braces of the name {name!r} as variables"
-            yield Check(FAIL, "", what, "give it a name without braces", account)
-        elif names[folder] > 1:
-            names[folder] = 0  # said once
-            what = f"two accounts share the folder {folder}"
-            yield Check(FAIL, "", what, "give one of them another name", account)
-        elif re.search("[?#]", name):
-            what = "with -s s3://... what follows ? or # in the name is lost"
-            yield Check(NOT_CHECKED, "", what, account=account)
-        if not isinstance(account_id, str) or not re.fullmatch(r"[0-9]{12}", account_id):
-            what = f"account_id {account_id!r} isn't 12 digits in quotes, so c7n-org stops"
-            yield Check(FAIL, "", what, "write the 12 digits, in quotes", account)
-        elif ids[account_id] > 1:
-            ids[account_id] = 0
-            what = f"{account_id} appears twice, so notices and actions come twice"
-            yield Check(FAIL, "", what, "remove one of the two", account)
-        if "role" not in account.entry and "profile" not in account.entry:
-            what = "neither role nor profile, so c7n-org stops"
-            yield Check(FAIL, "", what, "give the ARN of its role", account)
-        if account.short and partition not in ("", "aws"):
-            what = f"c7n-org turns the short role into an arn:aws:, but this is {partition}"
-            yield Check(FAIL, "", what, f"give the whole ARN, arn:{partition}:iam::...", account)
-        for region in account.regions:
-            if region != "all" and partition and partition_of(region) != partition:
-                what = f"region {region} isn't one of {partition}, where the credentials are"
-                yield Check(FAIL, "", what, "give a region of that partition", account)
+        yield from _about_name(account, names)
+        yield from _about_id(account, ids)
+        yield from _about_role(account, partition)
+
+
+def _about_name(account: Account, names: Counter[str]) -> Checks:
+    """Yield what is wrong with an entry's name.
+
+    :param names: how many accounts have each folder; 0 once that is said.
+    """
+    name, folder = account.name, folder_of(account.name)
+    if not name:
+        what = "no name, so the first error ends the whole run"
+        yield Check(FAIL, "", what, "give it a name, in quotes if it is a number", account)
+    elif leaves(name):
+        what = f"the name {name!r} leaves the folder of -s: nothing finds its outcomes there"
+        yield Check(FAIL, "", what, "give it a name without .. and without / before it", account)
+    elif "{" in name or "}" in name:
+        what = f"Custodian fills in the braces of the name {name!r} as variables"
+        yield Check(FAIL, "", what, "give it a name without braces", account)
+    elif names[folder] > 1:
+        names[folder] = 0  # said once
+        what = f"two accounts share the folder {folder}"
+        yield Check(FAIL, "", what, "give one of them another name", account)
+    elif re.search("[?#]", name):
+        what = "with -s s3://... what follows ? or # in the name is lost"
+        yield Check(NOT_CHECKED, "", what, account=account)
+
+
+def _about_id(account: Account, ids: Counter[str]) -> Checks:
+    """Yield what is wrong with an entry's id.
+
+    :param ids: how many entries have each id; 0 once that is said.
+    """
+    account_id = account.entry.get("account_id")
+    if not isinstance(account_id, str) or not re.fullmatch(r"[0-9]{12}", account_id):
+        what = f"account_id {account_id!r} isn't 12 digits in quotes, so c7n-org stops"
+        yield Check(FAIL, "", what, "write the 12 digits, in quotes", account)
+    elif ids[account_id] > 1:
+        ids[account_id] = 0
+        what = f"{account_id} appears twice, so notices and actions come twice"
+        yield Check(FAIL, "", what, "remove one of the two", account)
+
+
+def _about_role(account: Account, partition: str) -> Checks:
+    """Yield what is wrong with an entry's role and regions."""
+    if "role" not in account.entry and "profile" not in account.entry:
+        what = "neither role nor profile, so c7n-org stops"
+        yield Check(FAIL, "", what, "give the ARN of its role", account)
+    if account.short and partition not in ("", "aws"):
+        what = f"c7n-org turns the short role into an arn:aws:, but this is {partition}"
+        yield Check(FAIL, "", what, f"give the whole ARN, arn:{partition}:iam::...", account)
+    for region in account.regions:
+        if region != "all" and partition and partition_of(region) != partition:
+            what = f"region {region} isn't one of {partition}, where the credentials are"
+            yield Check(FAIL, "", what, "give a region of that partition", account)
 
 
 def refused(context: Context) -> Checks:

@@ -17,7 +17,7 @@ from c7n_keyrot.aws.own_keys import Own
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.core import rotation
-from c7n_keyrot.core.credential_report import ReportError, parse
+from c7n_keyrot.core.credential_report import ReportError, Row, parse
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.evidence.accounts import take
 
@@ -83,39 +83,17 @@ def _of_user(
         raise
     mine = [key for key in live if own.has(target.account_id, name, key["AccessKeyId"])]
     now = datetime.now(timezone.utc)
-    old: dict[str, dict[str, Any]] = {}
-    for key in mine:
-        for policy in policies:
-            if any(
-                key["Status"] == status and rotation.is_older(rotation.created(key), now, days)
-                for _, days, status in policy.takes
-            ):
-                old[key["AccessKeyId"]] = key
-    slots: dict[str, int] = {}
-    if old:
-        try:
-            answer = calls.call(access.client(), "get_credential_report")
-            row = parse(answer["Content"], answer["GeneratedTime"]).rows[name]
-        except (CallError, ReportError, KeyError):
-            what = f"a key of user {name} is over the limit; its slot isn't known without a report"
-            yield Check(NOT_CHECKED, NAME, what, FIX, target.account)
-            return
-        for slot in (1, 2):
-            found, _ = rotation.identify(row, slot, live)
-            if found is not None:
-                slots[found["AccessKeyId"]] = slot
+    old = {key["AccessKeyId"]: key for key in mine if _takers(policies, key, None, now)}
+    try:
+        row = _row_of(access, name) if old else None
+    except (CallError, ReportError, KeyError):
+        what = f"a key of user {name} is over the limit; its slot isn't known without a report"
+        yield Check(NOT_CHECKED, NAME, what, FIX, target.account)
+        return
+    slots = _slots_of(row, live) if row else {}
     failed = False
     for key_id, key in old.items():
-        takers = [
-            policy.name
-            for policy in policies
-            if any(
-                slots.get(key_id, slot) == slot
-                and key["Status"] == status
-                and rotation.is_older(rotation.created(key), now, days)
-                for slot, days, status in policy.takes
-            )
-        ]
+        takers = _takers(policies, key, slots.get(key_id), now)
         if takers:
             failed = True
             what = (
@@ -125,3 +103,40 @@ def _of_user(
             yield Check(FAIL, NAME, what, FIX, target.account)
     if not failed:
         yield Check(OK, NAME, f"of user {name}; no policy would take it now", "", target.account)
+
+
+def _row_of(access: Access, name: str) -> Row:
+    """Return a user's row of the credential report.
+
+    :raises CallError: there is no report, or it can't be fetched.
+    :raises ReportError: it can't be read.
+    :raises KeyError: the user isn't in it.
+    """
+    answer = calls.call(access.client(), "get_credential_report")
+    return parse(answer["Content"], answer["GeneratedTime"]).rows[name]
+
+
+def _slots_of(row: Row, live: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the slots of a user's live keys by their ids, as far as the report tells them."""
+    slots: dict[str, int] = {}
+    for slot in (1, 2):
+        found, _ = rotation.identify(row, slot, live)
+        if found is not None:
+            slots[found["AccessKeyId"]] = slot
+    return slots
+
+
+def _takers(
+    policies: list[Planned], key: dict[str, Any], its_slot: int | None, now: datetime
+) -> list[str]:
+    """Return the names of the policies that would take a key; without its slot, in any."""
+    return [
+        policy.name
+        for policy in policies
+        if any(
+            its_slot in (None, slot)
+            and key["Status"] == status
+            and rotation.is_older(rotation.created(key), now, days)
+            for slot, days, status in policy.takes
+        )
+    ]

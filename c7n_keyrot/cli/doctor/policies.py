@@ -40,36 +40,50 @@ def checks(context: Context) -> Checks:
         status = FAIL if given else NOT_CHECKED
         yield Check(status, "policies", f"{path}: no such folder or file", fix)
         return
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
+    files = files_of(path)
     if not files:
         yield Check(FAIL, "policies", f"no policy file in {path}", f"c7n-keyrot init writes {path}")
     autoload.install()  # for this process; Custodian's own is the check "plugin"
     names: set[str] = set()
     for file in files:
-        try:
-            data = read_yaml(file)
-            if file != path and "policies" not in data:
-                # Such as accounts.yml and mailer.yml, which init writes beside the examples.
-                yield Check(NOT_CHECKED, f"policies {file}", "no policies in it")
-                continue
-            if not isinstance(data.get("policies"), list):
-                raise CommandError("it has no list of policies")
-            names.update(str(mapping(policy).get("name")) for policy in data["policies"])
-            data = {**data, "policies": chosen(data["policies"], context)}
-        except CommandError as error:
-            yield Check(FAIL, f"policies {file}", str(error), f"correct {file}")
-            continue
-        for problem in acting.bad_names([mapping(one) for one in data["policies"]]):
-            fix = f"give each policy of {file} a name of its own"
-            yield Check(FAIL, f"policies {file}", problem, fix)
-        if data["policies"]:
-            yield from _in_each_place(file, data, context)
+        yield from _of_file(file, names, context, named=file == path)
     for pattern in split(context.args.policy):
         if not any(fits(name, pattern, context) for name in names):
             yield Check(FAIL, f"-p {pattern}", f"no policy of this name in {path}", "correct -p")
     yield from more_than_once(context)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of policies in a folder, in order; or the one file."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
+
+
+def _of_file(file: Path, names: set[str], context: Context, named: bool) -> Checks:
+    """Check the policies of a file in each account.
+
+    :param names: gets the names of all its policies.
+    :param named: whether --policies names the file itself, not only its folder.
+    """
+    try:
+        data = read_yaml(file)
+        if not named and "policies" not in data:
+            # Such as accounts.yml and mailer.yml, which init writes beside the examples.
+            yield Check(NOT_CHECKED, f"policies {file}", "no policies in it")
+            return
+        if not isinstance(data.get("policies"), list):
+            raise CommandError("it has no list of policies")
+        names.update(str(mapping(policy).get("name")) for policy in data["policies"])
+        data = {**data, "policies": chosen(data["policies"], context)}
+    except CommandError as error:
+        yield Check(FAIL, f"policies {file}", str(error), f"correct {file}")
+        return
+    for problem in acting.bad_names([mapping(one) for one in data["policies"]]):
+        fix = f"give each policy of {file} a name of its own"
+        yield Check(FAIL, f"policies {file}", problem, fix)
+    if data["policies"]:
+        yield from _in_each_place(file, data, context)
 
 
 def fits(name: str, pattern: str, context: Context) -> bool:

@@ -10,7 +10,7 @@ from c7n_keyrot.aws import calls
 from c7n_keyrot.aws.credentials import Access
 from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
-from c7n_keyrot.cli.doctor.context import Context
+from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.cli.doctor.credentials import NETWORK, UNREACHED
 from c7n_keyrot.cli.doctor.sqs import Queue, is_bare, queue_of, queue_text, uses_sqs
 from c7n_keyrot.evidence.accounts import Account
@@ -31,29 +31,11 @@ def checks(context: Context) -> Checks:
     for target, policy, notice in context.notices():
         if not uses_sqs(notice):
             continue
-        text, account = queue_text(notice), target.account
-        queue = queue_of(notice, target.account_id, target.region)
-        own = context.own is not None and context.own.account_id == target.account_id
-        if queue is None:
-            what = f"in {policy.name}: Custodian finds no queue in it"
-            fix = "give the name, URL or ARN of the queue as queue in the notify action"
-            check = Check(FAIL, f"queue {text!r}", what, fix, account)
-        elif target.sends_as_member(notice):
-            what = f"{queue.where}: the account sends by itself (sqs:SendMessage)"
-            if is_bare(text):
-                what = "the account sends by itself, to a queue of its own"
-            check = Check(NOT_CHECKED, str(queue), what, "" if is_bare(text) else SENDS, account)
-        elif is_bare(text) and account is not None and not own:
-            what = "a name alone is the account's own queue, and the hub sends there"
-            check = Check(FAIL, str(queue), what, HUBS_QUEUE, account)
-        else:
+        queue, check = _seen_from_here(context, target, policy, notice)
+        if queue is not None:
             asked.setdefault(queue)
-            if not queue.region.startswith("cn-") or ".com.cn/" in text:
-                continue
-            what = "Custodian turns a name or an ARN into a URL without China's ending"
-            check = Check(NOT_CHECKED, str(queue), what, "give the queue's URL", account)
-        if (check.name, check.what, account) not in said:
-            said.add((check.name, check.what, account))
+        if check is not None and (check.name, check.what, check.account) not in said:
+            said.add((check.name, check.what, check.account))
             yield check
     for queue in asked:
         if context.own is None:
@@ -62,6 +44,32 @@ def checks(context: Context) -> Checks:
             yield _ask_for(queue, context.own)
     if context.known and not asked and not said:
         yield Check(NOT_CHECKED, "queue", "no policy that runs has a notice for a queue")
+
+
+def _seen_from_here(
+    context: Context, target: Target, policy: Planned, notice: dict[str, Any]
+) -> tuple[Queue | None, Check | None]:
+    """Return the queue of a notice, if SQS is to be asked for it, and what is known before."""
+    text, account = queue_text(notice), target.account
+    queue = queue_of(notice, target.account_id, target.region)
+    own = context.own is not None and context.own.account_id == target.account_id
+    if queue is None:
+        what = f"in {policy.name}: Custodian finds no queue in it"
+        fix = "give the name, URL or ARN of the queue as queue in the notify action"
+        return None, Check(FAIL, f"queue {text!r}", what, fix, account)
+    if target.sends_as_member(notice):
+        what = f"{queue.where}: the account sends by itself (sqs:SendMessage)"
+        if is_bare(text):
+            what = "the account sends by itself, to a queue of its own"
+        fix = "" if is_bare(text) else SENDS
+        return None, Check(NOT_CHECKED, str(queue), what, fix, account)
+    if is_bare(text) and account is not None and not own:
+        what = "a name alone is the account's own queue, and the hub sends there"
+        return None, Check(FAIL, str(queue), what, HUBS_QUEUE, account)
+    if not queue.region.startswith("cn-") or ".com.cn/" in text:
+        return queue, None
+    what = "Custodian turns a name or an ARN into a URL without China's ending"
+    return queue, Check(NOT_CHECKED, str(queue), what, "give the queue's URL", account)
 
 
 def _ask_for(queue: Queue, own: Access) -> Check:

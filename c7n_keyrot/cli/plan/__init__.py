@@ -26,8 +26,8 @@ from c7n_keyrot.cli.plan.figures import (
 from c7n_keyrot.cli.tables import paragraph, table
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import counted, how_long, listed, one_line, utc
-from c7n_keyrot.evidence.accounts import load, select
-from c7n_keyrot.evidence.gather import gather
+from c7n_keyrot.evidence.accounts import Account, load, select
+from c7n_keyrot.evidence.gather import PolicyFolder, gather
 
 MOST_ROWS = 40
 MOST_KEYS = 1_000_000_000  # of --max-keys
@@ -147,25 +147,14 @@ def run(args: argparse.Namespace) -> int:
             print(f"c7n-keyrot plan: {line}: more than notices", file=sys.stderr)
         return NOT_ONLY_NOTICES
     accounts = load(args.accounts) if args.accounts else []
-    wanted = select(accounts, args.account, args.tags, args.not_accounts)
-    if not wanted and (accounts or args.account or args.tags or args.not_accounts):
-        what = "-a, -t and --not-accounts leave no account of" if accounts else "-a and -t need"
-        raise CommandError(f"{what} {args.accounts or '--accounts'}; correct them")
+    wanted = _wanted(accounts, args)
     warnings: list[str] = []
     now = datetime.now(timezone.utc)
     folders = list(gather([args.dir], warnings, accounts, now, acting.is_of_keys))
     limit = sys.maxsize if args.all else MOST_ROWS
     for line in cut(warnings, limit, "warnings"):
         print(one_line(line, 1000), file=sys.stderr)
-    if not any(one.ours for one in folders):
-        raise CommandError(
-            f"no policy of the pack has run into {args.dir}; give the -s of custodian run --dryrun "
-            "or c7n-org run --dryrun"
-        )
-    if not any(one.dry_run for one in folders if one.ours):
-        raise CommandError(
-            f"{args.dir} has no dry run: run custodian or c7n-org with --dryrun and a new -s"
-        )
+    _check_dry_run(folders, args.dir)
     plan = make(folders, wanted)
     for line in lines(plan, now, limit):
         print(line)
@@ -181,6 +170,34 @@ def run(args: argparse.Namespace) -> int:
         print(f"c7n-keyrot plan: {one_line(line, 1000)}", file=sys.stderr)
     # What isn't known comes first: then the figures are too small, if anything.
     return min((code for code, _ in stops), default=0)
+
+
+def _wanted(accounts: Sequence[Account], args: argparse.Namespace) -> list[Account]:
+    """Return the accounts that must be covered.
+
+    :raises CommandError: -a, -t and --not-accounts leave none.
+    """
+    wanted = select(accounts, args.account, args.tags, args.not_accounts)
+    if not wanted and (accounts or args.account or args.tags or args.not_accounts):
+        what = "-a, -t and --not-accounts leave no account of" if accounts else "-a and -t need"
+        raise CommandError(f"{what} {args.accounts or '--accounts'}; correct them")
+    return wanted
+
+
+def _check_dry_run(folders: Sequence[PolicyFolder], output_dir: str) -> None:
+    """Check that a dry run of the pack left one of the folders.
+
+    :raises CommandError: none did.
+    """
+    if not any(one.ours for one in folders):
+        raise CommandError(
+            f"no policy of the pack has run into {output_dir}; give the -s of custodian run "
+            "--dryrun or c7n-org run --dryrun"
+        )
+    if not any(one.dry_run for one in folders if one.ours):
+        raise CommandError(
+            f"{output_dir} has no dry run: run custodian or c7n-org with --dryrun and a new -s"
+        )
 
 
 def reasons_to_stop(

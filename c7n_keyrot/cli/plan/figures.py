@@ -4,16 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
 from c7n_keyrot.cli import acting
 from c7n_keyrot.core.outcomes import Action
-from c7n_keyrot.core.records import NotMatched, RunSummary, Why
+from c7n_keyrot.core.records import KeyRecord, NotMatched, RunSummary, Why
 from c7n_keyrot.core.text import counted, listed, utc
 from c7n_keyrot.core.usage_words import sentence
 from c7n_keyrot.evidence.accounts import Account
+from c7n_keyrot.evidence.contracts import User
 from c7n_keyrot.evidence.files import last_run
 from c7n_keyrot.evidence.gather import PolicyFolder
 
@@ -193,12 +195,17 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
         one.name for one in found if one.start and one.start >= begun and not _conditional(one)
     }
     for place, account in accounts.items():
-        if not ran[place]:
-            account.problems.append("no policy of the pack has run there")
-        elif missing := sorted(everywhere - ran[place]):
-            account.problems.append(f"{listed(missing)} never ran there")
+        account.problems += _not_run(everywhere, ran[place])
     oldest = min(map(datetime.fromisoformat, reports), default=None)
     return Plan(list(accounts.values()), begun, oldest, list(others), uncounted)
+
+
+def _not_run(everywhere: set[str], there: set[str]) -> Iterator[str]:
+    """Yield which policies haven't run in an account: of those of all others, or any."""
+    if not there:
+        yield "no policy of the pack has run there"
+    elif missing := sorted(everywhere - there):
+        yield f"{listed(missing)} never ran there"
 
 
 def _label(one: PolicyFolder) -> str:
@@ -240,46 +247,75 @@ def _of_others(one: PolicyFolder) -> str:
     return ""
 
 
-def _add(account: AccountPlan, one: PolicyFolder) -> Iterator[str]:
-    """Add what a policy would do to an account's keys; yield the actions that aren't in it."""
-    acts: dict[str, str] = {}  # the status of the keys that are taken
-    tells = False
-    for name, options in acting.actions(one.policy):
+@dataclass
+class _Acts:
+    """What a policy's actions do to keys.
+
+    :ivar takes: the status of the keys that each act takes; "" if it takes any.
+    :ivar tells: whether it has a notice.
+    :ivar others: the other actions, which leave keys as they are.
+    """
+
+    takes: dict[str, str] = field(default_factory=dict)
+    tells: bool = False
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def silent(self) -> bool:
+        """Whether its notices leave the run's own key out: those of a day, or of what is done."""
+        return bool(self.takes) or "mark-for-op" in self.others
+
+
+def _acts_of(policy: Mapping[str, Any]) -> _Acts:
+    acts = _Acts()
+    for name, options in acting.actions(policy):
         if name == Action.DISABLE.value:
-            acts[DISABLE] = "Active"
+            acts.takes[DISABLE] = "Active"
         elif name == Action.DELETE.value:
-            acts[DELETE] = "Inactive"
+            acts.takes[DELETE] = "Inactive"
         elif name == "remove-keys":
-            acts[DISABLE if options.get("disable") else DELETE] = ""
+            acts.takes[DISABLE if options.get("disable") else DELETE] = ""
         elif name == acting.NOTIFY:
-            tells = True
+            acts.tells = True
         else:
-            yield name
-    if DISABLE in acts and one.summary:
+            acts.others.append(name)
+    return acts
+
+
+def _add(account: AccountPlan, one: PolicyFolder) -> list[str]:
+    """Add what a policy would do to an account's keys; return the actions that aren't in it."""
+    acts = _acts_of(one.policy)
+    if DISABLE in acts.takes and one.summary:
         account.slots |= _slots(one.summary)
-    # No notice of a day, or of what is done, has the run's own key.
-    silent = acts or "mark-for-op" in (name for name, _ in acting.actions(one.policy))
     not_matched = one.summary.not_matched if one.summary else []
     own = {(left.user, left.slot) for left in not_matched if left.why is Why.OWN}
     for user in one.users:
         for record in user.records:
-            is_own = (user.name, record.slot) in own
             key = account.key(user.name, record.slot)
-            key.key_id = key.key_id or record.access_key_id
-            key.age_days = record.age_days if key.age_days is None else key.age_days
-            key.usage = key.usage or sentence(record.usage)
-            key.told |= tells and not (is_own and silent)
-            status = user.matched.get(record.access_key_id or "")
-            if record.filter != "stale-access-key" or not acts:
-                continue
-            if status is not None:
-                key.acts |= {act for act, wanted in acts.items() if wanted in ("", status)}
-            elif is_own:
-                key.uncertain = f"stale; {Why.OWN.text}"
-            elif record.access_key_id is None:
-                key.uncertain = f"not identified: {record.identified.text}"
+            _add_record(key, record, user, acts, (user.name, record.slot) in own)
         if not user.records:
-            account.key(user.name, None).told |= tells
+            account.key(user.name, None).told |= acts.tells
     for left in not_matched:
         key = account.key(left.user, left.slot)
         key.left.setdefault(RANKS[left.why], left)
+    return acts.others
+
+
+def _add_record(key: PlannedKey, record: KeyRecord, user: User, acts: _Acts, is_own: bool) -> None:
+    """Add what a policy would do to a key by one of its records.
+
+    :param is_own: whether the run works with the key itself.
+    """
+    key.key_id = key.key_id or record.access_key_id
+    key.age_days = record.age_days if key.age_days is None else key.age_days
+    key.usage = key.usage or sentence(record.usage)
+    key.told |= acts.tells and not (is_own and acts.silent)
+    status = user.matched.get(record.access_key_id or "")
+    if record.filter != "stale-access-key" or not acts.takes:
+        return
+    if status is not None:
+        key.acts |= {act for act, wanted in acts.takes.items() if wanted in ("", status)}
+    elif is_own:
+        key.uncertain = f"stale; {Why.OWN.text}"
+    elif record.access_key_id is None:
+        key.uncertain = f"not identified: {record.identified.text}"

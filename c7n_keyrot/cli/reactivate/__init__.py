@@ -85,20 +85,37 @@ def run(args: argparse.Namespace) -> int:
     lost = outcome_files.damage(found)
     for text in lost:
         print(one_line(text, 5000), file=sys.stderr)
-    wanted = []
-    for key in _chosen(key_histories(found), args):
-        if key.ours or key.doubt:
-            wanted.append(key)
-        elif args.user or args.key:
-            why = key.last.reason and f" ({key.last.reason})"
-            text = f"{key}: {key.last.outcome} at {utc(key.time)}{why}: nothing to undo"
-            print(one_line(text, 1000))
+    wanted = list(_to_undo(key_histories(found), args))
     if not wanted:
         print(f"Nothing to reactivate by the outcomes in {args.dir}.")
         return 1 if lost else 0
     findings, left_out = look(wanted, args.profile, args.accounts)
     findings = [_unless_in_doubt(finding, args.key) for finding in findings]
     todo = [finding for finding in findings if finding.to_do]
+    _show(findings, todo, args)
+    work.check_writable(findings)
+    incomplete = bool(left_out or lost)
+    if not screen.confirmed(len(todo), args.yes):
+        return 1 if todo or incomplete or any(finding.bad for finding in findings) else 0
+    done = work.carry_out(findings, key_histories(read()), screen.say)
+    _sum_up(done, found, args.dir)
+    failed = any(finding.bad for finding in done) or len(done) < len(findings)
+    return 1 if incomplete or failed else 0
+
+
+def _to_undo(keys: Sequence[KeyHistory], args: argparse.Namespace) -> Iterator[KeyHistory]:
+    """Yield the keys that the pack switched off last, or may have; say what was named in vain."""
+    for key in _chosen(keys, args):
+        if key.ours or key.doubt:
+            yield key
+        elif args.user or args.key:
+            why = key.last.reason and f" ({key.last.reason})"
+            text = f"{key}: {key.last.outcome} at {utc(key.time)}{why}: nothing to undo"
+            print(one_line(text, 1000))
+
+
+def _show(findings: Sequence[Finding], todo: Sequence[Finding], args: argparse.Namespace) -> None:
+    """Print what would be done about each key, before the question."""
     in_doubt = [finding for finding in findings if finding.outcome is NotTouched.IN_DOUBT]
     for finding in findings:
         if not finding.to_do and finding.outcome is not NotTouched.IN_DOUBT:
@@ -107,11 +124,12 @@ def run(args: argparse.Namespace) -> int:
         screen.say_doubts(in_doubt, args)
     if todo:
         print(screen.todo(todo), flush=True)
-    work.check_writable(findings)
-    incomplete = bool(left_out or lost)
-    if not screen.confirmed(len(todo), args.yes):
-        return 1 if todo or incomplete or any(finding.bad for finding in findings) else 0
-    done = work.carry_out(findings, key_histories(read()), screen.say)
+
+
+def _sum_up(
+    done: Sequence[Finding], found: Sequence[outcome_files.OutcomeFile], output_dir: str
+) -> None:
+    """Print what was done, and what is left to the reader."""
     counts = Counter(finding.outcome for finding in done)
     result = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing done"
     print(f"Result: {result}.", flush=True)
@@ -125,10 +143,8 @@ def run(args: argparse.Namespace) -> int:
     if copies and any(finding.recorded for finding in done):
         print(
             "The outcomes are a bucket's copy; so that others know what was done, copy them back: "
-            f"aws s3 sync {args.dir} s3://BUCKET/PREFIX"
+            f"aws s3 sync {output_dir} s3://BUCKET/PREFIX"
         )
-    failed = any(finding.bad for finding in done) or len(done) < len(findings)
-    return 1 if incomplete or failed else 0
 
 
 def _unless_in_doubt(finding: Finding, named: Sequence[str]) -> Finding:
