@@ -42,7 +42,8 @@ class Finder:
             if spec is not None:
                 try:
                     ExecThenRegister(spec.loader)
-                except Exception as error:  # a loader that takes no attributes: c7n must go on
+                # Such as a loader that takes no attributes.
+                except Exception as error:  # noqa: BLE001 - c7n must go on, whatever it is
                     log_failure(error)
                 return spec
         return None
@@ -81,7 +82,7 @@ def register() -> None:
         from c7n_keyrot.custodian.elements import plugin
 
         plugin.register()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - c7n must go on, whatever it is
         log_failure(error)
 
 

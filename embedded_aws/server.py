@@ -300,7 +300,7 @@ class EmbeddedAws(FaultInjection):
         except ConnectionError:
             _hang_up(environ)
             raise
-        except Exception as error:  # one call's end (a hook's mistake, say), not the server's
+        except Exception as error:  # noqa: BLE001 - a hook's mistake, say, ends one call only
             self.errors.append(f"{call.action}: {error!r}")
             status, headers, answer = error_answer(
                 environ, call, "InternalFailure", message=repr(error)

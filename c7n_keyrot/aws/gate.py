@@ -222,7 +222,7 @@ def as_call_error(name: str, operation: str = "", tries: int = 0) -> Iterator[No
         yield
     except CallError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the promise is a CallError for whatever it is
         known = error.error if isinstance(error, _LastTryError) else error
         # Not chained: a parser's error quotes the answer, which may hold a secret.
         raise explained(name, known, _current.lost) from None

@@ -160,7 +160,7 @@ class _Mailer:
             return self._read(args)
         except OSError:
             raise  # it names the file, and quotes nothing
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, no word is quoted
             raise SystemExit(f"c7n-keyrot mailer: {refusal(error, args.config)}") from None
 
 

@@ -116,7 +116,7 @@ class _WithoutUsers:
     def __enter__(self) -> _WithoutUsers:
         try:
             self._cache.__enter__()
-        except Exception:  # locked, or no database; PolicyRun says so
+        except Exception:  # noqa: BLE001 - locked, or no database; PolicyRun says so
             self._cache = NullCache(None)
         return self
 

@@ -273,7 +273,7 @@ def moved(seams: tuple[Seam, ...] = SEAMS) -> Iterator[str]:
             found: Any = importlib.import_module(module)
             for name in path.split("."):
                 found = getattr(found, name)
-        except Exception as error:  # whatever an import raises
+        except Exception as error:  # noqa: BLE001 - whatever an import raises
             yield f"{seam.place} doesn't exist ({error}): {seam.use}"
             continue
         if seam.parameters:
@@ -301,5 +301,5 @@ def _is_installed(module: str) -> bool:
 def _holds(holds: Callable[[Any], object], found: Any) -> bool:
     try:
         return bool(holds(found))
-    except Exception:  # whatever has become of it
+    except Exception:  # noqa: BLE001 - whatever has become of it
         return False

@@ -147,7 +147,7 @@ def _load(run: PolicyRun, session: Any, max_age: float) -> Report:
     try:
         with cache:
             cache.save(key, {"content": raw.content, "generated": raw.generated})
-    except Exception as error:  # whatever is there in place of a database
+    except Exception as error:  # noqa: BLE001 - whatever is there in place of a database
         _pass_over_cache(run, error)
     return report
 
@@ -160,7 +160,7 @@ def _from_cache(run: PolicyRun, cache: Any, key: dict[str, Any]) -> Report | Non
             return None
         raw = RawReport(**cached)
         return credential_report.parse(raw.content, raw.generated, key["account"])
-    except Exception as error:  # locked, no database, or what somebody else has put there
+    except Exception as error:  # noqa: BLE001 - locked, no database, or not what we put there
         _pass_over_cache(run, error)
         return None
 

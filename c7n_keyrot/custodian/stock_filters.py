@@ -121,7 +121,7 @@ class _Calls:
                 answer = original(client, operation, params)
             except (ClientError, BotoCoreError):
                 raise
-            except Exception:  # a parser's error quotes the answer, which may hold a secret
+            except Exception:  # noqa: BLE001 - a parser's error quotes the answer: maybe a secret
                 raise NotAwsError(what="an answer that can't be read") from None
             if not (answer.get("ResponseMetadata") or {}).get("RequestId"):
                 raise NotAwsError(what="an answer without a request id")

@@ -62,7 +62,8 @@ def _put_metrics(run: PolicyRun, values: Mapping[str, int | None]) -> None:
         for name, value in values.items():
             if value is not None:
                 metrics.put_metric(name, value, "Count", Scope="Policy")
-    except Exception as error:  # of a service that Custodian sends them to; it tries again itself
+    # Custodian tries again itself.
+    except Exception as error:  # noqa: BLE001 - of any service that Custodian sends them to
         run.log.write(f"metrics can't be sent ({one_line(error)})", logging.WARNING)
 
 

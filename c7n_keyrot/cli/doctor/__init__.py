@@ -124,7 +124,7 @@ def safely(name: str, checks: Callable[[Context], Checks], context: Context) -> 
     try:
         for check in checks(context):
             found.append(check)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a bug in one check ends no other
         # Not the error's text: it may contain secrets.
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:

@@ -108,8 +108,7 @@ def _in_each_place(file: Path, data: dict[str, Any], context: Context) -> Checks
     for target in context.targets:
         try:
             target.policies += plan(file, data, target)
-        except Exception as error:
-            # Whatever makes a policy invalid: Custodian raises many classes for that.
+        except Exception as error:  # noqa: BLE001 - an invalid policy can raise anything
             failed, fix = True, f"correct {file}"
             what = f"{type(error).__name__}: {one_line(error)}"
             yield Check(FAIL, f"policies {file}", what, fix, target.account)

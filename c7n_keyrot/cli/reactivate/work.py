@@ -119,7 +119,7 @@ class _Work:
         """Do what is to be done about a key; None where it isn't done, or couldn't be recorded."""
         try:
             return self._on(finding)
-        except Exception as error:  # it takes away no other key's outcome
+        except Exception as error:  # noqa: BLE001 - it takes away no other key's outcome
             return replace(finding, outcome=Result.FAILED, reason=_fault(error))
 
     def _on(self, finding: Finding) -> Finding | None:
@@ -159,7 +159,7 @@ class _Work:
         _, lost = self.lost[finding.key.place]
         try:
             outcome, reason = _find_out(finding, lost)
-        except Exception as error:  # it takes away no other key's outcome
+        except Exception as error:  # noqa: BLE001 - it takes away no other key's outcome
             outcome, reason = Result.UNKNOWN, _fault(error)
         finding = replace(finding, outcome=outcome, reason=reason)
         return finding if self._record(record_file(finding.key), _now(), finding) else None
