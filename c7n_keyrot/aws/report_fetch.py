@@ -20,9 +20,9 @@ NOT_YET = frozenset(("ReportNotPresent", "ReportInProgress", "ReportExpired"))
 
 def fetch(
     client: Any,
-    enough: Callable[[datetime], bool] = lambda generated: True,
+    enough: Callable[[datetime], bool] = lambda _: True,
     limit: float = 300,
-    progress: Callable[[float], None] = lambda seconds: None,
+    progress: Callable[[float], None] = lambda _: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[RawReport, CallError | None]:

@@ -326,7 +326,7 @@ def _as_json(found: Found, now: datetime, days: float) -> None:
     print(json.dumps({"time": now.isoformat(), "days": days, "keys": keys, "note": NOTE}, indent=1))
 
 
-def _as_csv(found: Found, now: datetime, days: float) -> None:
+def _as_csv(found: Found, now: datetime, _: float) -> None:
     """Print a group a row; a key's first row has what its groups don't say."""
     writer = csv.DictWriter(sys.stdout, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

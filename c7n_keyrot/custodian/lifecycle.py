@@ -73,7 +73,11 @@ class EndOfRun(BaseAction):  # type: ignore[misc]
         """What Custodian calls it in its log."""
         return self.type
 
-    def process(self, resources: list[dict[str, Any]], event: Any = None) -> None:
+    def process(
+        self,
+        resources: list[dict[str, Any]],
+        event: Any = None,  # noqa: ARG002 - Custodian's signature
+    ) -> None:
         summary.end(self.run, resources)
 
 

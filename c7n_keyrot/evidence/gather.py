@@ -136,7 +136,7 @@ def gather(
     warnings: list[str],
     accounts: Iterable[Account] = (),
     now: datetime | None = None,
-    others: Callable[[Mapping[str, Any]], bool] = lambda policy: False,
+    others: Callable[[Mapping[str, Any]], bool] = lambda _: False,
 ) -> Iterator[PolicyFolder]:
     """Yield the folder of each policy of ours in output folders, in the order of their paths.
 

@@ -65,9 +65,7 @@ def find(folder: str) -> list[Path]:
     return sorted(found)
 
 
-def read(
-    paths: Iterable[Path], owner: Callable[[Path], str] = lambda folder: ""
-) -> list[OutcomeFile]:
+def read(paths: Iterable[Path], owner: Callable[[Path], str] = lambda _: "") -> list[OutcomeFile]:
     """Read the files as far as they can be.
 
     :param owner: tells which account a folder belongs to. Nobody else can be spoken for there.

@@ -40,7 +40,7 @@ class RunFiles:
 def read(
     out: Path,
     ids: Mapping[str, str] | None = None,
-    problem: Callable[[str], None] = lambda line: None,
+    problem: Callable[[str], None] = lambda _: None,
 ) -> list[RunFiles]:
     """Return what the latest run of each policy left, anywhere below the folder.
 

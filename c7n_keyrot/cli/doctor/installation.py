@@ -50,7 +50,7 @@ with ProcessPoolExecutor(1) as pool:
 """
 
 
-def checks(context: Context) -> Checks:
+def checks(_: Context) -> Checks:
     """Check what is installed: the plugin, its version, and whether it fits this Custodian."""
     yield from loaded()
     yield version()

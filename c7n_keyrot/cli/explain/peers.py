@@ -68,11 +68,11 @@ def _prowler(key: JudgedKey, age: timedelta) -> Judged:
     return _if(age.days > 90, f"{WHOLE_DAYS}{root}")
 
 
-def _aws_config(key: JudgedKey, age: timedelta) -> Judged:
+def _aws_config(_: JudgedKey, age: timedelta) -> Judged:
     return _if(age >= LIMIT, f"fails from exactly 90 days on; {CREATED}")
 
 
-def _whole_days(key: JudgedKey, age: timedelta) -> Judged:
+def _whole_days(_: JudgedKey, age: timedelta) -> Judged:
     return _if(age.days > 90, f"{WHOLE_DAYS}; {CREATED}")
 
 
@@ -105,7 +105,7 @@ def _mondoo(key: JudgedKey, age: timedelta) -> Judged:
     return _if(older and age >= LIMIT, f"fails from exactly 90 days on, if the user is older{root}")
 
 
-def _trivy(key: JudgedKey, age: timedelta) -> Judged:
+def _trivy(_: JudgedKey, age: timedelta) -> Judged:
     return _if(age > LIMIT, f"fails over 90 days, to the second; {CREATED}")
 
 
@@ -143,7 +143,7 @@ PEERS = (
         "prowler",
         "prowler-cloud/prowler: iam_rotate_access_key_90_days",
         _prowler,
-        undated=lambda key: Judged(PASS, "passes a key without a date"),
+        undated=lambda _: Judged(PASS, "passes a key without a date"),
         root=True,
     ),
     Peer("aws-config", "awslabs/aws-config-rules: IAM_ACCESS_KEY_ROTATED", _aws_config),
@@ -175,7 +175,7 @@ PEERS = (
         "custodian-credential",
         "cloud-custodian/cloud-custodian: the filter credential in c7n/resources/iam.py",
         _custodian,
-        undated=lambda key: Judged(PASS, "doesn't match a key without a date, and doesn't say so"),
+        undated=lambda _: Judged(PASS, "doesn't match a key without a date, and doesn't say so"),
         inactive=True,
     ),
 )
