@@ -60,7 +60,7 @@ def call(
     :returns: the answer, which has all that ``NEEDED`` lists.
     :raises CallError: for whatever goes wrong, and nothing else.
     """
-    operation = "".join(word.capitalize() for word in method.split("_"))
+    operation = operation_of(method)
     model = getattr(getattr(client, "meta", None), "service_model", None)
     service = getattr(model, "endpoint_prefix", "iam")
     name = f"{service}:{operation}"
@@ -71,6 +71,11 @@ def call(
             if not all(isinstance(value, kind) for value in _at(answer, path.split("."))):
                 raise NotAwsError(what=f"an answer without {path}")
     return answer
+
+
+def operation_of(method: str) -> str:
+    """Return AWS's name of what a method of a boto3 client calls, such as ``GetUser``."""
+    return "".join(word.capitalize() for word in method.split("_"))
 
 
 def _at(value: Any, path: list[str]) -> Iterator[Any]:

@@ -34,9 +34,8 @@ def pages(client: Any, method: str, **params: Any) -> Iterator[dict[str, Any]]:
         if not answer.get("IsTruncated", token is not None):
             return
         if not isinstance(token, str) or not token or token in asked or len(asked) >= MOST_PAGES:
-            operation = "".join(word.capitalize() for word in method.split("_"))
             what = "its pages have no end, so it isn't read whole"
-            raise CallError(f"iam:{operation}", ErrorKind.OTHER, "CutOff", what)
+            raise CallError(f"iam:{calls.operation_of(method)}", ErrorKind.OTHER, "CutOff", what)
         asked.add(token)
         marker = {"Marker": token}
 

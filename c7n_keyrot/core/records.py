@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from c7n_keyrot.core.credential_report import Row
-from c7n_keyrot.core.rotation import DAY, Identified, Verdict, created
+from c7n_keyrot.core.rotation import DAY, Explained, Identified, Verdict, created
 from c7n_keyrot.core.usage import Usage
 
 VERSION = 1
@@ -116,18 +116,8 @@ class KeyRecord:
         return parse(cls, value)
 
 
-class Why(str, enum.Enum):
-    """Why a candidate of a policy's filters isn't matched, the most telling reasons first.
-
-    :ivar text: the same for people: one sentence without its full stop.
-    """
-
-    text: str
-
-    def __new__(cls, word: str, text: str = "") -> Why:
-        self = str.__new__(cls, word)
-        self._value_, self.text = word, text
-        return self
+class Why(Explained):
+    """Why a candidate of a policy's filters isn't matched, the most telling reasons first."""
 
     EXEMPT = "exempt", "exempt"
     OWN = "own key", "the run itself works with this key"

@@ -19,8 +19,8 @@ from typing import Any
 from c7n_keyrot.core.credential_report import Row, Slot
 
 DAY = timedelta(days=1)
-
-
+# Of a breach of the rule, the lowest first: Security Hub and OCSF name them so.
+SEVERITIES = ("INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL")
 # A thousand years; dates can't be computed much beyond that.
 MOST_DAYS = 365_000
 
@@ -36,18 +36,22 @@ class Verdict(str, enum.Enum):
     UNKNOWN = "unknown"
 
 
-class Identified(str, enum.Enum):
-    """How the slot's live key was identified, or why it wasn't.
+class Explained(str, enum.Enum):
+    """A word of a closed set, and what it means.
 
     :ivar text: the same for people: one sentence without its full stop.
     """
 
     text: str
 
-    def __new__(cls, word: str, text: str = "") -> Identified:
+    def __new__(cls, word: str, text: str = "") -> Explained:
         self = str.__new__(cls, word)
         self._value_, self.text = word, text
         return self
+
+
+class Identified(Explained):
+    """How the slot's live key was identified, or why it wasn't."""
 
     DATE = "date", "its creation date is the one in the credential report"
     ELIMINATION = "elimination", "the user's other key is identified, and only this one remains"
