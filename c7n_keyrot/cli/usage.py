@@ -32,8 +32,8 @@ from c7n_keyrot.evidence import accounts
 from c7n_keyrot.evidence.accounts import Account, split
 from c7n_keyrot.evidence.gather import gather
 
-# As the API reference of IAM has it, less what no key of AWS has.
-KEY_ID = re.compile(r"[A-Z0-9]{16,128}")
+# What is taken for a key's id and not for a folder: narrower than what an id can be.
+TYPED_KEY_ID = re.compile(r"[A-Z0-9]{16,128}")
 # Seconds. Somebody waits for it, and nothing else does; Ctrl-C ends it earlier.
 LONGEST = 1800.0
 NOTE = (
@@ -174,7 +174,7 @@ def _folder(what: Sequence[str], many: bool) -> str | None:
 
     :raises CommandError: it is neither, or both.
     """
-    ids = [one for one in what if KEY_ID.fullmatch(one) and not Path(one).is_dir()]
+    ids = [one for one in what if TYPED_KEY_ID.fullmatch(one) and not Path(one).is_dir()]
     if len(ids) == len(what):
         if many:
             raise CommandError(

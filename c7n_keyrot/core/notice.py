@@ -30,7 +30,7 @@ FILTERS = {
     "unclear": "unclear-access-key",
 }
 SITUATIONS = (*FILTERS, "exemptions")
-# As contact_tags in examples/mailer.yml.
+# Where c7n-mailer's contact_tags look for the owner of a user, as in examples/mailer.yml.
 OWNER_TAGS = ("OwnerContact", "OwnerEmail", "Owner")
 REASON_TAG = "keyrot-exempt-reason"
 # Lines about who uses a key, by the number of users in a message: SQS bounds it, and mail programs

@@ -12,12 +12,11 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.notice import OWNER_TAGS
 from c7n_keyrot.core.records import KeyRecord, RunSummary
 from c7n_keyrot.core.text import listed
 from c7n_keyrot.evidence.files import BREAK, mapping
 
-# Where c7n-mailer's contact_tags look for the owner of a user, as in examples/mailer.yml.
-OWNER_TAGS = ("OwnerContact", "OwnerEmail", "Owner")
 # Options of filters, as a summary has them, that are numbers.
 MOST = 10**8  # of them, and of keys and users
 NUMBERS = ("days", "notice", "report-max-age", "unused-days", "usage")

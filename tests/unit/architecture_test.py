@@ -242,6 +242,27 @@ def check_is_free_of_what_it_must_not_know(module: str) -> None:
     )
 
 
+def constants(module: str) -> Iterator[tuple[str, str]]:
+    """The constants of a module: name, and the code of the value."""
+    for node in ast.parse((PACKAGE / module).read_text("utf-8")).body:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            # The same number may well mean two things, such as the versions of two formats.
+            number = isinstance(node.value, ast.Constant) and isinstance(node.value.value, int)
+            if isinstance(target, ast.Name) and target.id.isupper() and not number:
+                yield target.id, ast.unparse(node.value)
+
+
+def test_no_constant_is_written_twice() -> None:
+    first: dict[tuple[str, str], str] = {}
+    for module in MODULES:
+        for constant in constants(module):
+            other = first.setdefault(constant, module)
+            assert other == module, (
+                f"{constant[0]} is the same in {other} and {module}: keep it in one of them, or on "
+                f"a floor that both may import, and import it ({SEE})"
+            )
+
+
 # By what a package is imported as, where its name is another.
 DISTRIBUTIONS = {"yaml": "pyyaml", "c7n_org": "c7n-org", "c7n_mailer": "c7n-mailer"}
 # Commands use them if the user has installed them; `click` is c7n-org's.

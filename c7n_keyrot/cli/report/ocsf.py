@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from c7n_keyrot import __version__
+from c7n_keyrot.core.rotation import SEVERITIES
 
 SCHEMA_VERSION = "1.6.0"
 CLASS, FINDINGS = 2003, 2
@@ -26,7 +27,7 @@ STATES = {
     "expiring": (CREATE, NEW, PASS),
     "fixed": (CLOSE, RESOLVED, PASS),
 }
-SEVERITIES = {"informational": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
+SEVERITY_IDS = {name.lower(): number for number, name in enumerate(SEVERITIES, 1)}
 AWS_ACCOUNT = 10
 
 
@@ -42,7 +43,7 @@ def finding(rule: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
     place = f"{key['account_id']}/{key['user']}/{key['slot']}"
     uid = str(uuid.uuid5(NAMESPACE, f"{rule['id']}/{key['access_key_id'] or place}"))
     time = round(datetime.fromisoformat(key["as_of"]).timestamp() * 1000)
-    severity = SEVERITIES.get((rule["severity"] or "").lower(), 0)
+    severity = SEVERITY_IDS.get((rule["severity"] or "").lower(), 0)
     name = rule["id"] or "access-key-rotation"
     title = rule["title"] or "Access keys are rotated"
     account = {"uid": key["account_id"], "type_id": AWS_ACCOUNT, "type": "AWS Account"}

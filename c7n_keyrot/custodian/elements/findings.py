@@ -18,7 +18,7 @@ from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.aws.one_key import OneKey
 from c7n_keyrot.aws.permit import Permit
 from c7n_keyrot.core.outcomes import Result
-from c7n_keyrot.core.rotation import DAY, MOST_DAYS, created, deadline, is_older
+from c7n_keyrot.core.rotation import DAY, MOST_DAYS, SEVERITIES, created, deadline, is_older
 from c7n_keyrot.core.text import one_line
 from c7n_keyrot.custodian import lifecycle
 from c7n_keyrot.custodian.elements.filters import stale_filters
@@ -39,7 +39,6 @@ from c7n_keyrot.custodian.summary import shortened
 BATCH = 100
 # 20,000 findings: more open ones than that aren't checked in one run, which is reported.
 MOST_PAGES = 200
-SEVERITIES = ("INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL")
 MOST_REQUIREMENTS = 32  # of a finding
 URL = "https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html"
 REMEDY = (

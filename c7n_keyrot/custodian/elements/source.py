@@ -13,12 +13,10 @@ from c7n.query import DescribeSource
 from c7n_keyrot.custodian import lifecycle, patches
 from c7n_keyrot.custodian.elements.narrowing import may_match
 from c7n_keyrot.custodian.elements.options import check_mode
-from c7n_keyrot.custodian.elements.slots import slot_filters
+from c7n_keyrot.custodian.elements.slots import REPORT_MAX_AGE, slot_filters
 from c7n_keyrot.custodian.shared_report import note_candidates, report_of
 
 NAME = "credential-report"
-# Hours; where no filter of the policy says otherwise.
-REPORT_MAX_AGE = 24
 
 
 class CredentialReportSource(DescribeSource):  # type: ignore[misc]
@@ -51,7 +49,7 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
         lifecycle.begin(run)
         filters = self.manager.filters
         ages = [element.option("report-max-age") for element in slot_filters(filters)]
-        report = report_of(run, min(ages, default=REPORT_MAX_AGE))
+        report = report_of(run, min(ages, default=REPORT_MAX_AGE.default))
         rows = [row for row in report.rows.values() if may_match(filters, row)]
         note_candidates(run, report, len(rows))
         return [{"UserName": row.user, "Arn": row.arn} for row in rows]
