@@ -74,12 +74,14 @@ def test_every_example_is_a_policy_that_validates(element: Any, text: str) -> No
         for policy in policies
         for one in [*policy.resource_manager.iter_filters(), *policy.resource_manager.actions]
     ]
-    assert element.type in used
+    assert element.type in used, f"an example of {element.type} doesn't use it: correct it"
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)
 def test_every_element_has_an_example(element: Any) -> None:
-    assert examples(element)
+    assert examples(element), (
+        f"add an example to the docstring of {element.__name__}, after .. code-block:: yaml"
+    )
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)
@@ -124,20 +126,29 @@ def test_examples_of_one_name_are_one_policy() -> None:
         policy for one in [*theirs, *ELEMENTS] for policy in read_as_custodian_does(one)
     ):
         name = policy["name"]
-        assert policies.setdefault(name, policy) == policy, name
-        assert len(name) < 54, name
+        assert policies.setdefault(name, policy) == policy, (
+            f"two examples, maybe one of Custodian's, have the name {name}: give one another name"
+        )
+        assert len(name) < 54, f"too long for a Lambda function's name, shorten it: {name}"
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)
 def test_custodian_reads_each_example(element: Any) -> None:
     marked = [policy for text in examples(element) for policy in yaml.safe_load(text)["policies"]]
-    assert read_as_custodian_does(element) == marked
+    assert read_as_custodian_does(element) == marked, (
+        f"Custodian cuts the docstring of {element.__name__} at empty lines and at the word yaml: "
+        "write its examples without either, each with resource: in it"
+    )
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)
 def test_the_documented_options_are_those_of_the_schema(element: Any) -> None:
     documented = re.findall(r"^- ``([\w-]+)``", doc(element), re.MULTILINE)
-    assert sorted(documented) == sorted(set(element.schema["properties"]) - {"type"})
+    declared = sorted(set(element.schema["properties"]) - {"type"})
+    assert sorted(documented) == declared, (
+        f"the docstring of {element.__name__} must have a line - ``name``: ... for each of "
+        f"{declared}; {{options}} in it writes them"
+    )
 
 
 @pytest.mark.parametrize("element", WITH_OPTIONS, ids=lambda element: element.type)
@@ -145,8 +156,13 @@ def test_the_documented_defaults_are_those_of_the_schema(element: Any) -> None:
     text = re.sub(r"\s+", " ", doc(element))
     for name, option in element.schema["properties"].items():
         if option.get("default") not in (None, False):
-            line = text.split(f"- ``{name}``")[1].split(" - ``")[0]
-            assert re.search(rf"[( ]default {re.escape(str(option['default']))}\)", line), name
+            said = f"in default {option['default']})"
+            _, found, rest = text.partition(f"- ``{name}``")
+            assert found, f"add a line - ``{name}``: ... to the docstring of {element.__name__}"
+            line = rest.split(" - ``")[0]
+            assert re.search(rf"[( ]default {re.escape(str(option['default']))}\)", line), (
+                f"the line of ``{name}`` in the docstring of {element.__name__} must end {said}"
+            )
 
 
 @pytest.mark.parametrize("element", WITH_OPTIONS, ids=lambda element: element.type)
@@ -156,7 +172,10 @@ def test_the_documentation_of_each_option_ends_with_its_unit_and_default(element
         unit = "(days|hours), " if values.get("type") in ("number", "integer") else ""
         default = "optional" if option.default is None else f"default {option.default}".lower()
         line = re.sub(r"\s+", " ", option.line)
-        assert re.search(rf"\({unit}{re.escape(default)}\)$", line, re.IGNORECASE)
+        assert re.search(rf"\({unit}{re.escape(default)}\)$", line, re.IGNORECASE), (
+            f"the line of ``{option.name}`` must end in its unit, if it has one, and {default}: "
+            "correct Option.line, or give the option a kind with a unit"
+        )
 
 
 @pytest.mark.parametrize(
@@ -171,7 +190,11 @@ def test_the_documentation_of_each_option_ends_with_its_unit_and_default(element
 )
 def test_defaults(element: Any, options: dict[str, Any]) -> None:
     for name, value in options.items():
-        assert element.schema["properties"][name]["default"] == value
+        schema = element.schema["properties"]
+        assert name in schema, f"{element.type} lost its option {name}: policies of users have it"
+        assert schema[name].get("default") == value, (
+            f"{name} of {element.type} had the default {value}: policies of users rely on it"
+        )
         assert element({"type": element.type}).option(name) == value
 
 
@@ -180,10 +203,15 @@ def test_schema_check_and_documentation_come_out_of_one_declaration(element: Any
     assert element.options.keys() == element.schema["properties"].keys() - {"type"}
     lines = re.sub(r"\s+", " ", doc(element))
     for name, option in element.options.items():
-        assert re.sub(r"\s+", " ", option.line) in lines
+        assert re.sub(r"\s+", " ", option.line) in lines, (
+            f"the docstring of {element.__name__} must have the line of ``{name}`` as Option.line "
+            "writes it: put {options} in its place"
+        )
         assert option.default is None or option.kind.accepts(option.default)
         properties = element.schema["properties"][name]
-        assert {key: properties[key] for key in option.kind.schema} == option.kind.schema
+        assert properties.items() >= option.kind.schema.items(), (
+            f"the schema of ``{name}`` in {element.type} must be that of its kind: use declare()"
+        )
     assert "{options}" not in doc(element)
 
 
@@ -283,19 +311,25 @@ def test_permissions_are_named_and_each_is_a_real_action(element: Any) -> None:
     """Also for a filter that calls nothing: Custodian's rule excepts a few words of its own."""
     asked = permissions_of(element)
     assert all(isinstance(permissions, (list, tuple, set)) for permissions in asked)
-    assert all(asked)
+    assert all(asked), (
+        f"give {element.__name__} permissions: those of what it calls, or of the users it gets"
+    )
     for permission in set().union(*asked):
         service, _, action = permission.partition(":")
-        assert service in ("iam", "cloudtrail") or element is PostKeyFinding
-        assert action in operations(service)
+        assert service in ("iam", "cloudtrail") or element is PostKeyFinding, (
+            f"{element.type} asks for {permission}: add it here, and to docs/permissions.md"
+        )
+        assert action in operations(service), (
+            f"{element.type} asks for {permission}, which AWS doesn't have: correct permissions"
+        )
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=lambda element: element.type)
 def test_the_docstring_begins_with_one_sentence(element: Any) -> None:
     """`custodian schema` shows it."""
-    first = doc(element).splitlines()[0]
-    assert first.endswith(".")
-    assert len(first) <= 92
+    first = doc(element).partition("\n")[0]
+    assert first.endswith("."), f"begin the docstring of {element.__name__} with one sentence"
+    assert len(first) <= 92, f"shorten the first line of {element.__name__}'s docstring to 92"
 
 
 def test_registering_twice_is_harmless() -> None:

@@ -24,7 +24,9 @@ POLICIES = (ROOT / "docs" / "policies.md").read_text("utf-8")
 
 def rows() -> Iterator[tuple[str, ...]]:
     """(word, option, default, meaning) of each row of the options' table."""
-    table = POLICIES.split("<!-- options:")[1].split("\n\n")[0]
+    _, found, rest = POLICIES.partition("<!-- options:")
+    assert found, "docs/policies.md lost the line <!-- options: ... --> above its table of options"
+    table = rest.split("\n\n")[0]
     word = ""
     for line in table.splitlines():
         cells = [cell.strip().replace("`", "") for cell in line.split("|")[1:-1]]
