@@ -22,7 +22,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 TIMEOUT = 60  # seconds
 # What of the demo's output is shown.
-FIRST, LAST = "USER ", "LEFT ALONE"
+FIRST, LAST = "USER ", "NOT CHANGED"
 TERMINAL = """<!DOCTYPE html><meta charset="utf-8"><style>
 body {{ margin: 0; padding: 24px; background: #ffffff; }}
 pre {{ margin: 0; padding: 20px 24px; background: #15191f; color: #dfe4ea; border-radius: 10px;

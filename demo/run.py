@@ -63,7 +63,7 @@ OUTCOMES = {
     "disabled": "DISABLED: active and stale; that key is inactive now, the owner has a notice",
     "reminded": "REMINDED: stale soon; the owner has a notice",
     "unclear": "IN DOUBT: nothing is done; the security team has a notice (on Mondays)",
-    "left": "LEFT ALONE: no notice, nothing done",
+    "left": "NOT CHANGED: no notice, nothing done",
 }
 TOLD = ("reminded", "disabled", "unclear")  # of what a notice goes out
 
@@ -197,7 +197,7 @@ def what_you_saw(seconds: float) -> None:
         f"""\
 - A dry run says which users match, and changes nothing.
 - A run notifies the owners first, then disables second keys older than 90 days, and nothing else.
-- Keys in doubt are reported and left alone. It is safe to run it again.
+- Keys in doubt are reported and not changed. It is safe to run it again.
 - No startup file is needed: c7n-keyrot custodian, org and mailer are the same, with the pack.
 - The same pack covers many accounts; each owner gets mails about their own users only.
 - One page shows it all, for people who don't read logs.

@@ -223,7 +223,7 @@ def _not_used(damaged: int, others: Mapping[str, int], early: int, mine: str) ->
     for account_id, count in others.items():
         yield f"{counted(count, 'line')} {foreign(account_id, mine)}"
     if early:
-        yield f"{counted(early, 'line')} of the future, not used"
+        yield f"{counted(early, 'line')} dated in the future, not used"
 
 
 class _Warnings:

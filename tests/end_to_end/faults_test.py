@@ -293,7 +293,7 @@ def test_keys_that_change_between_report_and_run_are_left_alone(
     assert {states[name] for name in fixed} == {"fixed"}
     assert {states[name] for name in doubts} == {"unclear"}
     assert run_in(keyrot("report", run.out, "-o", written)).code == 0
-    assert "Not yet in compliance: 3 keys need a look" in written.read_text()
+    assert "Not yet in compliance: 3 keys need review" in written.read_text()
     # Nobody needs to look: the next report has them under their new names.
     account.generate_report()
     run_custodian(PACK, "--cache-period", "0")

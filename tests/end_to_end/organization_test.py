@@ -307,7 +307,7 @@ def test_plan_says_what_the_run_will_do(story: Story, capsys: pytest.CaptureFixt
     assert story.runs["dry"].code == 0, story.runs["dry"].text
     assert not any(story.changed["dry"].values())
     assert story.plan.code == 0, story.plan.text
-    (row,) = story.plan.lines("in all")
+    (row,) = story.plan.lines("Total")
     # Disabled, deleted, told, left (exempt).
     assert row.split()[2:] == ["3", "0", "9", "3"]
     for account_id in MEMBERS.values():

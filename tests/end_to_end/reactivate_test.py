@@ -628,8 +628,8 @@ def test_switched_off_on_purpose_while_it_waits(
         keyrot("reactivate", acted.out), aws.env(home=home), meanwhile=second_admin
     )
     assert code == 1
-    assert "left alone: it has changed since it was shown (another run handled it)" in text
-    assert "Result: 1 left alone, 1 reactivated." in text
+    assert "not changed: it has changed since it was shown (another run handled it)" in text
+    assert "Result: 1 not changed, 1 reactivated." in text
     assert (account.status("ana", 2), account.status("ben", 2)) == ("Inactive", "Active")
 
 
@@ -642,7 +642,7 @@ def test_switched_on_while_it_waits(
     args = keyrot("reactivate", acted.out, "--user", "ana")
     code, text = at_a_terminal(args, aws.env(home=home), meanwhile=owner)
     assert code == 1
-    assert "left alone: it has changed since it was shown (the key is Active already)" in text
+    assert "not changed: it has changed since it was shown (the key is Active already)" in text
     assert len(acted.outcomes("p")) == 2
 
 

@@ -268,7 +268,7 @@ FUTURE = (NOW + timedelta(days=2)).timestamp()
         ),
         (
             spoiled(SUMMARY, lambda line: {**line, "time": "2099-01-01T00:00:00+00:00"}),
-            "1 line of the future, not used",
+            "1 line dated in the future, not used",
         ),
         (
             spoiled(SUMMARY, lambda line: {**line, "account_id": B}),
@@ -278,7 +278,7 @@ FUTURE = (NOW + timedelta(days=2)).timestamp()
         (put(outcomes.FILE, b"\x00\n"), "1 line can't be read"),
         (
             spoiled(outcomes.FILE, lambda line: {**line, "time": "2099-01-01T00:00:00+00:00"}),
-            "1 line of the future, not used",
+            "1 line dated in the future, not used",
         ),
     ],
 )

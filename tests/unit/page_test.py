@@ -201,8 +201,8 @@ def test_it_can_be_read_by_a_screen_reader(plain: Page) -> None:
         ({}, "In compliance: no active key is too old"),
         ({"fixed": 9}, "In compliance: no active key is too old"),
         ({"exempt": 1}, "Only 1 exempt key is too old"),
-        ({"unclear": 1, "exempt": 1}, "Not yet in compliance: 1 key needs a look"),
-        ({"unclear": 2}, "Not yet in compliance: 2 keys need a look"),
+        ({"unclear": 1, "exempt": 1}, "Not yet in compliance: 1 key needs review"),
+        ({"unclear": 2}, "Not yet in compliance: 2 keys need review"),
         ({"open": 1, "unclear": 1}, "Not in compliance: 1 key is too old and still active"),
         (
             {"open": 1000, "not_covered": 1},

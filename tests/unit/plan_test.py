@@ -107,7 +107,7 @@ def test_what_would_happen_in_each_account_and_in_all(tmp_path: Path, plan: Plan
     # Disabled, deleted, told (also of those that are disabled) and left.
     assert said.row(f"payments ({A})") == ["2", "0", "4", "3"]
     assert said.row(f"web ({B})") == said.row(f"sandbox ({C})") == ["1", "0", "2", "0"]
-    assert said.row("in all") == ["4", "0", "8", "3"]
+    assert said.row("Total") == ["4", "0", "8", "3"]
     disabled = said.part("Would disable")
     assert [line.split()[2:5] for line in disabled] == [
         ["ana", "2", key_id(A, "ana")],
@@ -131,7 +131,7 @@ def test_a_key_of_several_policies_and_regions_counts_once(tmp_path: Path, plan:
             policy = {**PACK["stale"], "name": name}
             dry(policy=policy, region=region).match("ana", 100).write(tmp_path / "out", "payments")
     said = plan("--max-keys", "1")
-    assert said.row("in all") == ["1", "0", "1", "0"]
+    assert said.row("Total") == ["1", "0", "1", "0"]
     assert said.code == 0
 
 
@@ -164,7 +164,7 @@ def test_what_a_policy_does_is_what_its_actions_are(
 ) -> None:
     dry(policy=actions(*done)).match("ana", 200, status=status).write(tmp_path / "out")
     said = plan()
-    assert (said.code, said.row("in all")) == (0, row)
+    assert (said.code, said.row("Total")) == (0, row)
 
 
 def test_other_actions_are_named(tmp_path: Path, plan: Plan) -> None:
@@ -187,7 +187,7 @@ def test_a_key_that_one_policy_leaves_and_another_takes_is_not_left(
 ) -> None:
     dry().match("ana", 100).write(tmp_path / "out")
     dry(kind="unclear").leave("ana", Verdict.STALE, Why.OTHER_FILTER).write(tmp_path / "out")
-    assert plan().row("in all") == ["1", "0", "1", "0"]
+    assert plan().row("Total") == ["1", "0", "1", "0"]
 
 
 def test_the_most_telling_reason_counts(tmp_path: Path, plan: Plan) -> None:
@@ -218,7 +218,7 @@ def test_the_limit_is_of_all_accounts_together(
     said = plan("--accounts", accounts_yml(tmp_path, NAMES), *flags)
     assert said.code == ((5 if "percent" in flags[0] else 4) if stop else 0)
     assert said.err == (stop and f"c7n-keyrot plan: {stop}\n")
-    assert said.row("in all")[0] == "3"
+    assert said.row("Total")[0] == "3"
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_an_account_that_is_not_covered_stops(
     assert why.replace("-", "") in said.words.replace("- ", "").replace("-", "")
     # It comes first.
     assert said.out.split("LEAVE\n")[1].startswith(f"web ({B})")
-    assert said.row("in all")[0] == ("3" if break_it is _never else "2")
+    assert said.row("Total")[0] == ("3" if break_it is _never else "2")
 
 
 def test_a_policy_that_was_stopped_in_the_only_account_stops(tmp_path: Path, plan: Plan) -> None:
@@ -572,7 +572,7 @@ def test_an_account_beyond_accounts_yml_counts_too(tmp_path: Path, plan: Plan) -
     whole(tmp_path / "out")
     said = plan("--accounts", accounts_yml(tmp_path, {"payments": A}), "--max-keys", "2")
     assert said.code == 4
-    assert said.row("in all")[0] == "3"
+    assert said.row("Total")[0] == "3"
 
 
 @pytest.mark.parametrize(
@@ -622,7 +622,7 @@ def test_a_copy_of_a_bucket(tmp_path: Path, plan: Plan) -> None:
         (target / f"{name}.gz").write_bytes(gzip.compress(file.read_bytes()))
         file.unlink()
     said = plan("--accounts", accounts_yml(tmp_path, {"payments": A}))
-    assert (said.code, said.row("in all")) == (0, ["1", "0", "1", "1"])
+    assert (said.code, said.row("Total")) == (0, ["1", "0", "1", "1"])
 
 
 # -- the screen
@@ -648,7 +648,7 @@ def test_every_reason_has_words(tmp_path: Path, plan: Plan) -> None:
         unidentified(run, f"not-{how.name}", how)
     run.write(tmp_path / "out")
     said = plan()
-    assert said.row("in all") == ["0", "0", "4", str(len(Why) + 4)]
+    assert said.row("Total") == ["0", "0", "4", str(len(Why) + 4)]
     assert said.words.count("not identified:") == 8
     assert all(f"stale; {why.text}" in said.words for why in Why)
 

@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 def safely(name: str, checks: Callable[[Context], Checks], context: Context) -> list[Check]:
     """Return the lines of a check; print a line if it takes long, and never a traceback."""
     timer = threading.Timer(
-        PATIENCE, lambda: print(f"still looking at: {name} ...", file=sys.stderr, flush=True)
+        PATIENCE, lambda: print(f"still checking: {name} ...", file=sys.stderr, flush=True)
     )
     timer.daemon = True
     timer.start()

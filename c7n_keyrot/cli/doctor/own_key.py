@@ -98,7 +98,7 @@ def _of_user(
             failed = True
             what = (
                 f"these credentials are of user {name}, key {key_id}, which {', '.join(takers)} "
-                "would take: it is left alone, and stays against the rule"
+                "would take: it is skipped, and stays against the rule"
             )
             yield Check(FAIL, NAME, what, FIX, target.account)
     if not failed:

@@ -90,4 +90,4 @@ def _ask_for(queue: Queue, own: Access) -> Check:
         return Check(NOT_CHECKED, str(queue), str(error))
     if queue.owner and not url.endswith(f"/{queue.owner}/{queue.name}"):
         return Check(FAIL, str(queue), f"{missing}, only {url}", fix)
-    return Check(OK, str(queue), f"it is there, in {queue.where}")
+    return Check(OK, str(queue), f"it exists, in {queue.where}")

@@ -38,7 +38,7 @@ MOST_AGE = timedelta(days=1)  # of a plan; older reports aren't acted on either
 
 EXIT_CODES = """\
 exit codes; if several are true, the first one of 6, 3, 4, 5:
-  0   everything was looked at, and is within all limits that are given
+  0   everything was checked, and is within all limits that are given
   1   there is no plan: no dry run, or a file that can't be read
   2   wrong arguments
   3   not all is known: an account isn't covered, a policy may disable or delete keys
@@ -57,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "plan",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Prints which keys a dry run would disable, delete, notify about and leave,\n"
-        "by account and in all. It makes no calls. Its exit code stops a pipeline before\n"
+        "by account, and in total. It makes no calls. Its exit code stops a pipeline before\n"
         "anything happens.",
         epilog=EXIT_CODES + "\n"
         "examples:\n"
@@ -285,7 +285,7 @@ def _by_account(plan: Plan, most: int) -> Iterator[str]:
     ]
     totals = [sum(column) for column in zip(*(figures for _, figures in found), strict=True)]
     head = ("ACCOUNT", *map(str.upper, fates), "")
-    *lines, last = table(head, [*rows, ("in all", *map(str, totals), "")]).splitlines()
+    *lines, last = table(head, [*rows, ("Total", *map(str, totals), "")]).splitlines()
     yield from lines
     if len(found) > most:
         yield f"... and {len(found) - most} more accounts (--all)"

@@ -29,7 +29,7 @@ LAGS = "IAM still shows it Active; its listings lag: run this again in a few min
 class NotTouched(Word):
     """Why nothing is done about a key, and nothing is recorded of it."""
 
-    ALONE = "left alone"
+    NOT_CHANGED = "not changed"
     IN_DOUBT = "left in doubt"
     UNSETTLED = "not settled"
 
@@ -186,7 +186,7 @@ def _look_at_key(access: Access, user: str, key: KeyHistory, status: str | None)
     if status == "Inactive":
         return Finding(key, access, user, Result.REACTIVATED)
     if status != "Active":
-        what = f"the key is {one_line(status)}, neither Active nor Inactive: look at it by hand"
+        what = f"the key is {one_line(status)}, neither Active nor Inactive: check it by hand"
         return Finding(key, access, user, Result.FAILED, what)
     if key.may_lag(datetime.now(timezone.utc)):
         return Finding(key, access, user, NotTouched.UNSETTLED, LAGS)

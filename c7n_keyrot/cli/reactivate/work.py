@@ -130,14 +130,14 @@ class _Work:
             return finding
         if self.history.get(key.place) != key:
             return replace(
-                finding, outcome=NotTouched.ALONE, reason=_changed("another run handled it")
+                finding, outcome=NotTouched.NOT_CHANGED, reason=_changed("another run handled it")
             )
         time = _now()
         if not finding.bad:
             (again,) = look_at_user(finding.access, finding.user, [key])
             if not again.recorded or (not again.bad and again != finding):
                 what = again.reason or "the key is Inactive"
-                return replace(finding, outcome=NotTouched.ALONE, reason=_changed(what))
+                return replace(finding, outcome=NotTouched.NOT_CHANGED, reason=_changed(what))
             finding = again
         if finding.to_do:
             intent = replace(finding, outcome=Result.INTENDED)

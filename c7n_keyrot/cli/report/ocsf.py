@@ -121,7 +121,7 @@ def message(key: Mapping[str, Any]) -> str:
     if key["exempt_until"]:
         text += f", exempt until {key['exempt_until']}"
     if key["why"]:
-        text += f", left alone ({key['why']})"
+        text += f", skipped ({key['why']})"
     if key["outcome"]:
         text += f", {key['outcome']}"
         if key["reason"]:

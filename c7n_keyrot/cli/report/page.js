@@ -39,7 +39,7 @@
 
   const grouped = (number) => number.toLocaleString("en");
   const matches = (some, all) =>
-    some === all ? `${grouped(all)} in all` : `${grouped(some)} of ${grouped(all)} match`;
+    some === all ? `${grouped(all)} in total` : `${grouped(some)} of ${grouped(all)} match`;
 
   // Sorting
 

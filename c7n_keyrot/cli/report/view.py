@@ -119,7 +119,7 @@ def headline(totals: Mapping[str, Any], since: str = "") -> str:
         answer = f"Not in compliance: {totals['open']:,} {keys} too old and still active"
     elif totals["unclear"]:
         keys = "key needs" if totals["unclear"] == 1 else "keys need"
-        answer = f"Not yet in compliance: {totals['unclear']:,} {keys} a look"
+        answer = f"Not yet in compliance: {totals['unclear']:,} {keys} review"
     elif totals["exempt"]:
         are = "is" if totals["exempt"] == 1 else "are"
         answer = f"Only {many(totals['exempt'], 'exempt key')} {are} too old"
@@ -324,8 +324,8 @@ def facts(row: Mapping[str, Any]) -> str:
         )
     if row["report_generated"]:
         told.append(
-            f"Figures by the credential report of {instant(row['report_generated'])}, with a limit"
-            f" of {row['days']:g} days; in keyrot-summary.jsonl by run"
+            f"Figures according to the credential report of {instant(row['report_generated'])},"
+            f" with a limit of {row['days']:g} days; in keyrot-summary.jsonl by run"
             f" {some([clean(one) for one in row['run_ids']], 3)}."
         )
     if row["failed"]:
@@ -334,7 +334,7 @@ def facts(row: Mapping[str, Any]) -> str:
 
 
 def keys(report: Report) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the keys, for the script: those that need a look come first."""
+    """Yield the rows of the keys, for the script: those that need review come first."""
     places = {row["account_id"]: place for place, row in enumerate(report["accounts"])}
     order = {state: number for number, state in enumerate(STATES)}
     for key in sorted(report["keys"], key=lambda key: order.get(key["state"], -1)):

@@ -26,7 +26,7 @@ SECTIONS = {
 STATES = {
     "open": "against the rule, active, and nothing exempts it",
     "unclear": "only a person can judge it",
-    "exempt": "against the rule, and left alone until a date",
+    "exempt": "against the rule, and not changed until a date",
     "expiring": "against the rule soon",
     "fixed": "was against the rule, and isn't any more",
 }
@@ -36,12 +36,12 @@ OUTCOMES = {
     "deleted": ("good", "The key was inactive, and is deleted now."),
     "reactivated": ("soon", "The key was switched on again by c7n-keyrot reactivate."),
     "gone": ("none", "The key had been deleted. Nothing was left to do."),
-    "skipped": ("none", "The key was left alone. Its row says why."),
+    "skipped": ("none", "The key was not changed. Its row says why."),
     "unknown": (
         "soon",
-        "It is not known what became of the key. Its row says why; look at the key.",
+        "It is not known what became of the key. Its row says why; check the key.",
     ),
-    "intended": ("soon", "The run ended before it wrote what it did. Look at the key."),
+    "intended": ("soon", "The run ended before it wrote what it did. Check the key."),
     "denied": ("bad", "AWS denied the call. The key is as it was."),
     "failed": ("bad", "The call failed. The key is as it was."),
 }
