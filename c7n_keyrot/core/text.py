@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
 # A spreadsheet takes a cell that begins so for a formula.
@@ -52,40 +51,6 @@ def how_long(time: timedelta) -> str:
         return counted(minutes, "minute")
     hours = minutes // 60
     return counted(hours, "hour") if hours < 48 else counted(hours // 24, "day")
-
-
-def json_parts(value: object) -> Iterator[str]:
-    """Write JSON part by part, so that a long list needn't be in memory as text.
-
-    :param value: an iterator in it is written as a list, with a line for each entry.
-    """
-    yield from _parts(value)
-    yield "\n"
-
-
-def _parts(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        between = "{\n"
-        for name, one in value.items():
-            yield f"{between}{json.dumps(name)}: "
-            yield from _parts(one)
-            between = ",\n"
-        yield "\n}" if value else "{}"
-    elif isinstance(value, Iterator):
-        between = "["
-        for one in value:
-            yield f"{between}\n{json.dumps(one)}"
-            between = ","
-        yield "[]" if between == "[" else "\n]"
-    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
-        between = "["
-        for one in value:
-            yield between
-            yield from _parts(one)
-            between = ","
-        yield "]"
-    else:
-        yield json.dumps(value)
 
 
 def disarmed(text: str) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import csv
 import importlib
 import io
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from c7n_keyrot.cli.report import ocsf, oscal
 from c7n_keyrot.core.errors import CommandError
-from c7n_keyrot.core.text import disarmed, json_parts
+from c7n_keyrot.core.text import disarmed
 from c7n_keyrot.evidence.ledger import FIELDS
 
 Report = dict[str, Any]
@@ -23,7 +24,13 @@ Report = dict[str, Any]
 
 def as_json(report: Report) -> Iterator[str]:
     """Return the report itself; each entry of a list is a line, for ``grep``."""
-    return json_parts({k: iter(v) if isinstance(v, list) else v for k, v in report.items()})
+    for number, (name, value) in enumerate(report.items()):
+        yield f"{',' if number else '{'}\n{json.dumps(name)}: "
+        if value and isinstance(value, list):
+            yield "[\n" + ",\n".join(map(json.dumps, value)) + "\n]"
+        else:
+            yield json.dumps(value)
+    yield "\n}\n"
 
 
 def as_csv(report: Report) -> str:

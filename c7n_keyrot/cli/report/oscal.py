@@ -14,7 +14,6 @@ from typing import Any
 
 from c7n_keyrot import __version__
 from c7n_keyrot.cli.report.ocsf import message
-from c7n_keyrot.core.text import json_parts
 
 OSCAL_VERSION = "1.1.3"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:c7n-keyrot:oscal")
@@ -39,7 +38,7 @@ AGAINST = ("open", "unclear", "exempt")
 Object = dict[str, Any]
 
 
-def render(report: Mapping[str, Any]) -> Iterator[str]:
+def render(report: Mapping[str, Any]) -> str:
     """Return the document; all of its UUIDs follow from what the runs left."""
     digest = hashlib.sha256()
     for name, value in report.items():
@@ -70,7 +69,7 @@ def render(report: Mapping[str, Any]) -> Iterator[str]:
             ]
         },
     }
-    return json_parts({"assessment-results": results})
+    return json.dumps({"assessment-results": results}) + "\n"
 
 
 def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
@@ -92,10 +91,10 @@ def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
         "props": [_property(name, totals[name]) for name in totals if totals[name] is not None],
         "local-definitions": {"components": [_component(row) for row in report["accounts"]]},
         "reviewed-controls": {"control-selections": [_selection(report["rule"])]},
-        "observations": map(_observation, report["keys"]),
-        "findings": (
+        "observations": [_observation(key) for key in report["keys"]],
+        "findings": [
             _finding(report, row, by_account[row["account_id"]]) for row in report["accounts"]
-        ),
+        ],
     }
     if not report["keys"]:  # a list in OSCAL isn't empty
         del result["observations"]
