@@ -115,12 +115,13 @@ def test_the_walk_through_of_one_account(aws: EmbeddedAws, tmp_path: Path, aws_c
             url = json.loads(walk.after("sqs create-queue").text)["QueueUrl"]
             fill_in(walk.folder / "mailer.yml", queue_url=url)
         elif command.startswith("custodian run"):
-            dry = "--dryrun" in command
-            assert account.status("old", 2) == ("Active" if dry else "Inactive"), command
+            acts = command.startswith("custodian run -s out policies/")
+            assert account.status("old", 2) == ("Inactive" if acts else "Active"), command
     check_commands(walk)
-    assert walk.after("c7n-keyrot plan").lines("old", key_id)
+    assert walk.after("c7n-keyrot plan look").lines("old", key_id)
+    assert walk.after("c7n-keyrot plan next").lines("old", key_id)
     sent = ses_backends[HUB][REGION].sent_messages
-    assert [mail.destinations for mail in sent] == [["ana@corp.test"]]
+    assert [mail.destinations for mail in sent] == [["ana@corp.test"]] * 2
 
 
 @pytest.mark.waits(seconds=30)

@@ -90,6 +90,40 @@ class TestInit:
         assert f"unchanged {target}/deploy/c.yml\n" in out
         assert "Kept: 1 of your own." in out
 
+    def test_beside_other_policies_it_writes_none_that_acts(
+        self, target: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A run of that folder, such as tomorrow's, would disable keys."""
+        (target / "policies" / "sub").mkdir(parents=True)
+        (target / "policies/sub/tags.yaml").write_text("mine")
+        assert cli.main(["init", str(target)]) == 0
+        others = {name: text for name, text in FILES.items() if not name.startswith("policies")}
+        assert content(target) == {**others, "policies/sub/tags.yaml": "mine"}
+        out = capsys.readouterr().out
+        assert (
+            f"left out  {target}/policies/a.yml: it disables keys, and 1 other file of policies "
+            "would be run with it (policies/sub/tags.yaml)\n"
+        ) in out
+        assert "init --acting" in out
+        assert cli.main(["init", "--acting", str(target)]) == 0
+        assert content(target) == {**FILES, "policies/sub/tags.yaml": "mine"}
+        capsys.readouterr()
+        assert cli.main(["init", str(target)]) == 0
+        assert f"unchanged {target}/policies/a.yml\n" in capsys.readouterr().out
+
+    def test_in_a_folder_of_policies_it_warns(
+        self, target: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        target.mkdir(parents=True)
+        (target / "mine.json").write_text('{"policies": []}')
+        (target / "accounts.yml").write_text("accounts:\n  - {policies: 1}\n")
+        assert cli.main(["init", str(target)]) == 0
+        assert "policies/a.yml" not in content(target)
+        assert "\nCareful: mine.json and the pack are in one folder." in capsys.readouterr().out
+        assert cli.main(["init", "--acting", str(target)]) == 0
+        assert "policies/a.yml" in content(target)
+        assert "\nCareful: mine.json and the pack" in capsys.readouterr().out
+
     @pytest.mark.parametrize("kind", ["folder", "dangling link"])
     def test_keeps_what_is_no_file(self, target: Path, kind: str) -> None:
         path = target / "policies/a.yml"
