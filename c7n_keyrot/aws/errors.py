@@ -4,15 +4,18 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from enum import Enum
+from json import JSONDecodeError
 from typing import Any
 
 from boto3.exceptions import Boto3Error
 from botocore import exceptions as aws
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from c7n_keyrot.core import denials
 from c7n_keyrot.core.text import one_line
 
 DENIED = frozenset(("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"))
@@ -24,6 +27,21 @@ THROTTLED = frozenset(
         "RequestLimitExceeded",
         "TooManyRequestsException",
         "LimitExceeded",
+    )
+)
+# With these credentials AWS refuses every call.
+REFUSED = frozenset(
+    (
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
     )
 )
 
@@ -40,6 +58,7 @@ class ErrorKind(str, Enum):
     NOT_AWS = "not AWS"
     NO_ANSWER = "no answer"
     OUTAGE = "outage"
+    CREDENTIALS = "credentials"
     OTHER = "other"
 
 
@@ -47,7 +66,8 @@ class CallError(Exception):
     """A call that failed: by an error of AWS, by no answer, or by an answer that isn't AWS's.
 
     ``call`` is such as ``iam:GetUser``; ``code`` is AWS's code, or the class of what went wrong;
-    ``reason`` is AWS's code, or a few words where it gave none; ``lost`` says that one of the
+    ``reason`` is AWS's code, with the kind of policy that denied the call if that isn't the
+    caller's own, or a few words where AWS gave no code; ``lost`` says that one of the
     tries may have taken effect, and nobody heard the answer: never so of a call that only reads.
     The text is one clean line.
     """
@@ -86,14 +106,7 @@ def explained(name: str, error: Exception, lost: bool = False) -> CallError:
         error = error.__context__  # an upload's error quotes the one that it is about
     lost |= may_have_arrived(error)
     if isinstance(error, ClientError):
-        code = one_line(_code_of(error) or "no code", 64)
-        if code in DENIED:
-            kind = ErrorKind.DENIED
-        elif code in THROTTLED:
-            kind = ErrorKind.THROTTLED
-        else:
-            kind = ErrorKind.GONE if code == "NoSuchEntity" else ErrorKind.OTHER
-        return CallError(name, kind, code, code, lost)
+        return _answered(name, error, lost)
     code = type(error).__name__
     if isinstance(error, OutageError):
         return CallError(name, ErrorKind.OUTAGE, code, str(error), lost)
@@ -105,13 +118,36 @@ def explained(name: str, error: Exception, lost: bool = False) -> CallError:
     if isinstance(error, QUOTING):
         provider = one_line(error.kwargs.get("provider", "the local credential provider"), 40)
         return CallError(
-            name, ErrorKind.OTHER, code, f"{code}: {provider} gave no credentials", lost
+            name, ErrorKind.CREDENTIALS, code, f"{code}: {provider} gave no credentials", lost
         )
     if isinstance(error, BotoCoreError):
-        return CallError(name, ErrorKind.OTHER, code, f"{code}: {one_line(error)}", lost)
+        kind = ErrorKind.CREDENTIALS if isinstance(error, NO_CREDENTIALS) else ErrorKind.OTHER
+        return CallError(name, kind, code, f"{code}: {one_line(error)}", lost)
+    what = _of_credentials(error)
+    if what:
+        return CallError(name, ErrorKind.CREDENTIALS, code, f"{code}: {what}")
     # Such as Custodian's own call for a role's credentials, which doesn't go through the gate.
     strange = NotAwsError(what=f"an answer that can't be read, {code}")
     return CallError(name, ErrorKind.NOT_AWS, code, str(strange), lost)
+
+
+def _answered(name: str, error: ClientError, lost: bool) -> CallError:
+    """Say what an error of AWS means."""
+    code = reason = one_line(_code_of(error) or "no code", 64)
+    if code in DENIED:
+        kind = ErrorKind.DENIED
+        said = denials.said_of(one_line(_said(error).get("Message"), 2000))
+        reason += said and f": {said}"
+    elif code in THROTTLED:
+        kind = ErrorKind.THROTTLED
+    elif code in REFUSED:
+        kind = ErrorKind.CREDENTIALS
+    else:
+        kind = ErrorKind.GONE if code == "NoSuchEntity" else ErrorKind.OTHER
+    # The profile's own call for a role comes before the one that was asked for.
+    if getattr(error, "operation_name", "") == "AssumeRole":
+        name = "sts:AssumeRole"
+    return CallError(name, kind, code, reason, lost)
 
 
 def code_of_json(body: bytes, headers: Mapping[str, str]) -> str:
@@ -122,9 +158,13 @@ def code_of_json(body: bytes, headers: Mapping[str, str]) -> str:
     return headers.get("x-amzn-errortype", "").partition(":")[0]
 
 
-def _code_of(error: ClientError) -> str:
+def _said(error: ClientError) -> dict[str, Any]:
     answer = error.response if isinstance(error.response, dict) else {}
-    return str((answer.get("Error") or {}).get("Code") or "")
+    return dict(answer.get("Error") or {})
+
+
+def _code_of(error: ClientError) -> str:
+    return str(_said(error).get("Code") or "")
 
 
 # These never reached AWS.
@@ -148,6 +188,31 @@ NETWORK = (
 
 # Their text is what a program printed, or the body of an answer.
 QUOTING = (aws.CredentialRetrievalError, aws.MetadataRetrievalError, aws.TokenRetrievalError)
+NO_CREDENTIALS = (
+    aws.InfiniteLoopConfigError,
+    aws.InvalidConfigError,
+    aws.NoCredentialsError,
+    aws.PartialCredentialsError,
+    aws.ProfileNotFound,
+    aws.RefreshWithMFAUnsupportedError,
+    getattr(aws, "LoginError", aws.SSOError),  # of newer versions
+    aws.SSOError,
+    aws.UnknownCredentialError,
+)
+# What botocore lets pass when it looks for credentials. None of them is of the network.
+LOCAL = (
+    (EOFError, "the profile asks for an MFA code, and there is no terminal to type it"),
+    (FileNotFoundError, "a program or file that should give the credentials doesn't exist"),
+    ((PermissionError, NotADirectoryError), "what should give the credentials can't be run"),
+    (JSONDecodeError, "what a program gave as credentials isn't JSON"),
+)
+
+
+def _of_credentials(error: Exception) -> str:
+    """Say why the machine has no credentials; "" for an error of something else."""
+    if type(error) is OSError and error.errno == errno.ENOEXEC:
+        error = PermissionError()
+    return next((text for known, text in LOCAL if isinstance(error, known)), "")
 
 
 def may_have_arrived(error: Exception) -> bool:
@@ -159,4 +224,4 @@ def may_have_arrived(error: Exception) -> bool:
         return isinstance(error, (HTTPClientError, aws.ConnectionError)) and not isinstance(
             error, NOT_SENT
         )
-    return not isinstance(error, OutageError)
+    return not (isinstance(error, OutageError) or _of_credentials(error))

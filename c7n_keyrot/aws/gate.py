@@ -23,6 +23,7 @@ from c7n_keyrot.aws import models, settings
 from c7n_keyrot.aws.errors import (
     THROTTLED,
     CallError,
+    ErrorKind,
     NotAwsError,
     OutageError,
     code_of_json,
@@ -173,7 +174,13 @@ def client(
     """
     with as_call_error(f"{service}:client"):
         models.share(session)
-        made = session.client(service, region_name=region, config=config or CALLS)
+        try:
+            made = session.client(service, region_name=region, config=config or CALLS)
+        except ValueError as error:
+            if not str(error).startswith("Invalid endpoint"):
+                raise
+            what = "AWS_ENDPOINT_URL isn't a URL"
+            raise CallError(f"{service}:client", ErrorKind.OTHER, "Endpoint", what) from None
     endpoint = getattr(made, "_endpoint", None)
     if endpoint is not None:  # not so for a client that a test made
         guard = OutageGuard()

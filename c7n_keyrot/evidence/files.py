@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
-from c7n_keyrot.core import outcomes
+from c7n_keyrot.core import denials, outcomes
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.outcomes import Outcome
 from c7n_keyrot.core.text import one_line
@@ -32,6 +32,8 @@ MOST, LOG_END = 256 << 20, 256 << 10
 # count as one: what either covered is a minute old.
 BREAK = 60.0
 # A bucket's copy has a folder for each hour of the runs below the policy's.
+# The last line of a run of ``custodian`` that failed; c7n-org mutes it.
+FAILED = "Error while executing policy"
 HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d", re.ASCII)
 # A folder for each run is often named so, to the minute; such an id is one if accounts.yml has it.
 MINUTE = re.compile(r"20[1-4]\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d")
@@ -308,10 +310,28 @@ def last_error(folder: Path, start: float, end: float) -> str:
             times = [_time(line) for line in lines]
             known = [when for when in times if when is not None]
             begun = known[-1] - (end - start) - 1 if known else 0.0
-            for line, when in zip(reversed(lines), reversed(times), strict=True):
-                if when is not None and when >= begun and " - ERROR - " in line:
-                    return one_line(line.split(" - ERROR - ", 1)[1])
+            for number in reversed(range(len(lines))):
+                when, (_, error, what) = times[number], lines[number].partition(" - ERROR - ")
+                if when is None or when < begun or not error:
+                    continue
+                # Custodian's own last line of a run has the cause in the traceback after it.
+                cause = _raised(lines[number + 1 :]) if what == FAILED else one_line(what)
+                if cause:
+                    return cause
     return ""
+
+
+def _raised(lines: list[str]) -> str:
+    """Return what the last traceback of these lines ends with; "" if there is none.
+
+    Quoted are Custodian's own errors and ours; others may have words of an answer.
+    """
+    starts = [n for n, line in enumerate(lines) if line.startswith("Traceback (most recent")]
+    after = lines[starts[-1] + 1 :] if starts else []
+    name, _, text = next((line for line in after if line[:1].strip()), "").partition(": ")
+    if name.startswith("c7n.exceptions."):
+        return one_line(text)
+    return denials.of_boto(text) or one_line(name.rpartition(".")[2])
 
 
 def _time(line: str) -> float | None:

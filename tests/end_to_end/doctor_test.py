@@ -464,6 +464,68 @@ CREDENTIALS: dict[str, tuple[Callable[[EmbeddedAws], object], dict[str, str]]] =
 }
 
 
+# An MFA code that nobody can type, and a program that doesn't exist.
+PROFILES = {
+    "mfa": (
+        "role_arn = arn:aws:iam::123456789012:role/a\nsource_profile = keys\n"
+        "mfa_serial = arn:aws:iam::123456789012:mfa/a\n"
+        "[profile keys]\naws_access_key_id = AKIA0000000000000001\naws_secret_access_key = x",
+        "there is no terminal",
+        "start it in a terminal",
+    ),
+    "process": ("credential_process = /absent/program", "doesn't exist", "credential_process"),
+    "no JSON": ("credential_process = echo SECRET9", "isn't JSON", "credential_process"),
+}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_that_gives_no_credentials_is_not_the_proxy(
+    doctor: Doctor, here: Path, profile: str
+) -> None:
+    text, words, fix = PROFILES[profile]
+    (here / "config").write_text(f"[profile mine]\n{text}\n", "utf-8")
+    env = {"AWS_CONFIG_FILE": str(here / "config"), "AWS_PROFILE": "mine", "HTTPS_PROXY": ""}
+    done = doctor("--policies", "policies", **env, **NO_KEYS, AWS_SESSION_TOKEN="")
+    # The prompt for the code is on the same line, if both go to one place.
+    (line,) = (line for line in done.text.splitlines() if "FAIL   " in line)
+    assert "credentials: " in line
+    assert words in line
+    assert fix in line.partition("; fix: ")[2]
+    assert "proxy" not in line
+    assert "SECRET9" not in done.text
+    assert "/absent" not in done.text
+
+
+def test_credentials_that_iam_refuses_fail(doctor: Doctor, aws: EmbeddedAws) -> None:
+    """A session of GetSessionToken without MFA: STS answers, and every call to IAM ends so."""
+    aws.fail("iam.*", "InvalidClientTokenId")
+    done = doctor("--policies", "policies")
+    (line,) = failed(done)
+    assert (done.code, "(InvalidClientTokenId)" in line) == (1, True)
+    assert "without MFA" in line.partition("; fix: ")[2]
+
+
+def test_cause_of_a_failed_run_of_custodian_is_not_custodians_own_line(
+    doctor: Doctor, aws: EmbeddedAws, here: Path
+) -> None:
+    """It comes some lines before; here it is a service control policy, so the advice is another."""
+    said = "explicit deny in a service control policy"
+    whole = f"User: hidden is not authorized to perform: iam:UpdateAccessKey with an {said}: hidden"
+    add_stale(aws, HUB)
+    aws.fail("iam.UpdateAccessKey", "AccessDenied", message=whole)
+    ran = run(custodian("run", "-s", "out", "policies"), aws.env(HUB, here), here)
+    assert ran.code == 2, ran.text
+    aws.account(HUB).delete_user("ana")
+    (line,) = failed(doctor("--policies", "policies", "--output-dir", "out"))
+    assert "user 'ana': key" in line
+    assert f"iam:UpdateAccessKey is denied (AccessDenied: {said})" in line
+    assert "organization's administrators let iam:UpdateAccessKey" in line
+    told = run(keyrot("report", "out", "--format", "json"), aws.env(HUB, here), here)
+    assert f"AccessDenied: {said}" in told.text
+    assert "Error while executing policy" not in line + told.text
+    assert "hidden" not in line + told.text
+
+
 @pytest.mark.parametrize("fault", CREDENTIALS)
 def test_credentials(doctor: Doctor, aws: EmbeddedAws, fault: str) -> None:
     make, env = CREDENTIALS[fault]

@@ -217,6 +217,28 @@ def test_policies_that_are_chosen(
     assert [policy["name"] for policy in policies.chosen(given, where)] == names
 
 
+GROUPS = "iam:ListGroupsForUser"
+OURS = {"iam:GenerateCredentialReport", "iam:GetCredentialReport", "iam:ListAccessKeys"}
+
+
+@pytest.mark.parametrize(
+    ("filters", "asked"),
+    [
+        ([{"or": [{"type": "stale-access-key", "slot": 1}]}], OURS),
+        ([{"not": [{"or": [{"and": ["group", "stale-access-key"]}]}]}], {GROUPS, *OURS}),
+        ([{"and": [{"not": ["login-profile"]}, "group"]}], {"iam:GetLoginProfile", GROUPS}),
+        ([{"type": "list-item", "key": "Tags", "attrs": [{"not": [{"Key": "a"}]}]}], set()),
+    ],
+)
+def test_every_permission_of_a_filter_in_a_block_is_known(
+    filters: list[Any], asked: set[str]
+) -> None:
+    data = {"policies": [{"name": "a", "resource": "aws.iam-user", "filters": filters}]}
+    (planned,) = policies.plan(Path("a.yml"), data, Target())
+    assert planned.permissions >= asked
+    assert (planned.permissions >= OURS) == (asked >= OURS)
+
+
 # -- what runs left
 
 
@@ -347,6 +369,16 @@ def test_metadata_that_is_torn_is_none(tmp_path: Path) -> None:
     assert runs.read(tmp_path) == []
 
 
+KEYROT = "2026-01-01 10:00:00,1 - custodian.keyrot - ERROR - user x\n"
+FAILED = "2026-01-01 10:00:01,1 - custodian.output - ERROR - Error while executing policy\n"
+TRACE = 'Traceback (most recent call last):\n  File "/home/a/x.py", line 3, in run\n    raise\n'
+DENIAL = (
+    "An error occurred (AccessDenied) when calling the SendMessage operation: User: arn:aws:x is "
+    "not authorized to perform: sqs:SendMessage with an explicit deny in a service control policy"
+)
+DENIED_CALL = "sqs:SendMessage is denied (AccessDenied: explicit deny in a service control policy)"
+
+
 @pytest.mark.parametrize(
     ("log", "error"),
     [
@@ -361,6 +393,13 @@ def test_metadata_that_is_torn_is_none(tmp_path: Path) -> None:
             "Traceback\n",
             "two",
         ),
+        # A run of custodian: its own line is the last one.
+        (f"{KEYROT}{FAILED}{TRACE}c7n.exceptions.PolicyExecutionError: user x: y\n", "user x: y"),
+        (f"{FAILED}{TRACE}c7n.exceptions.ResourceLimitExceeded: too many\n", "too many"),
+        (f"{FAILED}{TRACE}botocore.exceptions.ClientError: {DENIAL}\n", DENIED_CALL),
+        (f"{FAILED}{TRACE}KeyError: 'x'\n\nDuring ...:\n\n{TRACE}a.B: body\nof it\n", "B"),
+        (f"{KEYROT}{FAILED}", "user x"),
+        (FAILED, ""),
     ],
 )
 def test_last_error_is_one_of_this_run(tmp_path: Path, log: str, error: str) -> None:

@@ -8,7 +8,9 @@ boto3's own clients speak over HTTP with a server that answers whatever a test s
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
+import json
 import os
 import re
 import subprocess
@@ -57,10 +59,10 @@ def answered(operation: str, result: str) -> bytes:
     return f'<{name} xmlns="{SPACE}">{result}{ID}</{name}>'.encode()
 
 
-def refused(code: str) -> bytes:
+def refused(code: str, message: str = "no") -> bytes:
     return (
         f'<ErrorResponse xmlns="{SPACE}"><Error><Type>Sender</Type><Code>{code}</Code>'
-        "<Message>no</Message></Error><RequestId>r-1</RequestId></ErrorResponse>"
+        f"<Message>{message}</Message></Error><RequestId>r-1</RequestId></ErrorResponse>"
     ).encode()
 
 
@@ -249,7 +251,7 @@ def test_an_answer_without_a_last_use_is_not_aws(client: Any, server: Server) ->
         ("NoSuchEntity", 404, ErrorKind.GONE, "failed (NoSuchEntity)", False, 1),
         ("Throttling", 400, ErrorKind.THROTTLED, "failed (Throttling)", False, 3),
         ("RequestLimitExceeded", 503, ErrorKind.THROTTLED, "failed (Req", False, 3),
-        ("ExpiredToken", 403, ErrorKind.OTHER, "failed (ExpiredToken)", False, 1),
+        ("ExpiredToken", 403, ErrorKind.CREDENTIALS, "failed (ExpiredToken)", False, 1),
         ("ServiceFailure", 500, ErrorKind.OTHER, "failed (ServiceFailure)", True, 3),
         ("two&#10;lines&#8238;", 400, ErrorKind.OTHER, "failed (two lines", False, 1),
         ("x" * 999, 400, ErrorKind.OTHER, f"failed ({'x' * 61}...)", False, 1),
@@ -270,6 +272,21 @@ def test_an_error_of_aws_says_what_it_is(
     assert (error.kind, error.lost, server.calls) == (kind, lost, calls)
     assert str(error).startswith(f"iam:UpdateAccessKey {text}")
     assert str(error).isprintable()
+
+
+def test_a_denial_says_which_other_policy_it_is_of(client: Any, server: Server) -> None:
+    end = "with an explicit deny in a service control policy: arn:hidden"
+    server.answers = [(403, refused("AccessDenied", f"User: hidden is not authorized {end}"))]
+    error = failure(client)
+    assert (error.kind, error.code) == (ErrorKind.DENIED, "AccessDenied")
+    assert error.reason == "AccessDenied: explicit deny in a service control policy"
+
+
+def test_an_endpoint_that_is_no_url_is_not_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "hidden")
+    with pytest.raises(CallError, match="AWS_ENDPOINT_URL isn't a URL") as raised:
+        gate.client(boto3.Session(region_name="us-east-1"))
+    assert (raised.value.kind, "hidden" in str(raised.value)) == (ErrorKind.OTHER, False)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +341,7 @@ def test_fewer_tries_can_be_asked_for(
             False,
         ),
         (EndpointConnectionError(endpoint_url="u"), ErrorKind.NO_ANSWER, "no connection", False),
-        (NoCredentialsError(), ErrorKind.OTHER, "Unable to locate credentials", False),
+        (NoCredentialsError(), ErrorKind.CREDENTIALS, "Unable to locate credentials", False),
         (
             ParamValidationError(report="Invalid,\nvalue: \x1b[31m0"),
             ErrorKind.OTHER,
@@ -333,22 +350,28 @@ def test_fewer_tries_can_be_asked_for(
         ),
         (
             CredentialRetrievalError(provider="custom-process", error_msg=SECRET),
-            ErrorKind.OTHER,
+            ErrorKind.CREDENTIALS,
             "CredentialRetrievalError: custom-process gave no credentials",
             False,
         ),
         (
             MetadataRetrievalError(error_msg=SECRET),
-            ErrorKind.OTHER,
+            ErrorKind.CREDENTIALS,
             "the local credential provider gave no credentials",
             False,
         ),
         (
             TokenRetrievalError(provider="sso", error_msg=SECRET),
-            ErrorKind.OTHER,
+            ErrorKind.CREDENTIALS,
             "sso gave no credentials",
             False,
         ),
+        (EOFError(), ErrorKind.CREDENTIALS, "asks for an MFA code", False),
+        (FileNotFoundError(2, SECRET), ErrorKind.CREDENTIALS, "doesn't exist", False),
+        (PermissionError(13, SECRET), ErrorKind.CREDENTIALS, "can't be run", False),
+        (OSError(errno.ENOEXEC, SECRET), ErrorKind.CREDENTIALS, "can't be run", False),
+        (json.JSONDecodeError(SECRET, SECRET, 0), ErrorKind.CREDENTIALS, "isn't JSON", False),
+        (ConnectionResetError(SECRET), ErrorKind.NOT_AWS, "can't be read", True),
         (OutageError("AWS answered no call"), ErrorKind.OUTAGE, "AWS answered no call", False),
         # As of Custodian's own call for a role's credentials.
         (KeyError(SECRET), ErrorKind.NOT_AWS, "an answer that can't be read, KeyError", True),

@@ -11,6 +11,7 @@ from pathlib import Path
 from c7n_keyrot.cli.doctor import permissions
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
+from c7n_keyrot.core import denials
 from c7n_keyrot.core.text import listed, utc
 from c7n_keyrot.evidence import runs
 from c7n_keyrot.evidence.files import ended_with, ids_of, last_error
@@ -137,9 +138,10 @@ def _why_not(
         if not error:
             where = f"the line with policy:{policy}" if target.account else "its last lines"
             return f"{ended_with(error)}: {runner}'s output has it, {where}", fix
-        denied = re.search(r"\b(iam:\w+) is denied", error)
+        denied = re.search(r"\b([a-z]+:\w+) is denied", error)
         if denied:
-            fix = f"{permissions.how_to_allow(denied[1], target)}, and run {again} again"
+            allow = denials.advice(error, denied[1]) or permissions.how_to_allow(denied[1], target)
+            fix = f"{allow}, and run {again} again"
         return ended_with(error), fix
     folder = out / policy
     if target.account:

@@ -11,6 +11,7 @@ from c7n_keyrot.aws import credentials, settings
 from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.cli.doctor.checks import FAIL, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
+from c7n_keyrot.core import denials
 from c7n_keyrot.evidence.accounts import split
 
 # Seconds, and tries: doctor doesn't wait long.
@@ -23,15 +24,39 @@ CALLS = Config(
 # AWS couldn't be reached, so other calls would fail as well.
 UNREACHED = (ErrorKind.NO_ANSWER, ErrorKind.NOT_AWS, ErrorKind.OUTAGE)
 NETWORK = "look at the network, the proxy (HTTPS_PROXY) and AWS_ENDPOINT_URL"
+GIVE = "give credentials: AWS_PROFILE, the AWS_... variables, or aws sso login"
+# By the code of an error of credentials.
+FIXES = {
+    "EOFError": "start it in a terminal; or take the session first (aws configure "
+    "export-credentials --format env) and give its AWS_... variables",
+    "FileNotFoundError": "correct credential_process in your AWS configuration",
+    "InvalidClientTokenId": "give other credentials: these don't exist (any more), or are a "
+    "session of GetSessionToken without MFA, which can't call IAM",
+    "JSONDecodeError": "correct credential_process in your AWS configuration",
+    "PermissionError": "correct credential_process in your AWS configuration",
+    "RequestExpired": "set the clock of this machine",
+    "SignatureDoesNotMatch": "correct the secret access key, or the clock of this machine",
+}
+
+
+def fix_of(error: CallError, otherwise: str) -> str:
+    """Return what to do about an error of a call.
+
+    :param otherwise: what helps if it isn't the network, the credentials or a policy's Deny.
+    """
+    if error.kind in UNREACHED:
+        return NETWORK
+    if error.kind is ErrorKind.CREDENTIALS:
+        return FIXES.get(error.code, GIVE)
+    return denials.advice(error.reason, error.call) or otherwise
 
 
 def checks(context: Context) -> Checks:
     """Check whose credentials these are, and whether there is a region."""
-    fix = "give credentials: AWS_PROFILE, the AWS_... variables, or aws sso login"
     try:
         own = context.own = credentials.own(config=CALLS)
     except CallError as error:
-        yield Check(FAIL, "credentials", str(error), NETWORK if error.kind in UNREACHED else fix)
+        yield Check(FAIL, "credentials", str(error), fix_of(error, GIVE))
     else:
         yield Check(OK, "credentials", f"account {own.account_id}, {own.arn}")
     if context.org:

@@ -11,10 +11,11 @@ from typing import Any
 
 from c7n_keyrot.aws import calls, listings
 from c7n_keyrot.aws.credentials import Access
-from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Target
-from c7n_keyrot.cli.doctor.credentials import NETWORK, UNREACHED
+from c7n_keyrot.cli.doctor.credentials import UNREACHED, fix_of
+from c7n_keyrot.core import denials
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.evidence.accounts import Account, take
 
@@ -125,7 +126,7 @@ def _member(context: Context, account: Account, own: Access) -> Checks:
             else "correct the profile in your AWS configuration, or its entry in accounts.yml"
         )
         if isinstance(cause, CallError):
-            fix = NETWORK if cause.kind in UNREACHED else fix
+            fix = fix_of(cause, fix)
             # Without its ARN, so that what is the same in many accounts is one line.
             yield Check(FAIL, "permissions", f"{way} can't be used: {cause}", fix, account)
         else:
@@ -154,7 +155,7 @@ def _of(context: Context, account: Account | None, access: Access) -> Checks:
             client = access.client(permission.partition(":")[0])
             answers[permission] = read_call(client, permission)
     except CallError as error:
-        yield Check(FAIL, "permissions", str(error), NETWORK, account)
+        yield Check(FAIL, "permissions", str(error), fix_of(error, "run doctor again"), account)
         return
     user = f"arn:{access.partition}:iam::{access.account_id}:user/{NOBODY}"
     queues = [queue.arn(access.partition) for queue in context.queues()]
@@ -173,20 +174,23 @@ def _of(context: Context, account: Account | None, access: Access) -> Checks:
 def read_call(client: Any, permission: str) -> tuple[str, str]:
     """Make a call that only reads; return whether it was allowed, or why that isn't known.
 
-    :raises CallError: AWS couldn't be reached, so other calls would fail as well.
+    :raises CallError: AWS couldn't be reached, or refuses the credentials, so other calls would
+        fail as well.
     """
     method, params = READS[permission]
     try:
         calls.call(client, method, **params)
     except CallError as error:
-        if error.kind in UNREACHED:
+        if error.kind in (*UNREACHED, ErrorKind.CREDENTIALS):
             raise
         if error.code in ALLOWED:
             return OK, ""
         if not error.denied:
             return NOT_CHECKED, f"failed ({error.code})"
+        cause = denials.cause(error.reason)
         # For a key that doesn't exist AWS denies the call to everybody.
-        return (NOT_CHECKED if permission == "iam:GetAccessKeyLastUsed" else FAIL), "denied"
+        by_nature = permission == "iam:GetAccessKeyLastUsed" and not cause
+        return (NOT_CHECKED, "denied") if by_nature else (FAIL, cause)
     return OK, ""
 
 
@@ -215,8 +219,24 @@ def simulate(access: Access, asked: dict[str, list[str]]) -> Answers:
         for result in results:
             permission, allowed = result["EvalActionName"], result["EvalDecision"] == "allowed"
             if answers[permission][0] != FAIL:
-                answers[permission] = (OK, "") if allowed else (FAIL, "denied")
+                answers[permission] = (OK, "") if allowed else (FAIL, _cause_of(result))
     return answers
+
+
+def _cause_of(result: dict[str, Any]) -> str:
+    """Return which other policy denies a call, if the simulator knows it."""
+    for name, detail, kind in (
+        ("OrganizationsDecisionDetail", "AllowedByOrganizations", "service control policy"),
+        (
+            "PermissionsBoundaryDecisionDetail",
+            "AllowedByPermissionsBoundary",
+            "permissions boundary",
+        ),
+    ):
+        if result.get(name, {}).get(detail) is False:
+            return f"no {kind} allows it"
+    denied = result["EvalDecision"] == "explicitDeny"
+    return "explicit deny in an identity-based policy" if denied else ""
 
 
 def lines_of(
@@ -229,9 +249,12 @@ def lines_of(
     there = [permission for permission, (status, _) in answers.items() if status == OK]
     if there:
         yield Check(OK, name, ", ".join(there), account=account)
-    for permission, (status, _) in answers.items():
+    for permission, (status, why) in answers.items():
         if status == FAIL:
-            yield Check(FAIL, name, f"{permission} is denied", fix(permission), account)
+            what = f"{permission} is denied" + (why and f" ({why})")
+            yield Check(
+                FAIL, name, what, denials.advice(why, permission) or fix(permission), account
+            )
     reasons: dict[str, list[str]] = {}
     for permission, (status, why) in answers.items():
         if status == NOT_CHECKED:

@@ -8,10 +8,10 @@ from typing import Any
 
 from c7n_keyrot.aws import calls
 from c7n_keyrot.aws.credentials import Access
-from c7n_keyrot.aws.errors import CallError
+from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
-from c7n_keyrot.cli.doctor.credentials import NETWORK, UNREACHED
+from c7n_keyrot.cli.doctor.credentials import UNREACHED, fix_of
 from c7n_keyrot.cli.doctor.sqs import Queue, is_bare, queue_of, queue_text, uses_sqs
 from c7n_keyrot.evidence.accounts import Account
 
@@ -85,8 +85,8 @@ def _ask_for(queue: Queue, own: Access) -> Check:
     except CallError as error:
         if error.code in MISSING:
             return Check(FAIL, str(queue), missing, fix)
-        if error.kind in UNREACHED:
-            return Check(FAIL, str(queue), str(error), NETWORK)
+        if error.kind in (*UNREACHED, ErrorKind.CREDENTIALS):
+            return Check(FAIL, str(queue), str(error), fix_of(error, ""))
         return Check(NOT_CHECKED, str(queue), str(error))
     if queue.owner and not url.endswith(f"/{queue.owner}/{queue.name}"):
         return Check(FAIL, str(queue), f"{missing}, only {url}", fix)
