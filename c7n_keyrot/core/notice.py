@@ -19,7 +19,7 @@ from typing import Any
 
 from c7n_keyrot.core import rotation
 from c7n_keyrot.core.records import KeyRecord, OtherKey
-from c7n_keyrot.core.rotation import Identified, Verdict, created
+from c7n_keyrot.core.rotation import Exemption, Identified, Verdict, created
 from c7n_keyrot.core.usage_words import in_words
 
 NOTICE = "c7n:keyrot-notice"
@@ -50,6 +50,7 @@ class PolicyPlan:
     - ``disable_on``, ``delete_on``: the days that a ``mark-for-op`` of the policy sets
     - ``marks``: the tags with a day on which the policy disables marked users' keys
     - ``exempt_tag``: the tag that exempts a user; empty if the policy knows no exemption
+    - ``register``: the name of the register of exemptions; empty without one
     - ``ends_within``, ``longer_than``: days; which exemptions the policy looks for
     """
 
@@ -58,6 +59,7 @@ class PolicyPlan:
     delete_on: datetime | None = None
     marks: tuple[str, ...] = ()
     exempt_tag: str = ""
+    register: str = ""
     ends_within: float | None = None
     longer_than: float | None = None
 
@@ -156,6 +158,7 @@ def about_run(
         disable_on=plan.disable_on and day(plan.disable_on),
         delete_on=plan.delete_on and day(plan.delete_on),
         exempt_tag=clean(plan.exempt_tag),
+        register=clean(plan.register, 200),
         exempt_word=quote(clean(plan.exempt_tag)) if plan.exempt_tag else "",
         ends_within=plan.ends_within and count(plan.ends_within, "day"),
         longer_than=plan.longer_than and count(plan.longer_than, "day"),
@@ -188,6 +191,7 @@ def about_user(
     live: Sequence[Mapping[str, Any]],
     now: datetime,
     most_uses: int = 1,
+    exemption: Exemption | None = None,
 ) -> dict[str, Any] | None:
     """Return what a notice says of one user; None if it would say something that isn't true.
 
@@ -199,12 +203,13 @@ def about_user(
     :param matched: ids of the keys that the policy's actions act on.
     :param live: the user's ``AccessKeyMetadata``, of IAM's ListAccessKeys.
     :param most_uses: lines at most about who uses a key.
+    :param exemption: the one that the policy's filter found, if any.
     """
     word = quote(clean(user.get("UserName"), 1000))
     about = filled(word=word, option=user_option(word))
     tags = _tags(user)
     if situation == "exemptions":
-        return about | _exemption(plan, tags, now)
+        return about | _exemption(exemption or _tagged(plan, tags, now), tags, now)
     mine = [record for record in records if record.filter == FILTERS[situation]]
     if situation == "unclear":
         keys = _distinct([_doubt(record) for record in mine])
@@ -349,15 +354,21 @@ def _marked_day(plan: PolicyPlan, tags: Mapping[str, str]) -> datetime | None:
     return None
 
 
-def _exemption(plan: PolicyPlan, tags: Mapping[str, str], now: datetime) -> dict[str, Any]:
+def _tagged(plan: PolicyPlan, tags: Mapping[str, str], now: datetime) -> Exemption | None:
     entries = [{"Key": name, "Value": value} for name, value in tags.items()]
-    found = rotation.exemption(entries, plan.exempt_tag, now) if plan.exempt_tag else None
+    return rotation.exemption(entries, plan.exempt_tag, now) if plan.exempt_tag else None
+
+
+def _exemption(found: Exemption | None, tags: Mapping[str, str], now: datetime) -> dict[str, Any]:
     until = found.until if found else None
+    reason = tags.get(REASON_TAG, "").strip()
+    if found and found.approved_by:
+        reason = f"{found.reason[:120]}; approved by {found.approved_by[:100]}"
     owner = next((tags[tag] for tag in OWNER_TAGS if tags.get(tag, "").strip()), "")
     return filled(
         due=until.isoformat() if until else "",
         until=date_words(until) if until else clean(found.value.strip(), 41) if found else "",
         left=_days_off(until, now) if until else "",
-        reason=clean(tags.get(REASON_TAG, "").strip(), 120),
+        reason=clean(reason, 240),
         owner=clean(owner.strip(), 120),
     )

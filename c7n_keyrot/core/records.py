@@ -70,7 +70,7 @@ class KeyRecord:
       GetAccessKeyLastUsed if the filter asks it; None if never used
     - ``report_generated``: when AWS made the credential report
     - ``exemption``: an exemption tag that exempts nobody: ``tag``, ``value`` and ``state``
-      (``expired`` or ``unreadable``); None without one
+      (``expired``, ``unreadable`` or ``too-long``); None without one
     - ``description``: the key's description, which the console keeps as a tag of the user
     - ``other_key``: the user's other key; None if there is none, or if it isn't known which it is
     - ``usage``: who used the key, from CloudTrail's event history (``Usage`` in ``usage.py``); None

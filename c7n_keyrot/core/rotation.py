@@ -67,16 +67,24 @@ class ExemptionState(str, enum.Enum):
     VALID = "valid"
     EXPIRED = "expired"
     UNREADABLE = "unreadable"
+    TOO_LONG = "too-long"
 
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """A user's exemption tag; ``until`` is its last day (UTC), None where it can't be read."""
+    """A user's exemption: a tag, or a line of a register.
+
+    :ivar tag: the tag's key, or the register's name.
+    :ivar until: its last day (UTC); None where it can't be read.
+    :ivar reason, approved_by: of a register's line; empty for a tag, whose reason is another tag.
+    """
 
     tag: str
     value: str
     state: ExemptionState
     until: date | None
+    reason: str = ""
+    approved_by: str = ""
 
 
 def is_older(instant: datetime, now: datetime, days: float) -> bool:
@@ -226,10 +234,27 @@ def last_day(text: str) -> date | None:
         return instant.date()
 
 
-def exemption(tags: Sequence[dict[str, str]], tag: str, now: datetime) -> Exemption | None:
+def exemption_state(until: date | None, now: datetime, longest: float | None) -> ExemptionState:
+    """Return whether an exemption with this last day (UTC) holds.
+
+    :param longest: days; None for no limit. The last day may be so many days after today (UTC).
+    """
+    if until is None:
+        return ExemptionState.UNREADABLE
+    left = (until - _utc_day(now)).days
+    if left < 0:
+        return ExemptionState.EXPIRED
+    too_long = longest is not None and left > longest
+    return ExemptionState.TOO_LONG if too_long else ExemptionState.VALID
+
+
+def exemption(
+    tags: Sequence[dict[str, str]], tag: str, now: datetime, longest: float | None = None
+) -> Exemption | None:
     """Read a user's exemption: a tag with its last day, the whole of which counts, in UTC.
 
     :param tags: ``Tags`` of IAM's GetUser.
+    :param longest: days; an exemption that ends later holds for nobody.
     :returns: None for a user without the tag.
     """
     for entry in tags:
@@ -237,9 +262,5 @@ def exemption(tags: Sequence[dict[str, str]], tag: str, now: datetime) -> Exempt
         if entry["Key"].lower() == tag.lower():
             value = entry["Value"]
             until = last_day(value)
-            state = ExemptionState.UNREADABLE
-            if until is not None:
-                valid = until >= _utc_day(now)
-                state = ExemptionState.VALID if valid else ExemptionState.EXPIRED
-            return Exemption(tag, value, state, until)
+            return Exemption(tag, value, exemption_state(until, now, longest), until)
     return None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from urllib.parse import urlsplit
 
 # A spreadsheet takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are wide
@@ -19,6 +20,15 @@ def one_line(text: object, limit: int = 300) -> str:
         line = "".join(c if c.isprintable() else " " for c in line)
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def url_name(url: str) -> str:
+    """Return a URL as one line without user and query, which may be secret; a file by its name."""
+    parts = urlsplit(url)
+    if parts.scheme in ("", "file"):
+        return one_line(parts.path.rpartition("/")[2], 200)
+    host = parts.netloc.rpartition("@")[2]
+    return one_line(f"{parts.scheme}://{host}{parts.path}", 200)
 
 
 def counted(number: int, noun: str) -> str:

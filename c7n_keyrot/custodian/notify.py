@@ -19,6 +19,7 @@ from c7n_keyrot.aws.permit import Permit, check_permit
 from c7n_keyrot.core import notice
 from c7n_keyrot.core.notice import NOTICE, SITUATIONS, PolicyPlan
 from c7n_keyrot.core.records import KeyRecord
+from c7n_keyrot.core.text import url_name
 from c7n_keyrot.custodian.matching import RECORDS, asserted, meant, places
 from c7n_keyrot.custodian.run import PolicyRun
 
@@ -99,6 +100,7 @@ def prepared(
             run.users.live.get(user["UserName"], ()),
             run.now,
             most_uses,
+            run.exemptions.found.get(user["UserName"]),
         )
         if about is not None:
             kept = {k: v for k, v in user.items() if not (ours and k.startswith("c7n:"))}
@@ -143,7 +145,8 @@ def plan_of(manager: Any, now: datetime) -> PolicyPlan:
             for element in asserted(manager.filters)
             if element.type == "marked-for-op" and element.data.get("op") == "disable-access-key"
         ),
-        exempt_tag=exempt[0].option("tag") if exempt else "",
+        exempt_tag=next((one.option("tag") for one in exempt if not one.option("register")), ""),
+        register=next((url_name(url) for one in exempt if (url := one.option("register"))), ""),
         ends_within=next(filter(None, (one.data.get("ends-within") for one in exempt)), None),
         longer_than=next(filter(None, (one.data.get("longer-than") for one in exempt)), None),
     )

@@ -123,6 +123,10 @@ SEAMS = (
     Seam("c7n.query:DescribeSource.get_query_params", "inherited by our source"),
     Seam("c7n.cache:factory", "a handle of our own for the credential report", ("config",)),
     Seam("c7n.cache:NullCache", "in place of a cache that can't be used", ("config",)),
+    Seam(
+        "c7n.resolver:URIResolver.resolve", "it reads registers of exemptions", ("uri", "headers")
+    ),
+    Seam("c7n.resolver:URIResolver", "the same", ("session_factory", "cache")),
     # -- filters and actions
     Seam("c7n.filters:Filter.process", "watched while filters run", ("resources", "event")),
     Seam("c7n.filters:ValueFilter.match", "asked about one key", ("i",)),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from c7n_keyrot.core.credential_report import Report
 from c7n_keyrot.core.outcomes import Outcome, Result
@@ -16,6 +18,7 @@ from c7n_keyrot.core.records import Why
 from c7n_keyrot.core.rotation import Exemption, ExemptionState
 
 NOT_TRIED = "not tried"
+Answer = TypeVar("Answer")
 
 
 class ReportInUse:
@@ -47,16 +50,27 @@ class ReportInUse:
 class Exemptions:
     """What a rotation-exempt filter found on users, by user name.
 
+    :ivar found: all that is known of it.
     :ivar valid: the last day (YYYY-MM-DD, UTC) of an exemption that holds.
     :ivar void: one that has ended or can't be read: the notice reports it.
     """
 
     def __init__(self) -> None:
+        self.found: dict[str, Exemption] = {}
         self.valid: dict[str, str] = {}
         self.void: dict[str, dict[str, str]] = {}
+        self._registers: dict[str, Any] = {}
+
+    def once(self, url: str, read: Callable[[], Answer]) -> Answer:
+        """Return what was read from a register; read it if this run hasn't yet."""
+        if url not in self._registers:
+            self._registers[url] = read()
+        found: Answer = self._registers[url]
+        return found
 
     def note(self, name: str, found: Exemption) -> None:
         """Note a user's exemption."""
+        self.found[name] = found
         if found.state is not ExemptionState.VALID:
             self.void[name] = {
                 "tag": found.tag,

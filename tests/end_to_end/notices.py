@@ -248,6 +248,7 @@ def notified(policy: dict[str, Any], users: Sequence[dict[str, Any]]) -> dict[st
         now=NOW,
         account_id=ACCOUNT,
         users=SimpleNamespace(live=live),
+        exemptions=SimpleNamespace(found={}),
         permit=Permit,
     )
     patches.attach_notices(run, users)

@@ -878,6 +878,7 @@ NUMBERS = [
     (EXPIRING, "report-max-age"),
     (UNCLEAR, "days"),
     (UNCLEAR, "report-max-age"),
+    (EXEMPT, "longest"),
     (EXEMPT, "ends-within"),
     (EXEMPT, "longer-than"),
 ]
@@ -1034,7 +1035,7 @@ def test_a_notice_is_shorter_than_the_days(
 
 @pytest.mark.parametrize("value", ["", None, 5, True, ["t"], {}, "Valid", "none"])
 def test_wrong_states_are_refused(custodian: Custodian, value: Any) -> None:
-    says = "state must be valid, expired, unreadable or any, not "
+    says = "state must be valid, expired, unreadable, too-long or any, not "
     refused(custodian, {"type": EXEMPT, "state": value}, says)
 
 
@@ -1130,7 +1131,7 @@ def test_unknown_options_are_refused_and_the_known_ones_named(
         STALE: "days, report-max-age, slot, status, superseded, unused-days, usage",
         EXPIRING: "days, notice, remind-at, report-max-age, slot, usage",
         UNCLEAR: "days, report-max-age, slot, weekdays",
-        EXEMPT: "ends-within, longer-than, state, tag",
+        EXEMPT: "ends-within, longer-than, longest, register, state, tag",
     }
     with pytest.raises(PolicyValidationError) as caught:
         custodian.policy([{"type": kind, option: 5}]).validate()

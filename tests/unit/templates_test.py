@@ -292,8 +292,12 @@ def test_a_keys_description_is_shown(form: str, situation: str, number: int) -> 
 @pytest.mark.parametrize(
     ("state", "value", "said"),
     [
-        ("expired", "2026-01-01", "The tag keyrot-exempt-until=2026-01-01 has ended"),
-        ("unreadable", "soon\n<b>", "The tag keyrot-exempt-until=soon\ufffd<b> can't be read"),
+        ("expired", "2026-01-01", "Exemption keyrot-exempt-until=2026-01-01 has ended"),
+        (
+            "unreadable",
+            "soon\n<b>",
+            "Exemption keyrot-exempt-until=soon\ufffd<b> can't be read",
+        ),
     ],
 )
 @pytest.mark.parametrize("number", [1, 5])
