@@ -4,7 +4,8 @@
 
 No startup file is needed for these. ``c7n_keyrot.cli`` has installed the import hook, in c7n-org's
 worker processes as well. Output, behaviour and exit codes are the programs' own, except for the
-mailer (``mailing``): it runs nothing that a message brings, and its errors quote no password.
+mailer (``mailing``): it runs nothing that a message brings, and its errors quote no password; and
+for c7n-org's ``run`` (``org_runs``): it ends with 1 if an account or a policy wasn't done.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ def entry(command: str, args: Sequence[str]) -> Callable[[], Any]:
         from c7n_keyrot.cli import mailing  # c7n-mailer brings Jinja
 
         return partial(mailing.run, found)
+    if command == "org" and "_ARGCOMPLETE" not in os.environ:
+        from c7n_keyrot.cli import org_runs  # c7n-org brings click
+
+        return partial(org_runs.run, found)
     return found
 
 

@@ -94,6 +94,10 @@ def _wraps(refresher: Any) -> bool:
     return refresher(dict)._refresh is dict
 
 
+def _goes_through_futures(run: Any) -> bool:
+    return {"init", "as_completed"} <= {*run.callback.__code__.co_names}
+
+
 def _is_schema(schema: Any) -> bool:
     return "properties" in schema
 
@@ -208,6 +212,10 @@ SEAMS = (
     Seam("c7n.policy:Policy.is_runnable", "doctor: which policies run where"),
     Seam("c7n.resources:load_resources", "doctor", ("resource_types",)),
     Seam("c7n_org.cli:CONFIG_SCHEMA", "doctor: accounts.yml", holds=_is_schema),
+    # -- c7n-org, in `c7n-keyrot org`
+    Seam("c7n_org.cli:init", "watched: the policies that are to be run", ("use",)),
+    Seam("c7n_org.cli:as_completed", "watched: the accounts that nothing ran in", ("fs",)),
+    Seam("c7n_org.cli:run", "it goes through both", holds=_goes_through_futures),
     Seam("c7n_mailer.cli:CONFIG_SCHEMA", "doctor: mailer.yml", holds=_is_schema),
     # -- c7n-mailer, in `c7n-keyrot mailer`
     Seam(

@@ -407,6 +407,22 @@ def test_denied_call_names_the_parameter_that_allows_it(
     assert "fix: update the role's stack (deploy/member-role.yml) with Mode=enforcing" in line
 
 
+def test_org_run_that_did_nothing_in_an_account_ends_with_1(
+    aws: EmbeddedAws, doctor: Doctor, here: Path
+) -> None:
+    """c7n-org ends with 0; one account gives the policy a number of days that is none."""
+    edit(here / "accounts.yml", lambda data: data["accounts"][1].update(vars={"many": "x"}))
+    edit(here / "accounts.yml", lambda data: data["vars"].update(many=90))
+    policy = {"name": "a", "resource": "aws.iam-user", "source": "credential-report"}
+    policy["filters"] = [{"type": "value", "key": "a", "op": "regex", "value": "({many}"}]  # type: ignore[assignment]
+    (here / "a.yml").write_text(yaml.safe_dump({"policies": [policy]}), "utf-8")
+    args = ["run", "-c", "accounts.yml", "-s", "out", "-u", "a.yml"]
+    theirs = run(c7n_org(*args), aws.env(HUB, here), here)
+    ours = run(keyrot("org", *args), aws.env(HUB, here), here)
+    assert (theirs.code, ours.code) == (0, 1), theirs.text + ours.text
+    assert ours.lines("c7n-keyrot org: not done in", "web (222222222222) in us-east-1")
+
+
 def test_run_of_custodian_and_owners_that_cannot_be_told(
     doctor: Doctor, aws: EmbeddedAws, here: Path
 ) -> None:
