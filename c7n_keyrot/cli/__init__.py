@@ -32,6 +32,7 @@ COMMANDS = {
     "plan": "say what a dry run would do, over all accounts, and stop at a limit",
     "reactivate": "switch on again the keys that the pack disabled",
     "report": "report what runs found and did: a page, JSON, CSV, OCSF or OSCAL",
+    "runner": "run the pack over an organization, unwatched: look, tell or act",
     "templates": "print the folder of the notices' templates",
     "usage": "print who uses access keys, by CloudTrail's event history",
 }

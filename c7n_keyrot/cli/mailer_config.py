@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.evidence.accounts import yaml_problem
 
 # Of an option. A password that is written in the wrong place isn't printed as one.
@@ -25,6 +27,22 @@ def refusal(error: Exception, path: Path | str) -> str:
     if isinstance(error, yaml.YAMLError):
         return f"{path} isn't YAML: {yaml_problem(error)}"
     return f"{path} can't be used ({type(error).__name__})"
+
+
+def validate(config: dict[str, Any], path: Path) -> None:
+    """Check a mailer.yml against c7n-mailer's own schema, if c7n-mailer is installed.
+
+    :raises CommandError: c7n-mailer refuses it.
+    """
+    if importlib.util.find_spec("c7n_mailer") is None:
+        return
+    import jsonschema
+    from c7n_mailer.cli import CONFIG_SCHEMA  # type: ignore[import-untyped]
+
+    try:
+        jsonschema.validate(config, CONFIG_SCHEMA)
+    except jsonschema.ValidationError as error:
+        raise CommandError(refusal(error, path)) from None
 
 
 def _schema_problem(error: Any) -> str:

@@ -104,7 +104,7 @@ def stack(name: str, account_id: str, **parameters: str) -> dict[str, Any]:
 
     FUNCTIONS = {
         "Ref": ref,
-        "Sub": lambda text: re.sub(r"\$\{([^}]+)\}", lambda found: ref(found[1]), text),
+        "Sub": lambda text: re.sub(r"\$\{([^}]+)\}", lambda found: str(ref(found[1])), text),
         "GetAtt": lambda path: arn(path.split(".")[0]),
         "If": lambda args: fill(args[1] if condition(args[0]) else args[2]),
         "Equals": lambda args: fill(args[0]) == fill(args[1]),

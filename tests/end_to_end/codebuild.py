@@ -56,14 +56,15 @@ def build(
     specification = yaml.safe_load(source["BuildSpec"])
     assert specification["version"] == 0.2
     assert specification["env"] == {"shell": "bash"}
-    assert list(specification["phases"]) == list(PHASES)
+    phases = specification["phases"]
+    assert list(phases) == [phase for phase in PHASES if phase in phases]
     own = {v["Name"]: str(v["Value"]) for v in project["Environment"]["EnvironmentVariables"]}
     done = Build(folder, env={**own, **env})
     cwd = folder
     for phase in PHASES:
         if set(done.failed) & {"install", "pre_build"}:
             break
-        for command in specification["phases"][phase]["commands"]:
+        for command in phases.get(phase, {}).get("commands", ()):
             assert isinstance(command, str), command  # "key: value" would be a mapping
             if skip(command):
                 continue

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from c7n_keyrot.aws.credentials import FALLBACK_REGION
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
 from c7n_keyrot.cli.doctor.sqs import parse_queue
-from c7n_keyrot.cli.mailer_config import refusal
+from c7n_keyrot.cli.mailer_config import validate
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.evidence.accounts import read_yaml
 
@@ -56,19 +55,3 @@ def _wrong(config: dict[str, Any], context: Context, path: Path) -> Iterator[Che
     if owners and not config.get("contact_tags"):
         what = f"{path}: no contact_tags, so no owner is found"
         yield Check(FAIL, "mailer", what, f"add contact_tags: [OwnerContact] to {path}")
-
-
-def validate(config: dict[str, Any], path: Path) -> None:
-    """Check a mailer.yml against c7n-mailer's own schema, if c7n-mailer is installed.
-
-    :raises CommandError: c7n-mailer refuses it.
-    """
-    if importlib.util.find_spec("c7n_mailer") is None:
-        return
-    import jsonschema  # type: ignore[import-untyped]  # Custodian needs it, too
-    from c7n_mailer.cli import CONFIG_SCHEMA  # type: ignore[import-untyped]
-
-    try:
-        jsonschema.validate(config, CONFIG_SCHEMA)
-    except jsonschema.ValidationError as error:
-        raise CommandError(refusal(error, path)) from None
