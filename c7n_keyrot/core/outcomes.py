@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from c7n_keyrot.core.records import VERSION, RunSummary
+from c7n_keyrot.core.records import VERSION, RunBegun, RunSummary
 
 FILE = "keyrot-outcomes.jsonl"
 # The same lines, written before the first action of a policy: a run that is killed between a call
 # and its outcome leaves this, so that what it did can still be found and undone.
 INTENTS_FILE = "keyrot-intents.jsonl"
 SUMMARY_FILE = "keyrot-summary.jsonl"
+BEGUN_FILE = "keyrot-begun.jsonl"
 
 
 class Word(str, enum.Enum):
@@ -101,7 +102,7 @@ KINDS_OF = {
 }
 
 
-def append(path: Path, record: Outcome | RunSummary) -> None:
+def append(path: Path, record: Outcome | RunSummary | RunBegun) -> None:
     """Add one line, whole, whatever other runs write to the same file meanwhile.
 
     :raises OSError: the line could not be written.
@@ -152,7 +153,7 @@ def parse(line: bytes) -> Outcome:
     return replace(outcome, action=Action(outcome.action), outcome=Result(outcome.outcome))
 
 
-def instant(outcome: Outcome | RunSummary) -> datetime:
+def instant(outcome: Outcome | RunSummary | RunBegun) -> datetime:
     """Return when it happened, in UTC.
 
     :raises ValueError: its time can't be read, has no zone, or lies where nothing can be added.

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run leaves besides outcomes: ``KeyRecord`` on a user, ``RunSummary`` in its folder."""
+"""What a run leaves besides outcomes: ``KeyRecord`` on a user, and lines about the run itself."""
 
 from __future__ import annotations
 
@@ -194,25 +194,67 @@ class RunSummary:
 
         :raises ValueError: it isn't such a record, or not of this version.
         """
-        try:
-            return parse(cls, json.loads(line))
-        except RecursionError:
-            raise ValueError("not a summary: nested without end") from None
+        return _parse_line(cls, line)
+
+
+@dataclass(frozen=True)
+class RunBegun:
+    """A run of a policy has begun: a line of ``keyrot-begun.jsonl``.
+
+    It is there before the policy's first call, so that a run that was killed leaves it. If there
+    is no summary and no metadata of the same run, the run was killed, failed, or goes on.
+
+    - ``time``: when it began; ISO 8601, UTC
+    - ``account_id``: empty where Custodian couldn't find it out; ``policy``
+    - ``run``: Custodian's execution id
+    - ``dry_run``
+    - ``filters``: as in ``RunSummary``
+    - ``version``: of this list of fields
+    """
+
+    time: str
+    account_id: str
+    policy: str
+    run: str
+    dry_run: bool
+    filters: list[dict[str, Any]]
+    version: int = VERSION
+
+    @classmethod
+    def parse(cls, line: bytes) -> RunBegun:
+        """Read a line, field by field: anybody may have written it.
+
+        :raises ValueError: it isn't such a record, or not of this version.
+        """
+        return _parse_line(cls, line)
+
+
+def _parse_line(kind: type[Record], line: bytes) -> Record:
+    try:
+        return parse(kind, json.loads(line))
+    except RecursionError:
+        raise ValueError("not a record: nested without end") from None
 
 
 def parse(kind: type[Record], value: object) -> Record:
     """Read a dataclass as JSON has it, field by field, by the fields' annotations.
 
-    :raises ValueError: a field is missing, unknown or of another type, or the version is another.
+    A field that is missing has its default: an older release may have written the line.
+
+    :raises ValueError: a field without a default is missing, a field is unknown or of another
+        type, or the version is another.
     :raises TypeError: an annotation of the class isn't one that ``_reader`` knows.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"not a record: {type(value).__name__}")
-    readers = _readers(kind)  # type: ignore[arg-type]  # for mypy no type[T] is hashable
-    if value.get("version", VERSION) != VERSION or value.keys() != readers.keys():
+    readers, needed = _readers(kind)  # type: ignore[arg-type]  # for mypy no type[T] is hashable
+    its = value.keys()
+    if value.get("version", VERSION) != VERSION or not needed <= its or its - readers.keys():
         raise ValueError(f"not a record of version {VERSION}: its fields differ")
     fields = {}
     for name, read in readers.items():
+        if name not in value:
+            continue
         try:
             fields[name] = read(value[name])
         except _UnfitError:
@@ -225,9 +267,16 @@ class _UnfitError(Exception):
 
 
 @functools.cache
-def _readers(kind: type[Any]) -> dict[str, _Reader]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: _reader(hints[field.name]) for field in dataclasses.fields(kind)}
+def _readers(kind: type[Any]) -> tuple[dict[str, _Reader], frozenset[str]]:
+    """Return what reads each field, and the names of those that have no default."""
+    hints, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
+    missing = dataclasses.MISSING
+    return (
+        {field.name: _reader(hints[field.name]) for field in fields},
+        frozenset(
+            field.name for field in fields if field.default is field.default_factory is missing
+        ),
+    )
 
 
 def _reader(hint: Any) -> _Reader:

@@ -27,13 +27,20 @@ def run_of(manager: Any) -> PolicyRun:
 
 
 def _attach(run: PolicyRun) -> None:
-    """Replace two methods of the resource manager, on the instance only.
+    """Replace three methods of the resource manager, on the instance only.
 
+    :seam: c7n.query:QueryResourceManager.resources
     :seam: c7n.manager:ResourceManager.filter_resources
     :seam: c7n.query:QueryResourceManager.check_resource_limit
     """
     manager = run.manager
     filter_resources, check_limit = manager.filter_resources, manager.check_resource_limit
+    query = manager.resources
+
+    @functools.wraps(query)
+    def queried(*args: Any, **kwargs: Any) -> Any:
+        begin(run)
+        return query(*args, **kwargs)
 
     @functools.wraps(filter_resources)
     def filtered(resources: list[dict[str, Any]], event: Any = None) -> Any:
@@ -44,10 +51,11 @@ def _attach(run: PolicyRun) -> None:
         return check_limit(selection_count, run.report.population or population_count)
 
     manager.filter_resources, manager.check_resource_limit = filtered, checked
+    manager.resources = queried
 
 
 def begin(run: PolicyRun) -> None:
-    """Forget an earlier execution of the same policy, before the first call to AWS.
+    """Forget an earlier execution, and note that this one begins, before the first call to AWS.
 
     Not where an action runs: a Lambda that an event starts filters before its execution gets
     an id, and what failed then must still end it with an error.
@@ -56,6 +64,9 @@ def begin(run: PolicyRun) -> None:
         actions = run.manager.actions
         actions[:] = [action for action in actions if not isinstance(action, EndOfRun)]
         run.begin()
+    if not run.is_noted:
+        run.is_noted = True
+        summary.write_begin(run)
 
 
 class EndOfRun(BaseAction):  # type: ignore[misc]

@@ -67,14 +67,22 @@ def is_bucket(context: Any) -> bool:
 
 
 def upload_intents(context: Any, permit: Permit) -> None:
-    """Copy the intents to the bucket now, which Custodian does at the end of the run only.
-
-    Under the name that they have in the end, so the upload of the end takes their place.
+    """Copy the intents to the bucket now.
 
     :raises CallError: they can't be copied.
     """
+    upload(context, outcomes.INTENTS_FILE, permit)
+
+
+def upload(context: Any, name: str, permit: Permit) -> None:
+    """Copy a file to the bucket now, which Custodian does at the end of the run only.
+
+    Under the name that it has in the end, so the upload of the end takes its place.
+
+    :raises CallError: it can't be copied.
+    """
     check_permit("the upload to the bucket", permit)
-    output, path = context.output, path_of(context, outcomes.INTENTS_FILE)
+    output, path = context.output, path_of(context, name)
     name = f"{path.name}.gz"
     with tempfile.TemporaryDirectory() as folder, gate.as_call_error("the upload to the bucket"):
         packed = Path(folder, name)

@@ -38,6 +38,7 @@ class PolicyRun:
         """Begin another run: forget all that an earlier one has found."""
         manager = self.manager
         self.execution_id = manager.ctx.execution_id
+        self.is_noted = False  # on disk, by summary.write_begin()
         self.execution = object()  # an event's Lambda filters before it has an id
         self.now = datetime.now(timezone.utc).replace(microsecond=0)
         self.report = ReportInUse(manager.config.account_id)

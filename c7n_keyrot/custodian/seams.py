@@ -110,6 +110,11 @@ SEAMS = (
         "replaced on the manager: which keys the filters select is settled after them",
         ("resources", "event"),
     ),
+    Seam(
+        "c7n.query:QueryResourceManager.resources",
+        "replaced on the manager: that a run begins is on disk before its first call",
+        ("query",),
+    ),
     Seam("c7n.query:QueryResourceManager.resources", "asks the cache", holds=_asks_cache),
     Seam(
         "c7n.query:QueryResourceManager.get_cache_key",

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.credential_report import Row
-from c7n_keyrot.core.records import NotMatched, RunSummary, Why
+from c7n_keyrot.core.records import NotMatched, RunBegun, RunSummary, Why
 from c7n_keyrot.core.rotation import Verdict
 from c7n_keyrot.core.text import one_line
 from c7n_keyrot.custodian import output
@@ -46,11 +47,56 @@ def write(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
         stale = summary.verdicts.get(Verdict.STALE.value, 0)
         figures = {"Users": summary.users, "KeysActive": summary.active_keys, "KeysStale": stale}
         _put_metrics(run, figures)
+    _append(run, outcomes.SUMMARY_FILE, summary)
+
+
+def write_begin(run: PolicyRun) -> None:
+    """Add a line to ``keyrot-begun.jsonl``: the policy begins, and nothing was asked yet.
+
+    Not for a function that an event starts, which has no output folder while it filters.
+    """
+    if run.manager.ctx.output is None:
+        return
+    begun = RunBegun(
+        time=_now(),
+        account_id=run.account_id,
+        policy=run.policy,
+        run=run.execution_id,
+        dry_run=bool(run.manager.ctx.options.dryrun),
+        filters=_filters(_ours(run)),
+    )
+    if not _append(run, outcomes.BEGUN_FILE, begun) or not output.is_bucket(run.manager.ctx):
+        return
+    permit = run.permit()
+    if permit is None:
+        return  # Custodian uploads what a dry run leaves, at its end
     try:
-        path = output.path_of(context, outcomes.SUMMARY_FILE)
-        outcomes.append(path, summary)
+        output.upload(run.manager.ctx, outcomes.BEGUN_FILE, permit)
+    except CallError as error:
+        what = f"{outcomes.BEGUN_FILE} isn't in the bucket until the end of the run ({error})"
+        run.log.write(what, logging.WARNING)
+
+
+def _append(run: PolicyRun, name: str, line: RunSummary | RunBegun) -> bool:
+    try:
+        outcomes.append(output.path_of(run.manager.ctx, name), line)
     except OSError as error:
-        run.log.fail(f"{outcomes.SUMMARY_FILE} can't be written ({error.strerror or error})")
+        run.log.fail(f"{name} can't be written ({error.strerror or error})")
+        return False
+    return True
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _ours(run: PolicyRun) -> list[Any]:
+    """Return our filters of the policy that select."""
+    return [element for element in asserted(run.manager.filters) if hasattr(element, "options")]
+
+
+def _filters(ours: Sequence[Any]) -> list[dict[str, Any]]:
+    return [{"filter": element.type, **dict(_options(element))} for element in ours]
 
 
 def _put_metrics(run: PolicyRun, values: Mapping[str, int | None]) -> None:
@@ -74,7 +120,7 @@ def _metric(outcome: str) -> str:
 
 def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary:
     """Return what the run reports on all keys that its filters check."""
-    ours = [element for element in asserted(run.manager.filters) if hasattr(element, "options")]
+    ours = _ours(run)
     by_slot: dict[int, list[Any]] = {}
     for element in ours:
         if hasattr(element, "slot_of"):
@@ -101,12 +147,12 @@ def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary
         for name in sorted(report.duplicates) if report else ():
             left.append(NotMatched(name, slot, Verdict.UNKNOWN, Why.TWICE, None))
     return RunSummary(
-        time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        time=_now(),
         account_id=run.account_id,
         policy=run.manager.data["name"],
         run=run.execution_id,
         dry_run=bool(run.manager.ctx.options.dryrun),
-        filters=[{"filter": element.type, **dict(_options(element))} for element in ours],
+        filters=_filters(ours),
         report_generated=report.generated.isoformat() if report else None,
         users=report.user_count if report else None,
         active_keys=active,

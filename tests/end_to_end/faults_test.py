@@ -445,6 +445,9 @@ def test_killed_run_is_finished_by_the_next(
     process = start(custodian("run", "-s", out, pack), aws.env(home=home), tmp_path)
     killed = finish(process)
     assert killed.code != 0
+    begun = [json.loads(file.read_text()) for file in out.glob("*/keyrot-begun.jsonl")]
+    # Custodian makes a policy's folder when it begins.
+    assert sorted(line["policy"] for line in begun) == sorted(path.name for path in out.iterdir())
     time.sleep(0.3)  # calls that were under way
     disabled = set(account.changes(before))
     assert disabled <= set(wanted.values())

@@ -295,7 +295,7 @@ def test_intents_are_in_the_bucket_before_the_first_notice(
     assert run.code == 0, run.text
     assert [
         re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "RUN", key.rpartition("/")[2]) for key in seen
-    ] == ["keyrot-intents-RUN.jsonl.gz"]
+    ] == ["keyrot-begun-RUN.jsonl.gz", "keyrot-intents-RUN.jsonl.gz"]
     names = [key.rpartition("/")[2] for key in aws.objects("keyrot-out")]
     assert len([name for name in names if name.startswith("keyrot-intents-")]) == 1
     assert len([name for name in names if name.startswith("keyrot-outcomes-")]) == 1
@@ -309,7 +309,7 @@ def test_an_upload_that_fails_at_the_end_says_where_the_outcomes_are(
     run_in: Callable[..., Finished],
 ) -> None:
     aws.create_bucket("keyrot-out")
-    aws.fail("s3.PUT *", "AccessDenied", skip=1)
+    aws.fail("s3.PUT *", "AccessDenied", skip=2)
     run = run_custodian(bucket_policy(), out=BUCKET)
     assert run.code != 0
     (line,) = run.lines(
