@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from typing import Any
@@ -12,8 +13,11 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import BotoCoreError
 
 from c7n_keyrot.aws import calls, gate
+from c7n_keyrot.core.errors import CommandError
+from c7n_keyrot.core.text import one_line
 
 FALLBACK_REGION = "us-east-1"  # Custodian's own
 SESSION_NAME = "c7n-keyrot"
@@ -66,6 +70,30 @@ class Access:
 def part_of(arn: str, number: int) -> str:
     """Return a part of an ARN, such as 4, the account; "" if it is too short."""
     return ([*arn.split(":", 5), *[""] * 6])[number]
+
+
+@functools.cache
+def partition_of(region: str) -> str:
+    """Return the partition of a region, as botocore knows it; ``aws`` for one that it doesn't."""
+    found: str
+    try:
+        found = botocore.session.get_session().get_partition_for_region(region)
+    except BotoCoreError:
+        found = "aws"
+    return found
+
+
+def of_profile(name: str, region: str, config: Config | None = None) -> Access:
+    """Return the credentials of a profile of the AWS configuration.
+
+    :raises CallError: GetCallerIdentity failed, or there are no credentials.
+    :raises CommandError: no session can be made, such as for a profile that doesn't exist.
+    """
+    try:
+        return Access(boto3.Session(profile_name=name, region_name=region), region, config)
+    except BotoCoreError as error:
+        what = f"profile {one_line(name)} can't be used: {one_line(error)}"
+        raise CommandError(what) from None
 
 
 def own(profile: str | None = None, config: Config | None = None) -> Access:

@@ -155,6 +155,10 @@ class NotMatched:
     last_rotated: str | None = None
 
 
+# Options of the filters on a slot that are numbers, as ``RunSummary.filters`` has them.
+NUMERIC_OPTIONS = ("days", "notice", "report-max-age", "unused-days", "usage")
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """One run of one policy: a line of ``keyrot-summary.jsonl``. All instants are ISO 8601, UTC.

@@ -8,19 +8,21 @@ The source is c7n_org/cli.py: ``accounts_iterator``, ``filter_accounts``, ``reso
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
-import botocore.session
 import yaml
-from botocore.exceptions import BotoCoreError
 
-from c7n_keyrot.aws.credentials import FALLBACK_REGION, Access, assume
+from c7n_keyrot.aws.credentials import (
+    FALLBACK_REGION,
+    Access,
+    assume,
+    of_profile,
+    partition_of,
+)
 from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import one_line
@@ -74,17 +76,6 @@ class Account:
         :returns: at least one; ``all`` stays as it is, since only EC2 knows them.
         """
         return split(given) or split(self.regions) or FALLBACK_REGIONS
-
-
-@functools.cache
-def partition_of(region: str) -> str:
-    """Return the partition of a region, as botocore knows it; ``aws`` for one that it doesn't."""
-    found: str
-    try:
-        found = botocore.session.get_session().get_partition_for_region(region)
-    except BotoCoreError:
-        found = "aws"
-    return found
 
 
 def split(values: Iterable[str] | None) -> tuple[str, ...]:
@@ -212,12 +203,9 @@ def take(access: Access, account: Account) -> Access:
         for way in account.roles:
             taken = assume(taken, way, account.external_id, region)
         if not account.roles and account.profile:
-            session = boto3.Session(profile_name=account.profile, region_name=region)
-            taken = Access(session, region, access.config)
+            taken = of_profile(account.profile, region, access.config)
     except CallError as error:
         raise CommandError(f"{one_line(way)} can't be used: {error}") from error
-    except BotoCoreError as error:  # of a profile
-        raise CommandError(f"{one_line(way)} can't be used: {one_line(error)}") from None
     if taken.account_id != account.id:
         found = one_line(taken.account_id) or "nowhere"
         raise CommandError(f"its entry in accounts.yml leads to account {found}")

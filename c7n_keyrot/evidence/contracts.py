@@ -13,13 +13,11 @@ from typing import Any
 
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.notice import OWNER_TAGS
-from c7n_keyrot.core.records import KeyRecord, RunSummary
+from c7n_keyrot.core.records import NUMERIC_OPTIONS, KeyRecord, RunSummary
 from c7n_keyrot.core.text import listed
 from c7n_keyrot.evidence.files import BREAK, mapping
 
-# Options of filters, as a summary has them, that are numbers.
-MOST = 10**8  # of them, and of keys and users
-NUMBERS = ("days", "notice", "report-max-age", "unused-days", "usage")
+MOST = 10**8  # of a number in a filter's options, and of keys and users
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def _check_filters(summary: RunSummary) -> None:
             raise ValueError("no such slot")
         if not isinstance(options.get("filter"), str):
             raise ValueError("not a filter of ours")
-        if not all(_is_positive(options.get(name, 1)) for name in NUMBERS):
+        if not all(_is_positive(options.get(name, 1)) for name in NUMERIC_OPTIONS):
             raise ValueError("not an option of a filter of ours")
 
 

@@ -341,24 +341,6 @@ def _time(line: str) -> float | None:
         return None
 
 
-def write_whole(file: Path, parts: Iterable[str]) -> None:
-    """Write a file, whole or not at all: a reader sees the old one or the new one.
-
-    :param parts: what the file has, one after the other.
-    :raises CommandError: it can't be written.
-    """
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        try:
-            with part.open("x", encoding="utf-8") as stream:
-                stream.writelines(parts)
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise CommandError(f"can't write {file}: {error.strerror}") from None
-
-
 def mapping(value: Any) -> dict[str, Any]:
     """Return the value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}

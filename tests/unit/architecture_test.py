@@ -42,7 +42,10 @@ FOR_ALL = {"__init__.py", "autoload.py"}
 # A list that imports nothing, so that a command can say what has moved.
 PLAIN = "custodian/seams.py"
 # Packages from outside that a floor is kept free of, and where their use belongs.
-FORBIDDEN = {"aws/": {"c7n": "custodian/"}, "evidence/": {"c7n": "custodian/"}}
+FORBIDDEN = {
+    "aws/": {"c7n": "custodian/"},
+    "evidence/": {"c7n": "custodian/", "boto3": "aws/", "botocore": "aws/"},
+}
 SEE = "see docs/architecture.md"
 
 

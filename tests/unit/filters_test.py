@@ -17,10 +17,9 @@ from c7n.resources.iam import User
 from in_memory import Custodian, Iam
 from pytest_mock import MockerFixture
 
-from c7n_keyrot.core.records import KeyRecord, Why
+from c7n_keyrot.core.records import NUMERIC_OPTIONS, KeyRecord, Why
 from c7n_keyrot.custodian import lifecycle, shared_report
 from c7n_keyrot.custodian.elements.options import HOURS, NUMBER
-from c7n_keyrot.evidence import contracts
 
 NEW, OLD, OLDER = 10, 200, 300
 SECOND = 1 / 86400
@@ -903,9 +902,9 @@ def test_the_numbers_in_a_summary_are_read_back_as_numbers() -> None:
         for name, option in User.filter_registry[word].options.items()
         if option.kind.schema.get("type") == "number"
     }
-    assert set(contracts.NUMBERS) == declared, (
-        "NUMBERS in c7n_keyrot/evidence/contracts.py must have exactly the options of the filters "
-        f"on a slot that are numbers: {sorted(declared)}"
+    assert set(NUMERIC_OPTIONS) == declared, (
+        "NUMERIC_OPTIONS in c7n_keyrot/core/records.py must have exactly the options of the "
+        f"filters on a slot that are numbers: {sorted(declared)}"
     )
 
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 import boto3
 
-from c7n_keyrot.aws.credentials import FALLBACK_REGION
+from c7n_keyrot.aws.credentials import FALLBACK_REGION, partition_of
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Target
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import counted
-from c7n_keyrot.evidence.accounts import Account, load, partition_of, read_yaml, select, split
+from c7n_keyrot.evidence.accounts import Account, load, read_yaml, select, split
 
 
 def checks(context: Context) -> Checks:

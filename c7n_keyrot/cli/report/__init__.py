@@ -15,7 +15,6 @@ from c7n_keyrot.cli.report.build import build_report
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import counted, listed, one_line
 from c7n_keyrot.evidence.accounts import load
-from c7n_keyrot.evidence.files import write_whole
 from c7n_keyrot.evidence.gather import PolicyFolder, gather
 
 PAGE = "keyrot-report.html"
@@ -83,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if target == "-":
         sys.stdout.writelines(parts)
     else:
-        write_whole(Path(target), parts)
+        formats.write_whole(Path(target), parts)
         print(_about(report, target), file=sys.stderr)
     if report["warnings"]:
         many = counted(len(report["warnings"]), "warning")

@@ -11,7 +11,9 @@ import csv
 import importlib
 import io
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from c7n_keyrot.cli.report import ocsf, oscal
@@ -70,3 +72,21 @@ FORMATS: dict[str, Callable[[Report], str | Iterator[str]]] = {
     "ocsf": ocsf.render,
     "oscal": oscal.render,
 }
+
+
+def write_whole(file: Path, parts: Iterable[str]) -> None:
+    """Write a file, whole or not at all: a reader sees the old one or the new one.
+
+    :param parts: what the file has, one after the other.
+    :raises CommandError: it can't be written.
+    """
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        try:
+            with part.open("x", encoding="utf-8") as stream:
+                stream.writelines(parts)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise CommandError(f"can't write {file}: {error.strerror}") from None
