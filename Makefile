@@ -45,6 +45,7 @@ help:
 	@echo "make custodian-main  unit tests and the pack's own run with Custodian's main branch"
 	@echo 'make unit    the unit tests in TESTS, of the code as it is here, within seconds'
 	@echo 'make coverage  what the unit tests cover, branches too; it fails below the floor'
+	@echo "make second-aws  the pack against MiniStack, an AWS that isn't ours (a minute)"
 	@echo "make clock   tests at another time: make clock AT='2026-12-31 23:58' TESTS=tests/unit"
 	@echo 'make any-day tests on each weekday, and on the dates that are hard'
 	@echo 'make lint    ruff, mypy, and zizmor for the workflows'
@@ -79,6 +80,23 @@ coverage: $(VENV)/installed
 	@echo '== Measuring what the unit tests cover, branches too (some six minutes)'
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/coverage run $(BIN)/pytest -q tests/unit
 	$(BIN)/coverage report
+
+# In an environment of its own: what it brings along must not be what the pack is tested with.
+.PHONY: second-aws
+second-aws: $(VENV)/installed
+	@echo "== Testing against MiniStack, an AWS that isn't ours"
+	@if $(MAKE) --no-print-directory .venv-second/made; then \
+		SECOND_AWS=.venv-second/bin/ministack $(BIN)/pytest tests/second_aws; \
+	else \
+		echo 'MiniStack (.ci/second-aws.txt) could not be installed here: NOT TESTED against a second AWS'; \
+	fi
+
+.venv-second/made: .ci/second-aws.txt
+	@echo '== Installing MiniStack in .venv-second'
+	rm -rf .venv-second
+	$(PYTHON) -m venv .venv-second
+	.venv-second/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/second-aws.txt
+	@touch $@
 
 # AT is a minute in UTC. Nothing but these tests and what they start has that clock.
 .PHONY: clock

@@ -15,7 +15,8 @@ import pytest
 
 HERE = Path(__file__).parent
 # At the end: `c7n_keyrot` must come out of site-packages, where the installed wheel is.
-FOLDERS = [HERE.parent, HERE / "unit", HERE / "end_to_end", HERE / "soak", HERE / "release"]
+BESIDE = ("unit", "end_to_end", "soak", "release", "second_aws")
+FOLDERS = [HERE.parent, *(HERE / name for name in BESIDE)]
 sys.path += map(str, FOLDERS)
 
 # `nohup`, or a script's `&`, starts the tests with SIGINT ignored, and so would begin all that they
