@@ -17,6 +17,7 @@ from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import one_line
 from c7n_keyrot.evidence.accounts import read_yaml
 from c7n_keyrot.evidence.files import mapping
+from c7n_keyrot.evidence.gather import is_ours
 
 NOTIFY = "notify"
 # Where access keys are. All clouds' other resources have no action on them.
@@ -49,6 +50,7 @@ WHAT = {
     "invoke-sfn": "has invoke-sfn: what that state machine does isn't known",
     "webhook": "has webhook: what its receiver does isn't known",
 }
+OTHERS = "has remove-keys for keys that no filter of the pack has matched"
 # Custodian's own schema, which c7n-org doesn't check. A name is a folder of the output.
 NAME = re.compile("[A-z][A-z0-9]*(-[A-z0-9]+)*")
 
@@ -94,6 +96,8 @@ def uncounted(policy: Mapping[str, Any]) -> str:
     for name, options in actions(policy):
         if name == "remove-keys" and options.get("matched") is not True:
             return "has remove-keys without matched: true, which takes keys that nothing here names"
+        if name == "remove-keys" and not is_ours(policy):
+            return OTHERS
         if name == "remove-keys" or name in COUNTED:
             acts = name
         elif name not in HARMLESS:

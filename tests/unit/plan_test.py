@@ -283,8 +283,9 @@ def beside(action: Any, **more: Any) -> dict[str, Any]:
     [
         (beside("remove-keys"), "has remove-keys without matched: true"),
         (beside(REMOVE), "has remove-keys without matched: true"),
+        (beside({**REMOVE, "matched": True}), "has remove-keys for keys that no filter of"),
         (
-            {**beside({**REMOVE, "matched": True}), "mode": {"type": "periodic"}},
+            {**actions({**REMOVE, "matched": True}), "name": "x", "mode": {"type": "periodic"}},
             "has remove-keys in mode periodic",
         ),
         (beside("delete", resource="iam-user"), "has delete, which takes users or keys"),

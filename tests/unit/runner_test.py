@@ -408,6 +408,11 @@ BESIDE = {"name": "old", "resource": "aws.iam-user", "actions": ["x"]}
         ("tell", "examples/notify-only.yml", "disable-access-key"),
         ("tell", "examples/notify-only.yml", "tag"),
         ("act", "policies/second-access-key.yml", {"type": "remove-keys", "age": 90}),
+        (
+            "act",
+            "policies/second-access-key.yml",
+            {"type": "remove-keys", "matched": True, "disable": True},
+        ),
         ("act", "policies/second-access-key.yml", "delete"),
     ],
 )

@@ -243,7 +243,7 @@ def _of_others(one: PolicyFolder) -> str:
         user.matched.keys() - {record.access_key_id for record in user.records}
         for user in one.users
     ):
-        return "has remove-keys for keys that no filter of the pack has matched"
+        return acting.OTHERS
     return ""
 
 
