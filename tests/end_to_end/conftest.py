@@ -158,5 +158,5 @@ def bare(libraries: Path, made_once: Callable[..., Path]) -> Environment:
 
 @pytest.fixture(scope="session")
 def aws_cli(made_once: Callable[..., Path]) -> Path:
-    """The folder of the real `aws`."""
-    return made_once("aws", package_index.install_aws_cli) / "program"
+    """The folder of the real `aws`, which a launcher starts."""
+    return package_index.aws_program(made_once("aws", package_index.install_aws_cli))

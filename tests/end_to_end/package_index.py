@@ -8,10 +8,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from codebuild import executable
 from harness import BIN, run
+from launcher import Launcher, make_door
 
 # What pip and uv say where no package index can be reached.
 OFFLINE = re.compile(
@@ -35,7 +38,7 @@ def cache(*command: str) -> str:
 
 
 def install_aws_cli(folder: Path) -> None:
-    """Install the real AWS CLI below a folder, and its program in the folder `program` there.
+    """Install the real AWS CLI below a folder.
 
     In an environment of its own: it pins another botocore than Custodian's.
     """
@@ -52,9 +55,18 @@ def install_aws_cli(folder: Path) -> None:
     if done.code and OFFLINE.search(done.text):
         pytest.skip("no package index can be reached: the AWS CLI isn't there")
     assert done.code == 0, done.text
-    program = folder / "program" / "aws"
-    program.parent.mkdir()
+
+
+def aws_program(folder: Path) -> Path:
+    """Return a folder with `aws`, which goes by a launcher to the one that is installed."""
+    program, made = folder / "bin" / "aws", Path(tempfile.mkdtemp(dir=folder))
+    if not os.environ.get("EXEC_ALL"):
+        python = program.read_text("utf-8").splitlines()[0].removeprefix("#!")
+        module = "awscli.clidriver"
+        at = Launcher(Path(python), {module}, module).sockets[module]
+        program = made / "door"
+        make_door(program, folder / "bin" / "aws", {"": at})
     # For SQS it passes over AWS_ENDPOINT_URL.
-    script = f'exec {folder}/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"'
-    program.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
-    program.chmod(0o755)
+    script = f'exec {program} --endpoint-url "$AWS_ENDPOINT_URL" "$@"'
+    executable(made / "program" / "aws", script)
+    return made / "program"

@@ -29,7 +29,7 @@ import yaml
 from botocore.exceptions import ClientError
 from cloudformation import runner
 from codebuild import Build, build
-from harness import BIN, Finished, keyrot, run
+from harness import BIN, Finished, keyrot, run, with_doors
 from mailer_test import Smtp
 from moto.cloudformation.models import cloudformation_backends
 from moto.codebuild.models import CodeBuildBackend, codebuild_backends
@@ -86,7 +86,7 @@ class Hub:
             self.smtp.port = free.getsockname()[1]
 
     def env(self, account_id: str = HUB) -> dict[str, str]:
-        env = self.aws.env(account_id, home=self.folder)
+        env = with_doors(self.aws.env(account_id, home=self.folder))
         return {**env, "PATH": f"{self.aws_cli}{os.pathsep}{env['PATH']}", "AWS_PAGER": ""}
 
     def run(self, command: str, account_id: str = HUB, **filled: str) -> str:

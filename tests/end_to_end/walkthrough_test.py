@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 import yaml
-from harness import Finished, PolicyRun, run
+from harness import Finished, PolicyRun, run, with_doors
 from moto.cloudformation.models import cloudformation_backends
 from moto.ses.models import ses_backends
 
@@ -68,7 +68,7 @@ class Walk:
         self.members: dict[str, str] = {}  # {name: account id}, the hub among them
 
     def env(self, account_id: str, role: str | None) -> dict[str, str]:
-        env = self.aws.env(account_id, self.folder, role)
+        env = with_doors(self.aws.env(account_id, self.folder, role))
         env["AWS_CONFIG_FILE"] = str(self.folder / ".aws" / "config")
         # After Custodian's own programs.
         env["PATH"] = f"{env['PATH']}:{self.aws_cli}"
