@@ -16,6 +16,7 @@ from typing import Any
 
 import boto3
 import botocore.session
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from c7n_keyrot.aws import calls, gate
@@ -28,6 +29,8 @@ BY_SESSION = "sts-assume-role"
 BY_PROFILE = "assume-role"
 # What a process may have been started with, by botocore's names; no call is made to read them.
 AT_START = ("assume-role", "shared-credentials-file", "config-file")
+# For what is good to know, and may not delay a run.
+BRIEF = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1})
 # As the process began: c7n-org puts an account's own credentials there later.
 STARTED_WITH = tuple(
     os.environ.get(name)
@@ -100,6 +103,22 @@ def _started_with() -> Any:
         return next((found for found in loaded if found is not None), None)
     except BotoCoreError:  # of a profile that nothing can have been started with
         return None
+
+
+def caller_of(session: Any) -> str | None:
+    """Return the ARN of who calls with a session, by GetCallerIdentity; None if AWS doesn't say.
+
+    It is asked once and kept on the session, like the client. No run waits for it long: where
+    only IAM can be reached, nobody knows.
+    """
+    if "keyrot_caller" not in vars(session):
+        try:
+            client = gate.client(session, "sts", config=BRIEF)
+            session.keyrot_caller = calls.call(client, "get_caller_identity")["Arn"]
+        except CallError:
+            session.keyrot_caller = None
+    found: str | None = session.keyrot_caller
+    return found
 
 
 @functools.cache

@@ -234,6 +234,20 @@ def about_user(
     return about | {"keys": _distinct([_key(record, marked, now, most_uses) for record in known])}
 
 
+def owner_of(tags: Sequence[Mapping[str, str]]) -> str | None:
+    """Return the contact in a user's tags, as c7n-mailer finds it; None without one.
+
+    :param tags: ``Tags`` of IAM's GetUser.
+    """
+    return clean(_owner({tag["Key"]: tag["Value"] for tag in tags})) or None
+
+
+def _owner(tags: Mapping[str, str]) -> str:
+    # In IAM two tags can't differ by case alone.
+    values = {name.lower(): value.strip() for name, value in tags.items()}
+    return next((values[tag.lower()] for tag in OWNER_TAGS if values.get(tag.lower())), "")
+
+
 def most_uses(users: int) -> int:
     """Return how many lines about who uses a key a notice of so many users has room for."""
     return next((lines for number, lines in MOST_USES if users <= number), 1)
@@ -364,11 +378,10 @@ def _exemption(found: Exemption | None, tags: Mapping[str, str], now: datetime) 
     reason = tags.get(REASON_TAG, "").strip()
     if found and found.approved_by:
         reason = f"{found.reason[:120]}; approved by {found.approved_by[:100]}"
-    owner = next((tags[tag] for tag in OWNER_TAGS if tags.get(tag, "").strip()), "")
     return filled(
         due=until.isoformat() if until else "",
         until=date_words(until) if until else clean(found.value.strip(), 41) if found else "",
         left=_days_off(until, now) if until else "",
         reason=clean(reason, 240),
-        owner=clean(owner.strip(), 120),
+        owner=clean(_owner(tags), 120),
     )

@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from c7n_keyrot.core.records import VERSION, RunBegun, RunSummary
+from c7n_keyrot.core.rotation import Verdict
 
 FILE = "keyrot-outcomes.jsonl"
 # The same lines, written before the first action of a policy: a run that is killed between a call
@@ -72,6 +73,12 @@ class Outcome:
     - ``reason``: for people: the error's code, or why; nothing is decided by it
     - ``version``: of this list of fields; a line without one is of version 1
     - ``user_id``: AWS's id of the user, which stays when the name changes; None if it isn't known
+    - ``last_rotated``, ``age_days``, ``days``, ``deadline``, ``verdict``: as the filter found the
+      key, so that the line can be read alone a year later (``KeyRecord``)
+    - ``owner``: the contact in the user's tags
+    - ``caller``: the ARN of who ran, by GetCallerIdentity
+
+    The last seven are None where they aren't known, such as in a line of an older release.
     """
 
     time: str
@@ -86,6 +93,13 @@ class Outcome:
     reason: str
     version: int = VERSION
     user_id: str | None = None
+    last_rotated: str | None = None
+    age_days: float | None = None
+    days: float | None = None
+    deadline: str | None = None
+    verdict: Verdict | None = None
+    owner: str | None = None
+    caller: str | None = None
 
     @property
     def operation(self) -> tuple[str | None, ...]:
@@ -94,11 +108,16 @@ class Outcome:
 
 
 # Of those fields that aren't text alone.
+MOST_DAYS = 10**8
+NONE = type(None)
 KINDS_OF = {
-    "slot": (int, type(None)),
-    "access_key_id": (str, type(None)),
+    "slot": (int, NONE),
     "version": (int,),
-    "user_id": (str, type(None)),
+    **dict.fromkeys(("age_days", "days"), (int, float, NONE)),
+    **dict.fromkeys(
+        ("access_key_id", "user_id", "last_rotated", "deadline", "verdict", "owner", "caller"),
+        (str, NONE),
+    ),
 }
 
 
@@ -150,7 +169,25 @@ def parse(line: bytes) -> Outcome:
     if outcome.slot not in (None, 1, 2):
         raise ValueError("not an outcome: there is no such slot")
     instant(outcome)
-    return replace(outcome, action=Action(outcome.action), outcome=Result(outcome.outcome))
+    _check_key(outcome)
+    verdict = None if outcome.verdict is None else Verdict(outcome.verdict)
+    return replace(
+        outcome, action=Action(outcome.action), outcome=Result(outcome.outcome), verdict=verdict
+    )
+
+
+def _check_key(outcome: Outcome) -> None:
+    """Check what an outcome says of its key.
+
+    :raises ValueError: a time has no zone, or a number is out of range.
+    """
+    for time in (outcome.last_rotated, outcome.deadline):
+        if time is not None and datetime.fromisoformat(time).tzinfo is None:
+            raise ValueError("not an outcome: a time of its key has no zone")
+    for number in (outcome.age_days, outcome.days):
+        # A whole number of JSON has as many digits as somebody likes.
+        if number is not None and not abs(number) <= MOST_DAYS:
+            raise ValueError("not an outcome: a number of days is out of range")
 
 
 def instant(outcome: Outcome | RunSummary | RunBegun) -> datetime:

@@ -175,6 +175,7 @@ class RunSummary:
       users
     - ``not_matched``: every other candidate, and every other key that is expiring or unknown
     - ``version``: of this list of fields
+    - ``caller``: the ARN of who ran, by GetCallerIdentity; None if it isn't known
     """
 
     time: str
@@ -191,6 +192,7 @@ class RunSummary:
     matched: int
     not_matched: list[NotMatched]
     version: int = VERSION
+    caller: str | None = None
 
     @classmethod
     def parse(cls, line: bytes) -> RunSummary:

@@ -8,10 +8,14 @@ Custodian's own objects.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from c7n_keyrot.aws.permit import Permit
+from c7n_keyrot.core.notice import owner_of
+from c7n_keyrot.core.outcomes import Action, Outcome, Result
+from c7n_keyrot.core.rotation import Verdict
 from c7n_keyrot.custodian.journal import Journal
 from c7n_keyrot.custodian.log import Log
 from c7n_keyrot.custodian.run_calls import Calls, OwnKeys
@@ -60,6 +64,33 @@ class PolicyRun:
     def account_id(self) -> str:
         """The id of the account; empty while nobody knows it."""
         return self.report.account_id
+
+    def line(self, action: Action, user: Mapping[str, Any], record: Mapping[str, Any]) -> Outcome:
+        """Return the outcome of an action on a key, as far as it is known before the action.
+
+        :param record: the annotation of the filter that found the key.
+        """
+        name = user["UserName"]
+        return Outcome(
+            time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            account_id=self.account_id,
+            policy=self.manager.data["name"],
+            run=self.manager.ctx.execution_id,
+            action=action,
+            user=name,
+            slot=record["slot"],
+            access_key_id=record["access_key_id"],
+            outcome=Result.INTENDED,
+            reason="",
+            user_id=self.users.known.get(name, user).get("UserId"),
+            last_rotated=record["last_rotated"],
+            age_days=record["age_days"],
+            days=record["days"],
+            deadline=record["deadline"],
+            verdict=Verdict(record["verdict"]),
+            owner=owner_of(self.users.tags(name)),
+            caller=self.calls.caller,
+        )
 
     def permit(self) -> Permit | None:
         """Return what every call needs that changes or sends something; None in a dry run."""

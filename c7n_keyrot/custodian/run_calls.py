@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
@@ -27,6 +28,8 @@ class Calls:
     def __init__(self, manager: Any, log: Log) -> None:
         self._manager, self._log = manager, log
         self._client: Any = None
+        self._has_asked = False
+        self._caller: str | None = None
 
     @property
     def session(self) -> Any:
@@ -46,6 +49,16 @@ class Calls:
         if self._client is None:
             self._client = gate.client_of(self.session)
         return self._client
+
+    @property
+    def caller(self) -> str | None:
+        """The ARN of who runs, asked once for a session; None if that can't be found out."""
+        if not self._has_asked:
+            # Else each thread would take the role anew.
+            self._has_asked = True
+            with contextlib.suppress(CallError):
+                self._caller = own_keys.caller_of(self.session)
+        return self._caller
 
     def each(
         self, what: str, function: Callable[[Item], Answer], items: Iterable[Item]

@@ -160,6 +160,7 @@ def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary
         candidates=candidates,
         matched=hits if by_slot else len(selected),
         not_matched=left,
+        caller=run.calls.caller,
     )
 
 

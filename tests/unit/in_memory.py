@@ -29,6 +29,7 @@ from c7n_keyrot.core.outcomes import Outcome
 from c7n_keyrot.evidence.files import lines_of
 
 ACCOUNT = "123456789012"
+CALLER = f"arn:aws:sts::{ACCOUNT}:assumed-role/c7n-keyrot/run"
 COLUMNS = ("active", "last_rotated", "last_used_date", "last_used_region", "last_used_service")
 HEADER = [
     "user",
@@ -241,8 +242,21 @@ class Session:
     def client(self, service: str, region_name: str = "", **kwargs: Any) -> Any:
         if service == "cloudtrail":
             return CloudTrail(self.iam, region_name)
+        if service == "sts":
+            return Sts(self.iam)
         assert service == "iam"
         return self.iam
+
+
+class Sts:
+    """STS's client of a session."""
+
+    def __init__(self, iam: Iam) -> None:
+        self.iam = iam
+
+    def get_caller_identity(self) -> dict[str, Any]:
+        self.iam._call("GetCallerIdentity")
+        return {"Arn": CALLER, "Account": ACCOUNT}
 
 
 class CloudTrail:

@@ -23,6 +23,7 @@ from pytest_mock import MockerFixture
 
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.outcomes import Action, Outcome, Result
+from c7n_keyrot.core.rotation import Verdict
 from c7n_keyrot.custodian import output as custodian_output
 from c7n_keyrot.evidence import files
 
@@ -57,6 +58,13 @@ def test_a_line_is_one_flat_object_with_all_fields_in_order(tmp_path: Path) -> N
         "reason",
         "version",
         "user_id",
+        "last_rotated",
+        "age_days",
+        "days",
+        "deadline",
+        "verdict",
+        "owner",
+        "caller",
     ]
     assert outcomes_in(path) == [LINE]
 
@@ -67,6 +75,32 @@ def test_a_line_without_a_version_is_of_the_first(tmp_path: Path) -> None:
     del fields["version"]
     path.write_text(json.dumps(fields))
     assert outcomes_in(path) == [LINE]
+
+
+OLDER = (
+    b'{"time": "2026-11-24T08:00:00.000+00:00", "account_id": "123456789012", "policy": "p", '
+    b'"run": "r", "action": "disable-access-key", "user": "ana", "slot": 2, "access_key_id": '
+    b'"AKIA1", "outcome": "disabled", "reason": "", "version": 1, "user_id": null}\n'
+)
+
+
+def test_a_line_of_an_older_release_is_read() -> None:
+    assert outcomes.parse(OLDER) == LINE
+
+
+def test_what_a_line_says_of_its_key_comes_back(tmp_path: Path) -> None:
+    whole = replace(
+        LINE,
+        last_rotated="2026-01-01T00:00:00+00:00",
+        age_days=327.3,
+        days=90,
+        deadline="2026-04-01T00:00:00+00:00",
+        verdict=Verdict.STALE,
+        owner="Ana <ana@example.com>",
+        caller="arn:aws:iam::123456789012:role/x",
+    )
+    outcomes.append(tmp_path / outcomes.FILE, whole)
+    assert outcomes_in(tmp_path / outcomes.FILE) == [whole]
 
 
 def test_words_of_a_line_are_printed_as_words() -> None:
@@ -134,9 +168,15 @@ def test_a_torn_line_costs_itself_and_no_other(tmp_path: Path, before: bytes, ke
 def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: Any) -> None:
     path = tmp_path / outcomes.FILE
     path.write_text(json.dumps({**asdict(LINE), field: value}) + "\n")
-    free = field in ("policy", "run", "user", "reason", "access_key_id", "user_id")
-    may_be_none = field in ("slot", "access_key_id", "user_id")
-    right = value is None if value is None and may_be_none else type(value) is str and free
+    texts = ("policy", "run", "user", "reason", "access_key_id", "user_id", "owner", "caller")
+    numbers = ("age_days", "days")
+    may_be_none = ("slot", "access_key_id", "user_id", *list(asdict(LINE))[12:])
+    if value is None:
+        right = field in may_be_none
+    elif type(value) is str:
+        right = field in texts
+    else:
+        right = type(value) in (int, float) and field in numbers
     assert len(outcomes_in(path)) == right
 
 
@@ -149,6 +189,11 @@ def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: An
         ("action", ["", "notify", "Disable-access-key"]),
         ("outcome", ["", "off", "DISABLED"]),
         ("slot", [0, 3, -1, 10**30]),
+        ("last_rotated", ["", "now", "2026-11-24T08:00:00"]),
+        ("deadline", ["", "now", "2026-11-24T08:00:00"]),
+        ("age_days", [float("nan"), float("inf"), 10**400]),
+        ("days", [float("nan"), -float("inf"), 10**400]),
+        ("verdict", ["", "old"]),
         ("version", [0, 2]),
         ("user", ["\ud800", "a\udfff"]),
         ("policy", ["\ud800"]),

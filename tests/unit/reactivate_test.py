@@ -539,7 +539,10 @@ NAMES = [f"K{n}" for n in "1234"]
 
 
 def access(iam_client: FakeIam | None) -> SimpleNamespace:
-    return SimpleNamespace(client=lambda *_: iam_client, partition="aws", region="us-east-1")
+    arn = "arn:aws:iam::123456789012:user/undoer"
+    return SimpleNamespace(
+        client=lambda *_: iam_client, partition="aws", region="us-east-1", arn=arn
+    )
 
 
 def carry_out(
@@ -817,6 +820,7 @@ def test_look_is_recorded_with_its_own_time(tmp_path: Path) -> None:
     assert [one.outcome for one in work.carry_out(found, keys, screen.say)] == ["skipped"]
     (key,) = keys_of(tmp_path)
     assert key.last.outcome == "skipped"
+    assert key.last.caller == "arn:aws:iam::123456789012:user/undoer"
     assert looks[0] < key.time <= looks[1]
 
 

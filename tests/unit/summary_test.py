@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from c7n.exceptions import PolicyExecutionError
-from in_memory import Custodian, Iam
+from in_memory import CALLER, Custodian, Iam, outcomes_in
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.core import outcomes
@@ -86,6 +86,49 @@ def test_every_stale_key_is_matched_or_says_why_not(iam: Iam, custodian: Custodi
     )
     generated = iam.now - timedelta(hours=iam.age_hours)
     assert summary.report_generated == generated.isoformat()
+
+
+OLDER = (
+    b'{"time": "2026-11-24T08:00:00.000+00:00", "account_id": "123456789012", "policy": "p", '
+    b'"run": "r", "dry_run": false, "filters": [{"filter": "stale-access-key", "days": 90}], '
+    b'"report_generated": null, "users": null, "active_keys": 0, "verdicts": {}, "candidates": 0, '
+    b'"matched": 0, "not_matched": [{"user": "ana", "slot": 2, "verdict": "stale", "why": "gone", '
+    b'"exempt_until": null, "last_rotated": null}], "version": 1}'
+)
+
+
+def test_a_line_of_an_older_release_is_read() -> None:
+    line = RunSummary.parse(OLDER)
+    assert (line.not_matched[0].user, line.caller) == ("ana", None)
+
+
+def test_who_ran_is_asked_once_for_all_policies(iam: Iam, custodian: Custodian) -> None:
+    iam.add("ana", NEW, OLD, {"OwnerEmail": "ana@example.com"})
+    custodian.run([STALE], name="first")
+    custodian.run([STALE], [DISABLE])
+    assert [line.caller for line in summaries(custodian)] == [CALLER]
+    assert iam.calls["GetCallerIdentity"] == 1
+    (line,) = outcomes_in(custodian.outcomes)
+    made = iam.key("ana-2")["CreateDate"]
+    assert (line.caller, line.owner, line.days) == (CALLER, "ana@example.com", 90)
+    assert (line.verdict, line.last_rotated) == ("stale", made.isoformat())
+    assert line.age_days == pytest.approx(OLD, abs=0.1)
+    assert line.deadline == (made + timedelta(days=90)).isoformat()
+    (intent,) = outcomes_in(custodian.folder / "test" / outcomes.INTENTS_FILE)
+    assert dataclasses.replace(intent, time="", outcome=line.outcome) == dataclasses.replace(
+        line, time=""
+    )
+
+
+def test_nobody_waits_where_nobody_says_who_runs(iam: Iam, custodian: Custodian) -> None:
+    iam.add("ana", NEW, OLD)
+    iam.errors["GetCallerIdentity", "*"] = "AccessDenied"
+    custodian.run([STALE], name="first")
+    custodian.run([STALE], [DISABLE])
+    assert [line.caller for line in summaries(custodian)] == [None]
+    assert [line.caller for line in outcomes_in(custodian.outcomes)] == [None]
+    assert iam.statuses()["ana-2"] == "Inactive"
+    assert iam.calls["GetCallerIdentity"] == 1
 
 
 def test_a_key_that_is_still_used_says_so(iam: Iam, custodian: Custodian) -> None:

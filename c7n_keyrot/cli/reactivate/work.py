@@ -176,6 +176,10 @@ class _Work:
             user=finding.user,
             outcome=outcome,
             reason=finding.reason,
+            # What that line found at its own time isn't so now.
+            age_days=None,
+            verdict=None,
+            caller=finding.access.arn,
         )
         try:
             outcomes.append(path, line)

@@ -121,7 +121,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         """Return a line for each key that the action is going to touch."""
         self.run = lifecycle.run_of(self.manager)
         return [
-            self._line(user, record["slot"], key["AccessKeyId"], Result.INTENDED, "")
+            self._line(user, record, key["AccessKeyId"], Result.INTENDED, "")
             for user in sorted(resources, key=lambda user: str(user["UserName"]))
             for record, key in meant(user)
             if key["Status"] == self.status
@@ -137,13 +137,13 @@ class KeyAction(BaseAction):  # type: ignore[misc]
     def _one_user(self, task: _Task) -> None:
         user = task.user
         for record, key in meant(user):
-            self._one_key(task, record["slot"], key)
-        for slot, reason in self._left_alone(user):
+            self._one_key(task, record, key)
+        for record, reason in self._left_alone(user):
             # Without the key's id, which would end what an earlier line says of that key.
-            self._record(task, self._line(user, slot, None, Result.SKIPPED, reason))
+            self._record(task, self._line(user, record, None, Result.SKIPPED, reason))
 
-    def _one_key(self, task: _Task, slot: int, key: dict[str, Any]) -> None:
-        line = self._line(task.user, slot, key["AccessKeyId"], Result.INTENDED, "")
+    def _one_key(self, task: _Task, record: dict[str, Any], key: dict[str, Any]) -> None:
+        line = self._line(task.user, record, key["AccessKeyId"], Result.INTENDED, "")
         if key["Status"] != self.status:
             # If not so, the other action of this policy already handled it.
             if key["AccessKeyId"] not in self.run.done.last:
@@ -179,8 +179,8 @@ class KeyAction(BaseAction):  # type: ignore[misc]
     def _missing(self, name: str, key_id: str) -> tuple[Result, str]:
         return self._key(name, key_id).missing("a run with a newer credential report takes it")
 
-    def _left_alone(self, user: dict[str, Any]) -> Iterator[tuple[int, str]]:
-        """Say for which slots the filters matched the user, but selected no key, and why."""
+    def _left_alone(self, user: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Say by which records the filters matched the user, but selected no key, and why."""
         meant = {key["AccessKeyId"] for key in user[MATCHED_KEYS]}
         own = {key["AccessKeyId"] for key in self.run.own.withheld.get(user["UserName"], ())}
         seen = set()
@@ -192,7 +192,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
                 reason = "another filter of the policy excludes this key"
                 if record["access_key_id"] in own:
                     reason = Why.OWN.text
-                yield record["slot"], NO_KEY.get(record["identified"], reason)
+                yield record, NO_KEY.get(record["identified"], reason)
 
     def _settle_doubts(self, tasks: list[_Task]) -> None:
         """Find out what became of the calls whose answer was lost: they may have taken effect."""
@@ -221,21 +221,15 @@ class KeyAction(BaseAction):  # type: ignore[misc]
         raise NotImplementedError
 
     def _line(
-        self, user: dict[str, Any], slot: int, key_id: str | None, outcome: Result, reason: str
+        self,
+        user: dict[str, Any],
+        record: dict[str, Any],
+        key_id: str | None,
+        outcome: Result,
+        reason: str,
     ) -> Outcome:
-        return Outcome(
-            time=_now(),
-            account_id=self.run.account_id,
-            policy=self.manager.data["name"],
-            run=self.manager.ctx.execution_id,
-            action=Action(self.type),
-            user=user["UserName"],
-            slot=slot,
-            access_key_id=key_id,
-            outcome=outcome,
-            reason=reason,
-            user_id=self.run.users.known.get(user["UserName"], user).get("UserId"),
-        )
+        line = self.run.line(Action(self.type), user, record)
+        return replace(line, time=_now(), access_key_id=key_id, outcome=outcome, reason=reason)
 
     def _record(self, task: _Task, line: Outcome, error: CallError | None = None) -> None:
         line = replace(line, time=_now())
