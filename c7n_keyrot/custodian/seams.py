@@ -234,6 +234,57 @@ SEAMS = (
         ("sqs_message",),
     ),
     Seam("c7n_mailer.cli:get_processor", "replaced: only SQS is read", ("mailer_config", "logger")),
+    Seam("c7n_mailer.cli:get_logger", "replaced: --debug logs no credentials", ("debug",)),
+    Seam(
+        "c7n_mailer.email_delivery:EmailDelivery.get_resource_owner_emails_from_resource",
+        "watched: an owner's tag that is no address",
+        ("sqs_message", "resource"),
+    ),
+    Seam(
+        "c7n_mailer.email_delivery:EmailDelivery.send_c7n_email",
+        "replaced: a mail that isn't taken leaves its message in the queue",
+        ("sqs_message",),
+    ),
+    Seam(
+        "c7n_mailer.email_delivery:EmailDelivery.get_valid_emails_from_list",
+        "who gets a notice in the owner's place",
+        ("targets",),
+    ),
+    Seam(
+        "c7n_mailer.utils_email:get_mimetext_message",
+        "a mail's headers and body",
+        ("config", "logger", "message", "resources", "to_addrs"),
+    ),
+    Seam(
+        "c7n_mailer.utils:get_rendered_jinja",
+        "the text beside the HTML",
+        ("target", "sqs_message", "resources", "logger", "specified_template"),
+    ),
+    Seam("c7n_mailer.utils:get_jinja_env", "replaced: made once", ("template_folders",)),
+    Seam(
+        "c7n_mailer.utils:decrypt",
+        "smtp_password",
+        ("config", "logger", "session", "encrypted_field"),
+    ),
+    Seam(
+        "c7n_mailer.slack_delivery:SlackDelivery.get_to_addrs_slack_messages_map",
+        "watched: one that fails stops no mail",
+        ("sqs_message",),
+    ),
+    Seam(
+        "c7n_mailer.slack_delivery:SlackDelivery.retrieve_user_im",
+        "replaced: what Slack refuses is an error",
+        ("email_addresses",),
+    ),
+    Seam(
+        "c7n_mailer.slack_delivery:SlackDelivery.slack_handler",
+        "replaced: what Slack refuses is an error, and no webhook is logged",
+        ("sqs_message", "slack_messages"),
+    ),
+    Seam(
+        "c7n_mailer.sqs_queue_processor:MailerSqsQueueIterator.__next__",
+        "replaced: one message at a time, and none again in one round",
+    ),
     Seam(
         "c7n_mailer.sqs_queue_processor:MailerSqsQueueProcessor.process_sqs_message",
         "replaced: a message is checked, and what it brings isn't run",

@@ -268,8 +268,8 @@ def test_no_constant_is_written_twice() -> None:
 
 # By what a package is imported as, where its name is another.
 DISTRIBUTIONS = {"yaml": "pyyaml", "c7n_org": "c7n-org", "c7n_mailer": "c7n-mailer"}
-# Commands use them if the user has installed them; `click` is c7n-org's.
-IF_INSTALLED = {"c7n-org", "c7n-mailer", "click"}
+# Commands use them if the user has installed them; `click` is c7n-org's, `requests` c7n-mailer's.
+IF_INSTALLED = {"c7n-org", "c7n-mailer", "click", "requests"}
 # An archive for Lambda has `packages`, and Lambda itself has AWS's own library. No more.
 IN_LAMBDA = {"c7n", "boto3", "botocore"}
 

@@ -274,6 +274,9 @@ def test_mailer_and_runner(resources: dict[str, Any]) -> None:
     assert set(actions(mailer)) == {
         "sqs:ReceiveMessage",
         "sqs:DeleteMessage",
+        "sqs:ChangeMessageVisibility",
+        "sqs:SendMessage",
+        "sqs:GetQueueAttributes",
         "ses:SendEmail",
         "ses:SendRawEmail",
     }

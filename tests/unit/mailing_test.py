@@ -16,7 +16,7 @@ from c7n_mailer import cli
 from c7n_mailer.utils import get_message_subject
 from notices import ACCOUNT, message, record, user
 
-from c7n_keyrot.cli import mailing
+from c7n_keyrot.cli import mailer_message, mailing
 
 LOG = logging.getLogger("test")
 STAFF = {"name": "keys", "resource": "aws.iam-user"}
@@ -28,7 +28,7 @@ def packed(made: Any) -> str:
 
 def cleaned(made: Any) -> dict[str, Any]:
     """What c7n-mailer gets in the place of the message."""
-    text = zlib.decompress(base64.b64decode(mailing.cleaned(packed(made), LOG)))
+    text = zlib.decompress(base64.b64decode(mailer_message.cleaned(packed(made), LOG)))
     read: dict[str, Any] = json.loads(text)
     return read
 
@@ -110,7 +110,7 @@ def test_what_is_more_than_words_is_sent_as_it_is_written(
     monkeypatch.chdir(tmp_path)
     seen = get_message_subject(cleaned(small(subject=subject)))
     assert subject.startswith(seen.removesuffix("..."))
-    assert len(seen) <= mailing.LONGEST_SENT
+    assert len(seen) <= mailer_message.LONGEST_SENT
     assert "isn't filled in" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
@@ -146,7 +146,7 @@ def bomb(size: int) -> str:
 # By what is said of it.
 REFUSED = {
     "it isn't packed": ["x", "{}", "123", '"x"', "[]", base64.b64encode(b"text").decode()],
-    "more than 16 MiB": [bomb(mailing.LARGEST + 1), packed(small())[:-8], ""],
+    "more than 16 MiB": [bomb(mailer_message.LARGEST + 1), packed(small())[:-8], ""],
     "nested too deeply": [nested(200_000)],
     "the message isn't": [packed([]), packed("x"), packed(None)],
     "policy isn't": [packed({**small(), "policy": None})],
@@ -176,13 +176,15 @@ REFUSED = {
 @pytest.mark.parametrize(("said", "bodies"), REFUSED.items(), ids=REFUSED)
 def test_what_notify_does_not_write_is_refused_in_one_line(said: str, bodies: list[str]) -> None:
     for body in bodies:
-        with pytest.raises(mailing.Refused, match=said):
-            mailing.cleaned(body, LOG)
+        with pytest.raises(mailer_message.Refused, match=said):
+            mailer_message.cleaned(body, LOG)
 
 
 def test_a_message_by_a_topic_is_read() -> None:
     body = json.dumps({"Message": packed(small(subject="{{ account }}"))})
-    assert mailing.cleaned(body, LOG) == mailing.cleaned(packed(small(subject="prod")), LOG)
+    assert mailer_message.cleaned(body, LOG) == mailer_message.cleaned(
+        packed(small(subject="prod")), LOG
+    )
 
 
 @pytest.mark.parametrize("name", ["default", "c7n_keyrot-expiring.html", "mine/my notice.txt"])
@@ -235,11 +237,12 @@ def test_a_topic_in_the_owner_s_tag_is_somebody() -> None:
 
 def test_what_c7n_mailer_quotes_of_its_configuration_is_cut_off() -> None:
     text = "policy:p sending to:[] \n\n error: refused\n\n mailer.yml: {'smtp_password': 'hunter2'}"
+    mailer = mailing._Mailer()
     made = logging.LogRecord("x", logging.ERROR, "x.py", 1, text, None, None)
-    assert mailing.without_configuration(made)
+    assert mailer.without_configuration(made)
     assert made.getMessage() == "policy:p sending to:[] \n\n error: refused"
     plain = logging.LogRecord("x", logging.INFO, "x.py", 1, "sent %s", ("%d",), None)
-    assert mailing.without_configuration(plain)
+    assert mailer.without_configuration(plain)
     assert plain.getMessage() == "sent %d"
 
 
