@@ -45,3 +45,7 @@ PATIENCE = setting("C7N_KEYROT_PATIENCE", 45)
 # Seconds; IAM's listings lag behind its writes, so for so long one that shows the earlier state
 # is asked for again.
 LAG = setting("C7N_KEYROT_LAG", 10, most=600)
+
+
+# Whether a run keeps all keys of a credential report; any word but these leaves it out.
+POPULATION = os.environ.get("C7N_KEYROT_POPULATION", "on").strip().lower() in ("on", "")

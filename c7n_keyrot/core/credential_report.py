@@ -86,13 +86,15 @@ class Report:
     """The parsed report: rows by user name, without the root row.
 
     ``account_id`` is the account of the rows' ARNs. ``duplicates`` are names that appear more than
-    once. None of their rows is in ``rows``, since nothing shows which one is true.
+    once. None of their rows is in ``rows``, since nothing shows which one is true; all are in
+    ``twice``.
     """
 
     account_id: str
     generated: datetime
     rows: dict[str, Row]
     duplicates: frozenset[str]
+    twice: tuple[Row, ...] = ()
 
     @property
     def user_count(self) -> int:
@@ -111,23 +113,25 @@ def parse(content: bytes | str, generated: datetime, account_id: str | None = No
         cut, the rows are of more than one account, or the text isn't UTF-8 CSV.
     """
     rows: dict[str, Row] = {}
-    duplicates, accounts = set(), set()
+    twice: list[Row] = []
+    accounts = set()
     try:
         for row in read(lines(content)):
             accounts.add(account_of(row))
             if row.user == ROOT:
                 continue
             if row.user in rows:
-                duplicates.add(row.user)
-            rows[row.user] = row
+                twice.append(row)
+            else:
+                rows[row.user] = row
         if not accounts and account_id:
             accounts.add(account_id)
         account = the_account(accounts)
     except ReportError as error:
         raise ReportError(f"credential report: {error}; run again later") from None
-    for name in duplicates:
-        del rows[name]
-    return Report(account, _utc(generated), rows, frozenset(duplicates))
+    duplicates = frozenset(row.user for row in twice)
+    twice += [rows.pop(name) for name in sorted(duplicates)]
+    return Report(account, _utc(generated), rows, duplicates, tuple(twice))
 
 
 def lines(content: bytes | str) -> Iterable[str]:

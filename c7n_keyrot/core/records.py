@@ -176,6 +176,8 @@ class RunSummary:
     - ``not_matched``: every other candidate, and every other key that is expiring or unknown
     - ``version``: of this list of fields
     - ``caller``: the ARN of who ran, by GetCallerIdentity; None if it isn't known
+    - ``population``: the SHA-256 (hex) of all keys of the report as CSV, which is in the folder
+      of the first policy that was judged by it; None without a report, or where it isn't kept
     """
 
     time: str
@@ -193,6 +195,7 @@ class RunSummary:
     not_matched: list[NotMatched]
     version: int = VERSION
     caller: str | None = None
+    population: str | None = None
 
     @classmethod
     def parse(cls, line: bytes) -> RunSummary:

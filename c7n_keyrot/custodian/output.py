@@ -28,6 +28,16 @@ def path_of(context: Any, name: str = outcomes.FILE) -> Path:
     return Path(output.root_dir, name)
 
 
+def plain_path(context: Any, name: str) -> Path:
+    """Return the path of a file that has the same content in every run that writes it.
+
+    :param name: it ends with ``.gz``, which Custodian adds by itself to what goes to a bucket.
+    """
+    if is_bucket(context):
+        name = name.removesuffix(".gz")
+    return Path(context.output.root_dir, name)
+
+
 class _Taken:
     """The folders that policies of one run have: by folder and name, in lower case.
 

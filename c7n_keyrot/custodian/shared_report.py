@@ -36,6 +36,7 @@ class _Shared:
     report: Report | ReportError
     since: float  # time.monotonic() of its fetching
     logged: set[str]
+    population: str = ""  # the hash of what this process keeps of all keys; empty until then
     # By policy, the execution that used it.
     users: dict[str, object] = field(default_factory=dict)
 
@@ -77,6 +78,15 @@ def report_of(run: PolicyRun, max_age: float) -> Report:
     for name in sorted(report.duplicates):
         run.log.once(f"user {name!r} appears twice in the credential report: skipped")
     return report
+
+
+def shared_by(run: PolicyRun, report: Report) -> _Shared | None:
+    """Return what this process knows of a report; None if its session has another one."""
+    try:
+        known = reports.get(run.calls.session)
+    except CallError:  # the session has ended meanwhile, and can't be renewed
+        return None
+    return known if known is not None and known.report is report else None
 
 
 def note_candidates(run: PolicyRun, report: Report, candidates: int) -> None:

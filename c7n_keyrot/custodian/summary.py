@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from c7n_keyrot.core.credential_report import Row
 from c7n_keyrot.core.records import NotMatched, RunBegun, RunSummary, Why
 from c7n_keyrot.core.rotation import Verdict
 from c7n_keyrot.core.text import one_line
-from c7n_keyrot.custodian import output
+from c7n_keyrot.custodian import output, population
 from c7n_keyrot.custodian.matching import RECORDS, asserted
 from c7n_keyrot.custodian.run import PolicyRun
 
@@ -42,7 +43,7 @@ def write(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
             "another policy of this name has run into the same folder; this one isn't run: give "
             "each policy its own name"
         )
-    summary = summary_of(run, selected)
+    summary = dataclasses.replace(summary_of(run, selected), population=population.keep(run))
     if any(one["filter"] == "stale-access-key" for one in summary.filters):
         stale = summary.verdicts.get(Verdict.STALE.value, 0)
         figures = {"Users": summary.users, "KeysActive": summary.active_keys, "KeysStale": stale}

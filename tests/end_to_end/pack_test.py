@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import hashlib
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,3 +275,14 @@ def test_c7n_org_runs_the_same_pack_in_three_accounts(
         assert set(account.changes(before[account_id])) == wanted, account_id
     told = {m["account_id"] for m in aws.messages(world.QUEUE)}
     assert told == {"111111111111", "222222222222"}
+    # One credential report an account: its keys once, and each policy's summary has their hash.
+    for folder in {path.parent.parent for path in run.out.rglob("keyrot-begun.jsonl")}:
+        (population,) = folder.rglob("keyrot-population-*.csv.gz")
+        lines = [
+            json.loads(line)
+            for path in folder.rglob("keyrot-summary.jsonl")
+            for line in path.read_text().splitlines()
+        ]
+        digest = hashlib.sha256(gzip.decompress(population.read_bytes())).hexdigest()
+        assert {line["population"] for line in lines} == {digest}
+        assert len({line["caller"] for line in lines} - {None}) == 1
