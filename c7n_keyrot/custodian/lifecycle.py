@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from c7n.actions import BaseAction
+from c7n.exceptions import PolicyExecutionError
 from c7n.utils import dumps, type_schema
 
 from c7n_keyrot.custodian import intents, matched_usage, stock_filters, summary
@@ -17,16 +18,35 @@ from c7n_keyrot.custodian.patches import attach_notices, watching
 from c7n_keyrot.custodian.run import LIVE_KEYS, PolicyRun
 
 
-def run_of(manager: Any) -> PolicyRun:
-    """Return the run of a resource manager; attach a new one, with all that it needs, if needed."""
+def attach(manager: Any) -> PolicyRun:
+    """Give a policy's resource manager a run, before its filters are called; return the run.
+
+    Again is harmless. ``validate()`` of our filters and actions does it, which Custodian, c7n-org
+    and Lambda call before a policy runs; so does our source, for a policy that has nothing else
+    of ours.
+    """
     run: PolicyRun | None = vars(manager).get("keyrot")
     if run is None:
         run = manager.keyrot = PolicyRun(manager)
-        _attach(run)
+        _stand_around(run)
     return run
 
 
-def _attach(run: PolicyRun) -> None:
+def run_of(manager: Any) -> PolicyRun:
+    """Return the run of a resource manager.
+
+    :raises PolicyExecutionError: none was attached, so which keys are selected isn't settled.
+    """
+    run: PolicyRun | None = vars(manager).get("keyrot")
+    if run is None:
+        raise PolicyExecutionError(
+            f"policy {manager.data.get('name')}: it was never validated, so nothing is matched and "
+            "no key is touched: call the policy's validate() before run(), as custodian does"
+        )
+    return run
+
+
+def _stand_around(run: PolicyRun) -> None:
     """Replace three methods of the resource manager, on the instance only.
 
     :seam: c7n.query:QueryResourceManager.resources

@@ -62,6 +62,18 @@ def _limits(checked: Any) -> bool:
     return {"check_resource_limit", "filter_resources"} <= {*checked.__code__.co_names}
 
 
+def _validates(function: Any) -> bool:
+    """Tell whether a function, or one inside of it, calls ``validate()``."""
+    code = getattr(function, "__code__", function)
+    inner = [one for one in code.co_consts if hasattr(one, "co_consts")]
+    return "validate" in code.co_names or any(map(_validates, inner))
+
+
+def _validates_elements(validate: Any) -> bool:
+    names = {*validate.__code__.co_names}
+    return _validates(validate) and bool({"filters", "actions"} & names)
+
+
 def _is_kept_apart(session: Any) -> bool:
     return hasattr(session(), "_credentials")
 
@@ -157,6 +169,13 @@ SEAMS = (
         ("resources", "event"),
     ),
     Seam("c7n.actions:Notify.expand_variables", "replaced on the action", ("message",)),
+    # -- validate(): from here on a policy with our words has a run
+    Seam("c7n.policy:Policy.validate", "asks each filter and action", holds=_validates_elements),
+    Seam("c7n.filters:Or.validate", "a block asks those in it", holds=_validates_elements),
+    Seam("c7n.filters:And.validate", "the same", holds=_validates_elements),
+    Seam("c7n.filters:Not.validate", "the same", holds=_validates_elements),
+    Seam("c7n.commands:policy_command", "custodian validates before a run", holds=_validates),
+    Seam("c7n_org.cli:run_account", "so does c7n-org", holds=_validates),
     # -- while a filter of Custodian's own runs
     Seam(
         "botocore.client:BaseClient._make_api_call",
@@ -206,7 +225,12 @@ SEAMS = (
     Seam("c7n.exceptions:PolicyExecutionError", "how one of our runs fails"),
     Seam("c7n.exceptions:PolicyValidationError", "how one of our policies is refused"),
     Seam("c7n.exceptions:ResourceLimitExceeded", "max-resources"),
-    Seam("c7n.handler:dispatch_event", "a Lambda function's entry", ("event", "context")),
+    Seam(
+        "c7n.handler:dispatch_event",
+        "a Lambda function's entry; it validates, too",
+        ("event", "context"),
+        _validates,
+    ),
     # -- the doctor loads policies as Custodian and c7n-org do
     Seam("c7n.config:Config.empty", "the options that doctor loads policies with"),
     Seam("c7n.loader:PolicyLoader.load_data", "doctor, as custodian", ("policy_data", "file_uri")),

@@ -653,6 +653,7 @@ def test_exemptions_count_whatever_aws_config_says(
     mode = {**GOOD_MODE, "type": "config-rule", "role": "arn:aws:iam::123456789012:role/x"}
     filters = [{"not": ["rotation-exempt"]}, stale()]
     policy = custodian.policy(filters, ["disable-access-key"], mode=mode)
+    policy.validate()
     configuration = {"userName": "ana", "arn": iam.users["ana"]["Arn"], "tags": []}
     item = {
         "configurationItemStatus": "OK",
@@ -674,7 +675,9 @@ def test_exemptions_count_whatever_aws_config_says(
     assert iam.calls["GetUser"] == 1
     assert iam.changed == []
     iam.tag("ana")
-    custodian.policy(filters, ["disable-access-key"], mode=mode).push(event, None)
+    policy = custodian.policy(filters, ["disable-access-key"], mode=mode)
+    policy.validate()
+    policy.push(event, None)
     assert iam.changed == [("ana", "ana-2", "Inactive")]
 
 

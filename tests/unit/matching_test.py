@@ -451,9 +451,10 @@ def evaluate(custodian: Custodian, iam: Iam, filters: list[Any]) -> dict[str, An
     from c7n_keyrot.custodian import shared_report
 
     shared_report.reports.clear()
-    manager = custodian.policy(filters, source="describe").resource_manager
+    policy = custodian.policy(filters, source="describe")
+    policy.validate()
     users = [iam.get_user(name)["User"] for name in iam.users]
-    return {user["UserName"]: user for user in manager.filter_resources(users)}
+    return {user["UserName"]: user for user in policy.resource_manager.filter_resources(users)}
 
 
 def user_truth(custodian: Custodian, iam: Iam, filters: list[Any], name: str) -> dict[str, bool]:

@@ -397,7 +397,7 @@ def test_an_error_that_nobody_foresaw_takes_one_user_only(
 
 
 def test_errors_of_side_by_side_calls_stop_no_other(custodian: Custodian, iam: Iam) -> None:
-    run = lifecycle.run_of(custodian.policy([STALE]).resource_manager)
+    run = lifecycle.attach(custodian.policy([STALE]).resource_manager)
 
     def call(item: int) -> int:
         if item % 3 == 0:
@@ -431,7 +431,7 @@ def test_after_ctrl_c_nothing_more_begins(custodian: Custodian, mocker: MockerFi
         ends.wait(60)
 
     with pytest.raises(KeyboardInterrupt):
-        lifecycle.run_of(manager).calls.each("things", call, range(50))
+        lifecycle.attach(manager).calls.each("things", call, range(50))
     assert begun == [0, 1, 2][: len(begun)]
 
 
@@ -533,6 +533,7 @@ def test_records_are_of_this_run_only(iam: Iam, custodian: Custodian) -> None:
     custodian.options.update(cache="memory", cache_period=15)
     iam.add("ana", OLDER, OLD)
     policy = custodian.policy([STALE], source="describe")
+    policy.validate()
     runs = set()
     for _ in range(3):
         (user,) = policy.run()

@@ -160,7 +160,9 @@ def test_config_users_are_filtered_as_well(
 ) -> None:
     iam.add("ana", NEW, OLD)
     iam.add("bob", NEW, OLD, {"keyrot-exempt-until": "2999-01-01"})
-    manager = custodian.policy([STALE, EXEMPT], source="config").resource_manager
+    policy = custodian.policy([STALE, EXEMPT], source="config")
+    policy.validate()
+    manager = policy.resource_manager
     # As AWS Config has them: of yesterday, and without the tag.
     users = [{"UserName": name, "UserId": name, "Tags": []} for name in ("ana", "bob", "gone")]
     mocker.patch.object(manager.source, "resources", return_value=users)

@@ -66,6 +66,7 @@ class KeyAction(BaseAction):  # type: ignore[misc]
                 f"acts on {self.status.lower()} keys only: add status: {self.status} to "
                 "stale-access-key",
             )
+        lifecycle.attach(self.manager)
         return self
 
     def process(self, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:

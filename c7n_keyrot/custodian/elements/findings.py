@@ -132,6 +132,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
                 "needs a stale-access-key filter for active keys in the policy (not inside of a "
                 "not block)",
             )
+        lifecycle.attach(self.manager)
         return self
 
     def process(self, resources: list[dict[str, Any]]) -> None:

@@ -57,12 +57,6 @@ class KeyrotFilter(Filter):  # type: ignore[misc]
 
     options: ClassVar[dict[str, Option]]
 
-    def __init__(self, data: dict[str, Any], manager: Any = None) -> None:
-        super().__init__(data, manager)
-        if manager is not None:
-            # Made with the filters, since it must stand around them before they are called.
-            lifecycle.run_of(manager)
-
     @property
     def run(self) -> PolicyRun:
         return lifecycle.run_of(self.manager)
@@ -74,6 +68,7 @@ class KeyrotFilter(Filter):  # type: ignore[misc]
     def validate(self) -> KeyrotFilter:
         check_options(self)
         check_mode(self)
+        lifecycle.attach(self.manager)
         return self
 
 

@@ -45,7 +45,7 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
 
     def resources(self, query: Any) -> list[dict[str, Any]]:
         """Return the candidates: the users of the report that the policy's filters can match."""
-        run = lifecycle.run_of(self.manager)
+        run = lifecycle.attach(self.manager)
         lifecycle.begin(run)
         filters = self.manager.filters
         ages = [element.option("report-max-age") for element in slot_filters(filters)]
@@ -56,6 +56,7 @@ class CredentialReportSource(DescribeSource):  # type: ignore[misc]
 
     def get_resources(self, ids: Sequence[str], cache: bool = True) -> list[dict[str, Any]]:
         """Return users by name, for policies that an event starts."""
+        lifecycle.attach(self.manager)
         return [{"UserName": name} for name in ids]
 
     def augment(self, resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
