@@ -30,6 +30,7 @@ from c7n_keyrot.core.usage import Group, Usage
 from c7n_keyrot.core.usage_words import in_words, times
 from c7n_keyrot.evidence import accounts
 from c7n_keyrot.evidence.accounts import Account, split
+from c7n_keyrot.evidence.files import Damage
 from c7n_keyrot.evidence.gather import gather
 
 # What is taken for a key's id and not for a folder: narrower than what an id can be.
@@ -193,7 +194,8 @@ def _folder(what: Sequence[str], many: bool) -> str | None:
 def _of_runs(folder: str, entries: Sequence[Account], problems: list[str]) -> list[AskedKey]:
     """Return the keys that our policies matched, each once, with the regions of all uses."""
     found: dict[tuple[str, str], AskedKey] = {}
-    for policy in gather([folder], problems, entries):
+    damage: list[Damage] = []
+    for policy in gather([folder], damage, entries):
         for user, record in policy.records:
             if record.access_key_id is None:
                 continue
@@ -206,6 +208,7 @@ def _of_runs(folder: str, entries: Sequence[Account], problems: list[str]) -> li
             found[place] = dataclasses.replace(
                 key, regions=tuple(dict.fromkeys([*key.regions, *regions]))
             )
+    problems += map(str, damage)
     return list(found.values())
 
 

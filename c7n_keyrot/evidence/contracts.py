@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from typing import Any
 
 from c7n_keyrot.core import outcomes
@@ -195,7 +195,7 @@ def shared(name: str, run: str, summaries: Sequence[RunSummary]) -> str:
     last = next((one for one in reversed(summaries) if one.run == run), None)
     if last is None:
         return ""
-    begun = outcomes.instant(last) - timedelta(seconds=BREAK)
+    begun = outcomes.instant(last) - BREAK
     if any(one.filters != last.filters and outcomes.instant(one) > begun for one in summaries):
         return (
             "policies of one name, with other filters, have run into it within a minute, so only "

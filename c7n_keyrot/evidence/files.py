@@ -13,24 +13,24 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from c7n_keyrot.core import denials, outcomes
 from c7n_keyrot.core.errors import CommandError
-from c7n_keyrot.core.outcomes import Outcome
-from c7n_keyrot.core.text import one_line
+from c7n_keyrot.core.text import counted, one_line
 
 if TYPE_CHECKING:  # it takes long to import, and not all commands need it
     from c7n_keyrot.evidence.accounts import Account
 
 # Bytes that are read of a file, and of the end of a log.
 MOST, LOG_END = 256 << 20, 256 << 10
-# Seconds. Nothing marks where a run begins, so a longer break between policies separates two runs.
+# Nothing marks where a run begins, so a longer break between policies separates two runs.
 # Within a run there are short breaks: a slow role, a worker that starts. Two runs that are closer
 # count as one: what either covered is a minute old.
-BREAK = 60.0
+BREAK = timedelta(minutes=1)
 # A bucket's copy has a folder for each hour of the runs below the policy's.
 # The last line of a run of ``custodian`` that failed; c7n-org mutes it.
 FAILED = "Error while executing policy"
@@ -51,6 +51,31 @@ class DamagedFileError(Exception):
     """A file that can't be read, or not to its end; the text says why."""
 
 
+@dataclass(frozen=True)
+class Damage:
+    """What of an output folder can't be read, or isn't used. The reader's one report of it.
+
+    :ivar path: the file or folder.
+    :ivar what: why, in words that follow the path.
+    :ivar line: the first line of the file that can't be read; None if it isn't a line.
+    :ivar loses: whether what it says is lost; else somebody wrote what isn't the truth.
+    :ivar above: what the text leaves out of the path: a report is passed on.
+    """
+
+    path: Path
+    what: str
+    line: int | None = None
+    loses: bool = True
+    above: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.what}"
+        return text.replace(self.above, "") if self.above else text
+
+
+Problem = Callable[[Damage], None]
+
+
 def existing(folder: str) -> Path:
     """Return the folder that a user named as OUTPUT_DIR.
 
@@ -66,25 +91,23 @@ def existing(folder: str) -> Path:
     return Path(folder)
 
 
-def walk(
-    folder: Path, problem: Callable[[str], None]
-) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk(folder: Path, problem: Problem) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Yield each folder below one, itself included, with its folders and its files, sorted.
 
     Links are followed, but no folder is entered twice.
 
-    :param problem: is called with a line about each place that can't be looked into.
+    :param problem: is called with each place that can't be looked into.
     """
 
     def unreadable(error: OSError) -> None:
-        problem(f"can't look into {error.filename}: {error.strerror}")
+        problem(Damage(Path(error.filename), f"can't look into it: {error.strerror}"))
 
     seen = {os.path.realpath(folder)}
     for parent, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         folders.sort()
         for path in (Path(parent, name) for name in (*names, *folders)):
             if path.is_symlink() and not path.exists():
-                problem(f"can't look into {path}: it links to nothing; correct or remove it")
+                problem(Damage(path, "it links to nothing; correct or remove it"))
         yield Path(parent), list(folders), sorted(names)
         # Links can form a circle, and two of them can lead to one folder.
         for name in list(folders):
@@ -148,14 +171,20 @@ def foreign(found: str, mine: str) -> str:
     return f"of account {found}, in a folder of account {mine}: not used"
 
 
-def lines_of(path: Path) -> Iterator[Outcome | bytes]:
-    """Read a file, or a bucket's compressed copy of one, whoever has written it.
+def lost_lines(
+    path: Path, bad: Sequence[int], others: Mapping[str, int], mine: str
+) -> Iterator[Damage]:
+    """Yield which lines of a file can't be read, and which aren't used.
 
-    :returns: its outcomes in their order, and the beginning of each line that isn't one.
-    :raises OSError: it can't be opened or read.
-    :raises DamagedFileError: as ``parsed()`` does.
+    :param bad: the numbers of those that can't.
+    :param others: how many are of other accounts than ``mine``, by their ids.
     """
-    return parsed(path, outcomes.parse)
+    if bad:
+        what = f"{counted(len(bad), 'line')} can't be read (the first is line {bad[0]})"
+        yield Damage(path, what, bad[0])
+    for account_id, count in others.items():
+        what = f"{counted(count, 'line')} {foreign(account_id, mine)}"
+        yield Damage(path, what, loses=False)
 
 
 def parsed(
@@ -257,12 +286,12 @@ def read_json(file: Path) -> Any:
         raise DamagedFileError("it isn't JSON") from None
 
 
-def last_run(times: Iterable[tuple[float, float]]) -> float:
+def last_run(times: Iterable[tuple[datetime, datetime]]) -> datetime:
     """Return when the last run began: of c7n-org or custodian, with all its policies.
 
-    :param times: when each policy began and ended; seconds since 1970, UTC.
+    :param times: when each policy began and ended, UTC; without any it was in 1970.
     """
-    begun = busy = 0.0
+    begun = busy = datetime.fromtimestamp(0, timezone.utc)
     for start, end in sorted(times):
         if start > busy + BREAK:
             begun = start

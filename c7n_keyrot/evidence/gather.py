@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
@@ -31,12 +32,15 @@ from c7n_keyrot.evidence.contracts import (
     shared,
 )
 from c7n_keyrot.evidence.files import (
-    LONGEST_LINE,
+    Damage,
     DamagedFileError,
     existing,
     failure,
     foreign,
     ids_of,
+    last_error,
+    last_run,
+    lost_lines,
     mapping,
     owner,
     parsed,
@@ -44,6 +48,7 @@ from c7n_keyrot.evidence.files import (
     read_json,
     walk,
 )
+from c7n_keyrot.evidence.outcome_files import read_folder
 
 # A policy with one of these is one of ours.
 OUR_FILTERS = frozenset(
@@ -61,8 +66,8 @@ METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log
 LONGEST_SUMMARY = 32 << 20
 # Clocks differ; what is further in the future isn't true.
 AHEAD = timedelta(days=1)
-
-Line = TypeVar("Line", bound=RunSummary | Outcome)
+Line = TypeVar("Line", RunSummary, Outcome)
+NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,22 @@ class PolicyFolder:
         """How the last run ended, if it ``failed``; to be read after the policy's name."""
         return failure(self.path, self.start, self.end, self.metrics)
 
+    @property
+    def error(self) -> str:
+        """The last error in the log of the last run; "" if there is none, or no log."""
+        if self.start is None or self.end is None:
+            return ""
+        return last_error(self.path, self.start.timestamp(), self.end.timestamp())
+
+    @property
+    def resources(self) -> list[dict[str, Any]]:
+        """What the last run selected, as it stands in the file; [] if that can't be read."""
+        for file in (self.path / RESOURCES, self.path / f"{RESOURCES}.gz"):
+            with suppress(DamagedFileError):
+                found = read_json(file)
+                return [mapping(one) for one in found] if isinstance(found, list) else []
+        return []
+
     @cached_property
     def summary(self) -> RunSummary | None:
         """The summary of the last run with metadata; None if it left none."""
@@ -133,7 +154,7 @@ class PolicyFolder:
 
 def gather(
     folders: Sequence[str],
-    warnings: list[str],
+    damage: list[Damage],
     accounts: Iterable[Account] = (),
     now: datetime | None = None,
     others: Callable[[Mapping[str, Any]], bool] = lambda _: False,
@@ -145,50 +166,64 @@ def gather(
 
     :param folders: each the ``-s`` of custodian run or c7n-org run, a folder in one, or a copy of
         a bucket.
-    :param warnings: gets a line for all that can't be read, or that contradicts itself.
+    :param damage: gets all that can't be read, or that contradicts itself.
     :param accounts: of accounts.yml; they say which id a folder of c7n-org is for.
     :param now: the instant (UTC) after which nothing can have happened.
     :param others: tells which policies that aren't ours are wanted, too.
     :raises CommandError: one of the folders isn't there.
     """
     seen, names = set[Path](), set[str]()
-    unnamed: list[tuple[PolicyFolder, _Warnings]] = []
+    unnamed: list[tuple[PolicyFolder, _Problem]] = []
     for root in map(existing, folders):
-        warn = _Warnings(warnings, root)
-        reader = _Reader(warn, accounts, now or datetime.now(timezone.utc))
-        for path, _, files in walk(root, warn.add):
+        problem = _Problem(damage, root)
+        reader = _Reader(problem, accounts, now or datetime.now(timezone.utc))
+        for path, inner, files in walk(root, problem):
             real = path.resolve()
             if real in seen or not any(map(_is_left_by_a_policy, files)):
                 continue
             seen.add(real)
-            found = reader.folder(root, path, files)
+            found = reader.folder(root, path, files, inner)
             if found.policy:
                 if found.ours:
                     names.add(found.name)
                 if found.ours or others(found.policy):
                     yield found
-            elif found.summaries or found.outcomes:
+            elif found.summaries or found.outcomes or others({}):
                 yield found
             elif any(name.startswith(LOG) for name in files):
-                unnamed.append((found, warn))
+                unnamed.append((found, problem))
     yield from _with_a_log_only(unnamed, names)
 
 
 def _with_a_log_only(
-    unnamed: Iterable[tuple[PolicyFolder, _Warnings]], names: Collection[str]
+    unnamed: Iterable[tuple[PolicyFolder, _Problem]], names: Collection[str]
 ) -> Iterator[PolicyFolder]:
     """Yield the folders that may be of policies of ours; a warning names each of the others.
 
     :param names: of the policies of ours in the folders that have metadata.
     """
-    for found, warn in unnamed:
+    for found, problem in unnamed:
         if found.name in names or not names:
             yield found
         else:
-            warn.add(
-                f"{found.path}: its policy left a log only: it was stopped, or runs; if it is "
-                "one of the pack, its keys are missing here"
+            problem.of(
+                found.path,
+                "its policy left a log only: it was stopped, or runs; if it is one of the pack, "
+                "its keys are missing here",
             )
+
+
+def latest(folders: Iterable[PolicyFolder]) -> list[PolicyFolder]:
+    """Return the last run of each policy in each account and region."""
+    found: dict[tuple[str, str, str], PolicyFolder] = {}
+    for one in sorted(folders, key=lambda one: one.start or NEVER):
+        found[one.account_id or one.account, one.region, one.name] = one
+    return list(found.values())
+
+
+def begun_of(folders: Iterable[PolicyFolder]) -> datetime:
+    """Return when the last run began that left some of these folders."""
+    return last_run((one.start, one.end) for one in folders if one.start and one.end)
 
 
 def is_ours(policy: Mapping[str, Any]) -> bool:
@@ -212,65 +247,53 @@ def _is_left_by_a_policy(name: str) -> bool:
     return name in (METADATA, LOG) or (name.startswith("keyrot-") and name.endswith(".jsonl"))
 
 
-def _not_used(damaged: int, others: Mapping[str, int], early: int, mine: str) -> Iterator[str]:
-    """Yield which lines of a file aren't used, and why.
+class _Problem:
+    """Adds to a list what can't be read, with places that start at OUTPUT_DIR."""
 
-    :param others: how many are of other accounts, by their ids.
-    :param early: how many are of the future.
-    """
-    if damaged:
-        yield f"{counted(damaged, 'line')} can't be read"
-    for account_id, count in others.items():
-        yield f"{counted(count, 'line')} {foreign(account_id, mine)}"
-    if early:
-        yield f"{counted(early, 'line')} dated in the future, not used"
+    def __init__(self, damage: list[Damage], root: Path) -> None:
+        self.damage, self.above = damage, f"{root.parent}/" if root.is_absolute() else ""
 
+    def __call__(self, damage: Damage) -> None:
+        self.damage.append(replace(damage, above=self.above))
 
-class _Warnings:
-    """Adds lines to a list, with places that start at OUTPUT_DIR: a report is passed on."""
-
-    def __init__(self, lines: list[str], root: Path) -> None:
-        self.lines, self.above = lines, f"{root.parent}/" if root.is_absolute() else ""
-
-    def add(self, text: str) -> None:
-        self.lines.append(text.replace(self.above, "") if self.above else text)
+    def of(self, path: Path, what: str, loses: bool = True) -> None:
+        self(Damage(path, what, loses=loses))
 
 
 class _Reader:
     """Reads one folder after the other.
 
-    :param warnings: gets a line for all that isn't read.
+    :param problem: is called with all that isn't read.
     """
 
-    def __init__(self, warnings: _Warnings, accounts: Iterable[Account], now: datetime) -> None:
-        self.warnings, self.latest = warnings, now + AHEAD
+    def __init__(self, problem: _Problem, accounts: Iterable[Account], now: datetime) -> None:
+        self.problem, self.latest = problem, now + AHEAD
         self.ids = ids_of(accounts)
 
-    def folder(self, root: Path, path: Path, files: Sequence[str]) -> PolicyFolder:
+    def folder(
+        self, root: Path, path: Path, files: Sequence[str], inner: Sequence[str] = ()
+    ) -> PolicyFolder:
         """Return what a folder holds.
 
         :param root: OUTPUT_DIR, below which the folder lies.
-        :param files: the names of its files.
+        :param files: the names of its files, and ``inner`` of its folders.
         """
         mine = owner(root, path, self.ids)
         data = self._metadata(path, files, mine)
         execution, config = mapping(data.get("execution")), mapping(data.get("config"))
         policy, run = mapping(data.get("policy")), execution.get("id", "")
         account, region, name = place(path.relative_to(root))
-        summaries = self._lines(path, files, mine, "keyrot-summary", read_summary, LONGEST_SUMMARY)
-        summaries.sort(key=outcomes.instant)  # a bucket's copy has a file for each run
-        done = _ended(
-            self._lines(path, files, mine, "keyrot-outcomes", outcomes.parse),
-            self._lines(path, files, mine, "keyrot-intents", outcomes.parse),
-        )
+        summaries = self._summaries(path, files, mine)
+        read = read_folder(path, (*files, *inner), mine, self.problem)
+        done = _ended([line for one in read for line in self._not_ahead(one.path, one.outcomes)])
         lines = [one.account_id for one in reversed(summaries)]
         lines += [one.account_id for one in reversed(done)]
         account_id = mine or config.get("account_id") or next(iter(lines), "")
         if others := sorted({one for one in lines if one != account_id}):
             what = f"it is of account {account_id}, but has lines of {', '.join(others)}"
-            self.warnings.add(f"{path}: {what}")
+            self.problem.of(path, what)
         if policy and (problem := shared(str(policy["name"]), run, summaries)):
-            self.warnings.add(f"{path}: {problem}")
+            self.problem.of(path, problem)
         runs = {run, *(one.run for one in summaries)}
         users = self._users(path, files, runs, account_id) if is_ours(policy) else ()
         return PolicyFolder(
@@ -303,10 +326,10 @@ class _Reader:
                     self._check(data)
                     found = mapping(data.get("config")).get("account_id")
                     if mine and found and found != mine:
-                        self.warnings.add(f"{path / name}: {foreign(found, mine)}")
+                        self.problem.of(path / name, foreign(found, mine), loses=False)
                         continue
                 except DamagedFileError as error:
-                    self.warnings.add(f"{path / name}: {error}; it isn't used")
+                    self.problem.of(path / name, f"{error}; it isn't used")
                     continue
                 return data
         return {}
@@ -331,37 +354,38 @@ class _Reader:
         ):
             raise DamagedFileError("its account_id isn't an account's")
 
-    def _lines(
-        self,
-        path: Path,
-        files: Sequence[str],
-        mine: str,
-        start: str,
-        parse: Callable[[bytes], Line],
-        longest: int = LONGEST_LINE,
-    ) -> list[Line]:
-        """Return the lines of all files of a kind: one, or in a bucket's copy one for each run."""
-        found: list[Line] = []
+    def _summaries(self, path: Path, files: Sequence[str], mine: str) -> list[RunSummary]:
+        """Return the lines of all summaries: of one, or in a bucket's copy of one for each run."""
+        found: list[RunSummary] = []
         for name in files:
-            if not name.startswith(start) or not name.endswith((".jsonl", ".jsonl.gz")):
+            if not name.startswith("keyrot-summary") or not name.endswith((".jsonl", ".jsonl.gz")):
                 continue
-            file, damaged, early, others = path / name, 0, 0, Counter[str]()
+            file, damaged, others = path / name, list[int](), Counter[str]()
+            read: list[RunSummary] = []
             try:
-                for line in parsed(file, parse, longest):
+                for number, line in enumerate(parsed(file, read_summary, LONGEST_SUMMARY), 1):
                     if isinstance(line, bytes):
-                        damaged += 1
+                        damaged.append(number)
                     elif mine and line.account_id != mine:
                         others[line.account_id] += 1
-                    elif outcomes.instant(line) > self.latest:
-                        early += 1
                     else:
-                        found.append(line)
+                        read.append(line)
             except DamagedFileError as error:
-                self.warnings.add(f"{file}: {error}")
+                self.problem.of(file, str(error))
             except OSError as error:
-                self.warnings.add(f"{file}: it can't be read: {error.strerror}")
-            for what in _not_used(damaged, others, early, mine):
-                self.warnings.add(f"{file}: {what}")
+                self.problem.of(file, f"it can't be read: {error.strerror}")
+            for damage in lost_lines(file, damaged, others, mine):
+                self.problem(damage)
+            found += self._not_ahead(file, read)
+        return sorted(found, key=outcomes.instant)  # a bucket's copy has a file for each run
+
+    def _not_ahead(self, file: Path, lines: Iterable[Line]) -> list[Line]:
+        """Return the lines that aren't of the future."""
+        lines = list(lines)
+        found = [line for line in lines if outcomes.instant(line) <= self.latest]
+        if len(found) < len(lines):
+            what = f"{counted(len(lines) - len(found), 'line')} dated in the future, not used"
+            self.problem.of(file, what, loses=False)
         return found
 
     def _users(
@@ -376,7 +400,7 @@ class _Reader:
             if not isinstance(data, list):
                 raise DamagedFileError("it isn't a list of users")
         except DamagedFileError as error:
-            self.warnings.add(f"{file}: {error}")
+            self.problem.of(file, str(error))
             return ()
         users, damaged, others = [], 0, 0
         for value in data:
@@ -393,21 +417,21 @@ class _Reader:
                 users.append(user)
         if damaged:
             what = f"{counted(damaged, 'user')} can't be read, or are not of account {account_id}"
-            self.warnings.add(f"{file}: {what}")
+            self.problem.of(file, what)
         if others:
             what = f"{counted(others, 'user')} of a run that left nothing else, not used"
-            self.warnings.add(f"{file}: {what}")
+            self.problem.of(file, what)
         return tuple(users)
 
 
-def _ended(done: Sequence[Outcome], intents: Sequence[Outcome]) -> list[Outcome]:
+def _ended(both: Sequence[Outcome]) -> list[Outcome]:
     """Return the outcomes, and the intents that have none, in the order of their times.
 
     An outcome that couldn't be written to its own file is in the file of intents.
     """
-    both = [*done, *intents]
     ended = {line.operation for line in both if line.outcome != Result.INTENDED}
     lines = [
         line for line in both if line.outcome != Result.INTENDED or line.operation not in ended
     ]
-    return sorted(lines, key=outcomes.instant)
+    # Of one instant an intent without an end is the later one.
+    return sorted(lines, key=lambda one: (outcomes.instant(one), one.outcome == Result.INTENDED))

@@ -51,7 +51,7 @@ from c7n_keyrot.cli.reactivate.history import key_histories
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.custodian import run, shared_report
 from c7n_keyrot.custodian.elements import actions
-from c7n_keyrot.evidence import outcome_files
+from c7n_keyrot.evidence.outcome_files import read_folder
 
 POLICY = "keys"
 DONE = {"disabled", "deleted", "reactivated"}
@@ -786,7 +786,8 @@ class World:
         sizes = [path.stat().st_size for path in paths]
         if sizes != self.sizes:
             self.sizes = sizes
-            keys = key_histories(outcome_files.read(paths))
+            there = [path.name for path in paths]
+            keys = key_histories(read_folder(self.folder / POLICY, there, "", lambda _: None))
             self.claimed = {key.id for key in keys if key.ours}
             self.doubted = {key.id for key in keys if key.doubt}
             self.history.read([line for name in names for line in self.lines(name)])

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from argparse import Namespace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,8 @@ from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, lines
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.cli.doctor.installation import _python_of
 from c7n_keyrot.cli.doctor.sqs import KNOWN_URL, Queue, parse_queue, queue_of
-from c7n_keyrot.evidence import runs
 from c7n_keyrot.evidence.accounts import Account, load
-from c7n_keyrot.evidence.files import last_error
-from c7n_keyrot.evidence.runs import RunFiles
+from c7n_keyrot.evidence.gather import PolicyFolder, begun_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HUB_QUEUE = Queue("c7n-keyrot", "123456789012", "eu-west-1")
@@ -242,9 +241,9 @@ def test_every_permission_of_a_filter_in_a_block_is_known(
 # -- what runs left
 
 
-def left(name: str = "a", start: float = 0, end: float = 0, **more: Any) -> RunFiles:
-    policy = {"name": name, **more.pop("policy", {})}
-    return RunFiles(more.pop("folder", Path()), "1" * 12, "us-east-1", policy, start, end, **more)
+def left(start: float = 0, end: float = 0, path: Path = Path()) -> PolicyFolder:
+    began, ended = (datetime.fromtimestamp(time, timezone.utc) for time in (start, end))
+    return PolicyFolder(path, "1" * 12, "", "us-east-1", "a", start=began, end=ended)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +258,11 @@ def left(name: str = "a", start: float = 0, end: float = 0, **more: Any) -> RunF
     ],
 )
 def test_last_run(times: list[tuple[float, float]], begun: float) -> None:
-    assert runs.last_run(left(start=start, end=end) for start, end in times) == begun
+    assert begun_of(left(start, end) for start, end in times).timestamp() == begun
+
+
+def read(out: Path) -> list[PolicyFolder]:
+    return coverage.read(str(out))[0]
 
 
 def leave(
@@ -281,8 +284,8 @@ def leave(
     files = {}
     if start is not None:
         files["metadata.json"] = {
-            "execution": {"start": start, "end_time": start + 1},
-            "metrics": [{"MetricName": "PolicyException"}] if failed else [],
+            "execution": {"id": "r", "start": start, "end_time": start + 1},
+            "metrics": [{"MetricName": "PolicyException", "Value": 1}] if failed else [],
             "config": {"account_id": account_id, "region": "us-east-1", "dryrun": False},
             "policy": {"name": named[-1], **(policy or {})},
         }
@@ -337,7 +340,7 @@ def test_coverage_says_why_not(
     if what is not None:
         leave(tmp_path, "Data/Web/us-east-1/a", account_id="222222222222", **what)
     targets = target("good", "1" * 12, "a"), target("Data/Web", "2" * 12, "a", skips=("elsewhere",))
-    good, check = coverage.covered(context(*targets), tmp_path, runs.read(tmp_path))
+    good, check = coverage.covered(context(*targets), tmp_path, read(tmp_path))
     assert good.status == OK
     assert (check.status, str(check.account)) == (status, "account Data/Web (222222222222)")
     assert words in check.what
@@ -357,16 +360,17 @@ def test_coverage_is_not_asked_of_a_function_that_was_set_up(tmp_path: Path) -> 
     leave(tmp_path, "web/us-east-1/a", 1000)
     where = context(target("web", "1" * 12, "a"))
     where.targets[0].policies.append(Planned("periodic", pull=False))
-    assert [c.status for c in coverage.covered(where, tmp_path, runs.read(tmp_path))] == [OK]
+    assert [c.status for c in coverage.covered(where, tmp_path, read(tmp_path))] == [OK]
 
 
 def test_metadata_that_is_torn_is_none(tmp_path: Path) -> None:
     for content in ("", "{", "[]", "null", '{"execution": {"start": "x"}, "metrics": []}'):
         (tmp_path / "metadata.json").write_text(content, "utf-8")
-        assert runs.read(tmp_path) == []
+        found, (damage,) = coverage.read(str(tmp_path))
+        assert (found, damage.path) == ([], tmp_path / "metadata.json")
     os.remove(tmp_path / "metadata.json")
     os.mkfifo(tmp_path / "metadata.json")
-    assert runs.read(tmp_path) == []
+    assert read(tmp_path) == []
 
 
 KEYROT = "2026-01-01 10:00:00,1 - custodian.keyrot - ERROR - user x\n"
@@ -405,10 +409,10 @@ DENIED_CALL = "sqs:SendMessage is denied (AccessDenied: explicit deny in a servi
 def test_last_error_is_one_of_this_run(tmp_path: Path, log: str, error: str) -> None:
     """The log's times are in the zone of whatever machine wrote it."""
     (tmp_path / "custodian-run.log").write_text(log, "utf-8")
-    of_run = left(start=5000, end=5003, folder=tmp_path, failed=True)
-    assert last_error(tmp_path, of_run.start, of_run.end) == error
+    of_run = left(5000, 5003, tmp_path)
+    assert of_run.error == error
     os.utime(tmp_path / "custodian-run.log", (4000, 4000))  # this run wrote no line
-    assert last_error(tmp_path, of_run.start, of_run.end) == ""
+    assert of_run.error == ""
 
 
 def test_coverage_without_the_files_goes_by_the_folders(tmp_path: Path) -> None:
@@ -416,7 +420,7 @@ def test_coverage_without_the_files_goes_by_the_folders(tmp_path: Path) -> None:
     leave(tmp_path, "web/us-east-1/b", 1001)
     leave(tmp_path, "api/us-east-1/a", 1000, account_id="222222222222")
     alone = context(Target(account_id="999999999999"), accounts=None)
-    checks = list(coverage.covered(alone, tmp_path, runs.read(tmp_path)))
+    checks = list(coverage.covered(alone, tmp_path, read(tmp_path)))
     assert sorted(check.status for check in checks) == [FAIL, NOT_CHECKED, NOT_CHECKED, OK, OK]
     (failed,) = (check for check in checks if check.status == FAIL)
     assert "222222222222" in failed.name
@@ -430,7 +434,7 @@ def test_coverage_of_a_run_of_custodian(tmp_path: Path, compressed: bool) -> Non
     leave(tmp_path, "b/2026/11/26/00" if compressed else "b", 1000, True, compressed=compressed)
     planned = [Planned(name) for name in "abc"]
     alone = context(Target(None, "us-east-1", "1" * 12, planned), accounts=None)
-    found = list(coverage.covered(alone, tmp_path, runs.read(tmp_path)))
+    found = list(coverage.covered(alone, tmp_path, read(tmp_path)))
     assert [(check.status, check.what[:2]) for check in found] == [
         (FAIL, "b "),
         (FAIL, "c "),
@@ -442,14 +446,14 @@ def test_coverage_of_a_run_of_custodian(tmp_path: Path, compressed: bool) -> Non
 def test_run_of_custodian_where_accounts_are_given(tmp_path: Path) -> None:
     leave(tmp_path, "a", 1000)
     where = context(target("web", "1" * 12, "a"))
-    (check,) = coverage.covered(where, tmp_path, runs.read(tmp_path))
+    (check,) = coverage.covered(where, tmp_path, read(tmp_path))
     assert (check.status, "has a run of custodian" in check.what) == (FAIL, True)
 
 
 def test_run_of_other_policies_is_one_line(tmp_path: Path) -> None:
     leave(tmp_path, "web/us-east-1/a", 1000)
     where = context(*(target(name, "1" * 12, "b", "c") for name in ("web", "api")))
-    (check,) = coverage.covered(where, tmp_path, runs.read(tmp_path))
+    (check,) = coverage.covered(where, tmp_path, read(tmp_path))
     assert (check.status, check.fix) == (FAIL, "give the policies of that run as --policies")
 
 
@@ -582,7 +586,7 @@ def test_owners_of_the_last_run(
     leave(tmp_path, "old/us-east-1/a", 100, policy=told, users=[user], account_id="2" * 12)
     where = context(Target(Account("web", "1" * 12)), mailer=tmp_path / "mailer.yml")
     where.mailer = {"contact_tags": ["OwnerContact", "Owner"], **config}
-    where.left = runs.read(tmp_path)
+    where.left = read(tmp_path)
     checks = list(recipients.checks(where))
     assert len(checks) == (words is not None)
     for check in checks:
@@ -599,7 +603,7 @@ def test_owners_are_named_up_to_ten(tmp_path: Path) -> None:
     told = {"actions": [{"type": "notify", "to": ["resource-owner"]}]}
     leave(tmp_path, "web/us-east-1/a", 1000, policy=told, users=users)  # type: ignore[arg-type]
     where = context(mailer=tmp_path / "mailer.yml")
-    where.mailer, where.left = {"contact_tags": ["Owner"]}, runs.read(tmp_path)
+    where.mailer, where.left = {"contact_tags": ["Owner"]}, read(tmp_path)
     found = list(recipients.checks(where))
     assert len(found) == 11
     assert "15 more users" in found[-1].what
@@ -832,7 +836,7 @@ def test_what_a_folder_says_of_another_account_covers_nothing(tmp_path: Path) ->
     folder.mkdir(parents=True)
     data = {
         "policy": {"name": "stale"},
-        "execution": {"start": 1.0, "end_time": 2.0},
+        "execution": {"id": "r", "start": 1.0, "end_time": 2.0},
         "config": {"account_id": "333333333333", "region": "us-east-1"},
         "metrics": [],
     }

@@ -20,7 +20,7 @@ from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.outcomes import Result
 from c7n_keyrot.evidence.accounts import Account, load
-from c7n_keyrot.evidence.files import ids_of, owner
+from c7n_keyrot.evidence.files import Damage, ids_of, owner
 from c7n_keyrot.evidence.gather import OUR_ACTIONS, OUR_FILTERS, PolicyFolder, gather, is_ours
 
 STALE = PACK["stale"]["name"]
@@ -28,10 +28,10 @@ LATER = timedelta(hours=1)
 
 
 def read(*folders: Path, accounts: Path | None = None) -> tuple[list[PolicyFolder], list[str]]:
-    warnings: list[str] = []
+    damage: list[Damage] = []
     known = load(accounts) if accounts else ()
-    found = list(gather([str(folder) for folder in folders], warnings, known, NOW + LATER))
-    return found, warnings
+    found = list(gather([str(folder) for folder in folders], damage, known, NOW + LATER))
+    return found, list(map(str, damage))
 
 
 def test_our_words_are_those_that_are_registered() -> None:
@@ -291,6 +291,19 @@ def test_what_cannot_be_read_is_a_warning(
     (text,) = warnings
     assert words in text
     assert text.startswith(f"{tmp_path.name}/{STALE}"), "no path of this machine"
+
+
+def test_half_a_line_of_a_run_that_was_killed_is_no_damage(tmp_path: Path) -> None:
+    """The intent in the same folder says of which key it is. Without it, something is lost."""
+    run = Run().match("ana", 100).outcome("ana", "intended", intent=True).outcome("ana")
+    folder = run.write(tmp_path)
+    text = (folder / outcomes.FILE).read_bytes()
+    (folder / outcomes.FILE).write_bytes(text[:-60])
+    (found,), damage = read(tmp_path)
+    assert (damage, [one.outcome for one in found.outcomes]) == ([], ["intended"])
+    (folder / outcomes.INTENTS_FILE).unlink()
+    (told,) = read(tmp_path)[1]
+    assert told.endswith(f"{outcomes.FILE}: 1 line can't be read (the first is line 1)")
 
 
 def test_folders_that_contradict_accounts_yml(tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.outcomes import Action, Result
-from c7n_keyrot.evidence import runs
 from c7n_keyrot.evidence.accounts import load
 
 ACCOUNT = "123456789012"
@@ -292,9 +291,9 @@ def test_reactivate_refuses_an_unknown_name_in_one_line(
 @pytest.mark.parametrize("name", [name for name in NAMES if "/" not in name and "\0" not in name])
 def test_doctor_says_each_check_in_one_line(tmp_path: Path, name: str) -> None:
     """Names of accounts, folders, users and tags, and what an error in a log says."""
-    entry = {"name": name, "account_id": f"1{name}", "role": name, "vars": {}}
+    entry = {"name": name, "account_id": "1" * 12, "role": name, "vars": {}}
     file = tmp_path / "accounts.yml"
-    file.write_text(json.dumps({"accounts": [entry, entry, {**entry, "name": f"never{name}"}]}))
+    file.write_text(json.dumps({"accounts": [entry, entry, {**entry, "account_id": f"1{name}"}]}))
     accounts = load(file)
     folder = tmp_path / name / "us-east-1" / "p"
     folder.mkdir(parents=True)
@@ -303,8 +302,8 @@ def test_doctor_says_each_check_in_one_line(tmp_path: Path, name: str) -> None:
     )
     told = {"name": "p", "actions": [{"type": "notify", "to": ["resource-owner", name]}]}
     metadata = {
-        "execution": {"start": 1.0},
-        "metrics": [{"MetricName": "PolicyException"}],
+        "execution": {"id": name, "start": 1.0, "end_time": 2.0},
+        "metrics": [{"MetricName": "PolicyException", "Value": 1}],
         "config": {"account_id": entry["account_id"], "region": "us-east-1"},
         "policy": told,
     }
@@ -314,7 +313,7 @@ def test_doctor_says_each_check_in_one_line(tmp_path: Path, name: str) -> None:
     context = Context(argparse.Namespace(accounts=file, mailer=file))
     planned = [Planned("p", notices=tuple(told["actions"]), file=str(file))]  # type: ignore[arg-type]
     context.targets = [Target(a, "us-east-1", a.id, planned) for a in accounts[1:]]
-    context.mailer, context.left = {"contact_tags": ["Owner"]}, runs.read(tmp_path)
+    context.mailer, context.left = {"contact_tags": ["Owner"]}, coverage.read(str(tmp_path))[0]
     checks = [
         *organization.entries(accounts, "aws-cn"),
         *coverage.covered(context, tmp_path, context.left),

@@ -25,8 +25,8 @@ from c7n.config import Config
 from c7n.policy import Policy, PolicyCollection
 from c7n.resources import load_resources
 
-from c7n_keyrot.core.outcomes import Outcome
-from c7n_keyrot.evidence.files import lines_of
+from c7n_keyrot.core.outcomes import Outcome, parse
+from c7n_keyrot.evidence.files import parsed
 
 ACCOUNT = "123456789012"
 CALLER = f"arn:aws:sts::{ACCOUNT}:assumed-role/c7n-keyrot/run"
@@ -327,7 +327,7 @@ class Custodian:
 
 def outcomes_in(path: Path) -> list[Outcome]:
     """The outcomes of a file in their order, without the lines that can't be read."""
-    return [line for line in lines_of(path) if isinstance(line, Outcome)]
+    return [line for line in parsed(path, parse) if isinstance(line, Outcome)]
 
 
 def matched_ids(user: dict[str, Any]) -> list[str]:

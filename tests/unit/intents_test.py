@@ -17,7 +17,7 @@ from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.cli.reactivate.history import key_histories
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.custodian import intents, output, patches, shared_report
-from c7n_keyrot.evidence.files import lines_of
+from c7n_keyrot.evidence.files import parsed
 from c7n_keyrot.evidence.outcome_files import OutcomeFile
 
 NEW, OLD = 5, 200
@@ -239,7 +239,7 @@ def test_a_bucket_gets_no_intents_where_no_key_is_touched(
 def files(custodian: Custodian) -> list[OutcomeFile]:
     folder = custodian.folder / "test"
     return [
-        OutcomeFile(path, list(lines_of(path)))
+        OutcomeFile(path, list(parsed(path, outcomes.parse)))
         for path in (folder / outcomes.INTENTS_FILE, folder / outcomes.FILE)
         if path.is_file()
     ]

@@ -207,7 +207,7 @@ def test_a_value_that_a_field_cannot_have_is_damage(
     texts = [json.dumps({**asdict(LINE), field: value}) for value in values]
     path.write_text("\n".join([*texts, json.dumps(asdict(LINE))]))
     assert outcomes_in(path) == [LINE]
-    read = list(files.lines_of(path))
+    read = list(files.parsed(path, outcomes.parse))
     assert read[:-1] == [text.encode() + b"\n" for text in texts]
 
 
@@ -220,7 +220,7 @@ def test_a_line_longer_than_any_outcome_is_damage(tmp_path: Path, ending: str, e
     content = b"\n".join([WHOLE, long, WHOLE, long]) + end
     path.write_bytes(gzip.compress(content) if ending else content)
     assert outcomes_in(path) == [LINE, LINE]
-    kept = [len(line) for line in files.lines_of(path) if isinstance(line, bytes)]
+    kept = [len(line) for line in files.parsed(path, outcomes.parse) if isinstance(line, bytes)]
     assert kept == [files.MOST_SHOWN] * 2
 
 

@@ -35,7 +35,7 @@ from c7n_keyrot.cli.reactivate.live_keys import Finding, NotTouched, look_at_use
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.outcomes import Action, Outcome, Result
-from c7n_keyrot.evidence import outcome_files
+from c7n_keyrot.evidence.outcome_files import OutcomeFile, read_tree
 
 DISABLE, DELETE, REACTIVATE = "disable-access-key", "delete-access-key", "reactivate"
 KEY = "AKIAIOSFODNN7EXAMPLE"
@@ -67,7 +67,18 @@ def write(path: Path, *lines: Outcome | str) -> Path:
 
 
 def keys_of(folder: Path) -> list[KeyHistory]:
-    return key_histories(outcome_files.read(outcome_files.find(str(folder))))
+    return key_histories(read(folder))
+
+
+def read(folder: Path, damage: list[str] | None = None) -> list[OutcomeFile]:
+    told: list[str] = [] if damage is None else damage
+    return read_tree(str(folder), lambda _: "", lambda one: told.append(str(one)))
+
+
+def damage_in(folder: Path) -> list[str]:
+    told: list[str] = []
+    read(folder, told)
+    return told
 
 
 def intents_of(*lines: Outcome | str) -> list[Outcome]:
@@ -302,13 +313,13 @@ def test_line_that_cannot_be_read_is_told_of_and_costs_no_other(
     other = line(1, access_key_id="AKIAOTHER")
     assert standing(line(), damaged, other, folder=tmp_path) == "ours"
     assert [key.ours for key in keys_of(tmp_path)] == [True, True]
-    (told,) = outcome_files.damage(outcome_files.read(outcome_files.find(str(tmp_path))))
+    (told,) = damage_in(tmp_path)
     assert "1 line can't be read (the first is line 2)" in told
 
 
 def test_line_about_no_key_that_could_be_named_is_no_damage(tmp_path: Path) -> None:
     assert standing(line(), line(9, "skipped", access_key_id=None), folder=tmp_path) == "ours"
-    assert outcome_files.damage(outcome_files.read(outcome_files.find(str(tmp_path)))) == []
+    assert damage_in(tmp_path) == []
 
 
 def test_endless_line_is_read_on_without_holding_it(tmp_path: Path) -> None:
@@ -319,9 +330,9 @@ def test_endless_line_is_read_on_without_holding_it(tmp_path: Path) -> None:
         file.seek(0, 2)
         file.write(b"\n" + json.dumps(asdict(line(1, access_key_id="AKIA2"))).encode() + b"\n")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (_, read) = outcome_files.read(outcome_files.find(str(tmp_path)))
+    (_, found) = read(tmp_path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
-    assert [isinstance(one, Outcome) for one in read.lines] == [True, False, True]
+    assert [isinstance(one, Outcome) for one in found.lines] == [True, False, True]
 
 
 def gzip_bomb(path: Path) -> None:
@@ -368,17 +379,18 @@ def test_file_that_cannot_be_read_costs_no_other(
     write(tmp_path / "b/keyrot-outcomes.jsonl", line(access_key_id="AKIAOTHER"))
     write(tmp_path / "b/keyrot-intents.jsonl", line(0, "intended", access_key_id="AKIAOTHER"))
     write(tmp_path / "c/keyrot-intents.jsonl", *[line(n, "intended") for n in range(50)])
-    read = outcome_files.read(outcome_files.find(str(tmp_path)))
-    (text,) = [text for text in outcome_files.damage(read) if told in text]
+    damage: list[str] = []
+    found = read(tmp_path, damage)
+    (text,) = [text for text in damage if told in text]
     assert text.startswith(f"{tmp_path / 'a' / name}: {told}")
-    assert [key.id for key in key_histories(read) if key.ours] == ["AKIAOTHER"]
+    assert [key.id for key in key_histories(found) if key.ours] == ["AKIAOTHER"]
 
 
 def test_socket_is_no_file_of_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
     with socket.socket(socket.AF_UNIX) as one:
         one.bind("keyrot-outcomes.jsonl")
-        (text,) = outcome_files.damage(outcome_files.read(outcome_files.find(".")))
+        (text,) = damage_in(Path())
     assert "it is a socket, not a regular file" in text
 
 
@@ -420,7 +432,7 @@ def test_what_cannot_be_read_is_said_unless_a_killed_run_left_it(
     write(tmp_path / "keyrot-outcomes.jsonl", *outcome_lines)
     if intent_lines:
         write(tmp_path / "keyrot-intents.jsonl", *intent_lines)
-    found = outcome_files.damage(outcome_files.read(outcome_files.find(str(tmp_path))))
+    found = damage_in(tmp_path)
     assert len(found) == bool(told)
     assert all(word in found[0] for word in told)
 
@@ -447,8 +459,8 @@ def test_files_of_whole_trees_and_copies_of_buckets(tmp_path: Path) -> None:
     ]
     write(tmp_path / "p/custodian-run.log.gz", "nothing")
     write(tmp_path / "p/keyrot-outcomes.jsonl.bak", line())
-    assert outcome_files.find(str(tmp_path)) == sorted(wanted)
-    assert {key.id for key in key_histories(outcome_files.read(wanted))} == {"AKIA1", "A2", KEY}
+    assert [file.path for file in read(tmp_path)] == sorted(wanted)
+    assert {key.id for key in keys_of(tmp_path)} == {"AKIA1", "A2", KEY}
 
 
 @pytest.mark.parametrize(
@@ -475,12 +487,11 @@ def test_folders_that_are_links_are_read_once(tmp_path: Path) -> None:
     write(folder / "p/keyrot-outcomes.jsonl", line())
     for name, target in (("a", elsewhere), ("b", elsewhere), ("p/up", folder), ("p/me", ".")):
         (folder / name).symlink_to(target)
-    found = outcome_files.find(str(folder))
-    assert len(found) == 2
+    assert len(read(folder)) == 2
     assert [key.last.outcome for key in keys_of(folder)] == ["reactivated"]
     (folder / "lost").symlink_to(tmp_path / "nowhere")
     with pytest.raises(CommandError, match="lost: it links to nothing"):
-        outcome_files.find(str(folder))
+        read(folder)
 
 
 def problems(capsys: pytest.CaptureFixture[str], *args: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from c7n_keyrot.aws.credentials import FALLBACK_REGION, Access
 from c7n_keyrot.cli.doctor.sqs import Queue, queue_of
 from c7n_keyrot.evidence.accounts import Account
-from c7n_keyrot.evidence.runs import RunFiles
+from c7n_keyrot.evidence.gather import PolicyFolder
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Context:
     :ivar accounts: those of accounts.yml that the run is for.
     :ivar targets: where the policies run; none if a check found that this can't be known.
     :ivar mailer: what mailer.yml says.
-    :ivar left: what the latest runs left in --output-dir.
+    :ivar left: the last run of each policy that left its metadata in --output-dir.
     """
 
     args: argparse.Namespace
@@ -74,7 +74,7 @@ class Context:
     accounts: list[Account] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     mailer: dict[str, Any] = field(default_factory=dict)
-    left: list[RunFiles] = field(default_factory=list)
+    left: list[PolicyFolder] = field(default_factory=list)
 
     @property
     def org(self) -> bool:

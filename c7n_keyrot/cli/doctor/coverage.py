@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from c7n_keyrot.cli.doctor import permissions
@@ -13,10 +14,11 @@ from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.core import denials
 from c7n_keyrot.core.text import listed, utc
-from c7n_keyrot.evidence import runs
-from c7n_keyrot.evidence.files import ended_with, ids_of, last_error
-from c7n_keyrot.evidence.runs import RunFiles
+from c7n_keyrot.evidence.accounts import Account
+from c7n_keyrot.evidence.files import Damage, ended_with
+from c7n_keyrot.evidence.gather import PolicyFolder, begun_of, gather, latest
 
+RESTORE = "restore the file or fetch it again; what it says is lost"
 NEVER, STOPPED, ENDED = "never began", "was stopped at once", "ended with an error"
 
 
@@ -34,24 +36,31 @@ def checks(context: Context) -> Checks:
     if not Path(out).is_dir():
         yield Check(FAIL, "output-dir", f"{out}: no such folder", fix)
         return
-    unused: list[str] = []
-    left = context.left = runs.read(Path(out), ids_of(context.accounts), unused.append)
-    for line in unused:
+    left, damage = read(out, context.accounts)
+    context.left = left
+    for one in damage:
         what = "ask who wrote it; an account's folder speaks for that account only"
-        yield Check(FAIL, "output-dir", line, what)
+        yield Check(FAIL, "output-dir", str(one), RESTORE if one.loses else what)
     if not left and not any(Path(out).rglob("custodian-run.log*")):
         yield Check(FAIL, "output-dir", f"no policy has run into {out}", fix)
     elif context.targets:  # otherwise an earlier check said why
         yield from covered(context, Path(out), left)
 
 
-def covered(context: Context, out: Path, left: Sequence[RunFiles]) -> Checks:
+def read(out: str, accounts: Iterable[Account] = ()) -> tuple[list[PolicyFolder], list[Damage]]:
+    """Return the last run of each policy that left its metadata, and what can't be read."""
+    damage: list[Damage] = []
+    found = latest(gather([out], damage, accounts, others=lambda _: True))
+    return [one for one in found if one.start], damage
+
+
+def covered(context: Context, out: Path, left: Sequence[PolicyFolder]) -> Checks:
     """Yield what was covered, by account.
 
     :param left: what the folder holds.
     """
     alone = bool(left) and all(
-        one.folder.relative_to(out).parts[:1] in ((), (one.name,)) for one in left
+        one.path.relative_to(out).parts[:1] in ((), (one.name,)) for one in left
     )
     targets = context.targets
     if context.org and alone:
@@ -73,14 +82,18 @@ def covered(context: Context, out: Path, left: Sequence[RunFiles]) -> Checks:
         what = f"{out} holds {listed(names)}, and none of --policies ({listed(sorted(expected))})"
         yield Check(FAIL, "coverage", what, "give the policies of that run as --policies")
         return
-    begun = runs.last_run(left)
+    begun = begun_of(left)
     for target in targets:
         planned = target.policies if context.known else [Planned(name) for name in names]
         yield from _of(target, planned, left, begun, out)
 
 
 def _of(
-    target: Target, planned: Iterable[Planned], left: Sequence[RunFiles], begun: float, out: Path
+    target: Target,
+    planned: Iterable[Planned],
+    left: Sequence[PolicyFolder],
+    begun: datetime,
+    out: Path,
 ) -> Checks:
     found = {
         one.name: one
@@ -99,7 +112,7 @@ def _of(
         if not policy.runs or not policy.pull:
             continue
         one = found.get(policy.name)
-        if one and one.start >= begun and not one.failed:
+        if one and one.start and one.start >= begun and not one.failed:
             done.append(policy.name)
             continue
         reason = _why_not(policy.name, one, target, begun, out)
@@ -122,19 +135,19 @@ def _of(
 
 
 def _why_not(
-    policy: str, left: RunFiles | None, target: Target, begun: float, out: Path
+    policy: str, left: PolicyFolder | None, target: Target, begun: datetime, out: Path
 ) -> tuple[str, str]:
     """Return why a policy isn't covered, and what to do."""
     runner, again = ("c7n-org", "c7n-org") if target.account else ("custodian", "it")
     fix = f"correct that, and run {again} again"
-    if left and left.start < begun:
+    if left and left.start and left.start < begun:
         return (
             f"isn't of the last run, which began {utc(begun)}: a role that can't be taken, a call "
             f"that is denied, or an error; {runner}'s output says which",
             f"{fix}; if the run was for some only, give doctor its -a, -t and -p",
         )
     if left:
-        error = last_error(left.folder, left.start, left.end)
+        error = left.error
         if not error:
             where = f"the line with policy:{policy}" if target.account else "its last lines"
             return f"{ended_with(error)}: {runner}'s output has it, {where}", fix

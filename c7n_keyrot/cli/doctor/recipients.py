@@ -9,7 +9,7 @@ that the mail server refuses, stops it: the mails after it are lost, though keys
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from typing import Any
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
 from c7n_keyrot.core.text import counted, one_line
-from c7n_keyrot.evidence import runs
 from c7n_keyrot.evidence.accounts import Account
 from c7n_keyrot.evidence.files import mapping
+from c7n_keyrot.evidence.gather import begun_of
 
 # RFC 2606 keeps these for examples, so nobody reads what is sent there.
 PLACEHOLDER = re.compile(r"(^|[@.])example(\.(com|net|org|edu))?$|\.invalid$", re.IGNORECASE)
@@ -149,13 +149,13 @@ def _owners(context: Context) -> Checks:
 
 def _faults(context: Context, tags: list[str]) -> Iterator[tuple[str, str, str, str]]:
     """Yield (account id, user, what is wrong, tag) of owners that the last run's notices go to."""
-    config, begun = context.mailer, runs.last_run(context.left)
+    config, begun = context.mailer, begun_of(context.left)
     # With these it makes an address of any word.
     makes = any(config.get(word) for word in ("org_domain", "email_base_url", "ldap_uri"))
     for left in context.left:
-        if left.start < begun or not tells_owners(left.policy):
+        if not left.start or left.start < begun or not tells_owners(left.policy):
             continue
-        for user in runs.resources(left):
+        for user in left.resources:
             name = one_line(user.get("UserName"), 100)
             values = {tag: value for tag, value in _tags(user) if tag in tags}
             told = [value for value in values.values() if "@" in value and "." in value]
@@ -171,7 +171,7 @@ def _faults(context: Context, tags: list[str]) -> Iterator[tuple[str, str, str, 
                     yield left.account_id, name, f"{tag} {shown!r} {fault}", tag
 
 
-def tells_owners(policy: dict[str, Any]) -> bool:
+def tells_owners(policy: Mapping[str, Any]) -> bool:
     """Tell whether a notice of the policy goes to the owners of what it selects."""
     actions: Iterable[Any] = policy.get("actions") or ()
     return any("resource-owner" in (mapping(action).get("to") or ()) for action in actions)

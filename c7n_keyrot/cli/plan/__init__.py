@@ -27,6 +27,7 @@ from c7n_keyrot.cli.tables import paragraph, table
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import counted, how_long, listed, one_line, utc
 from c7n_keyrot.evidence.accounts import Account, load, select
+from c7n_keyrot.evidence.files import Damage
 from c7n_keyrot.evidence.gather import PolicyFolder, gather
 
 MOST_ROWS = 40
@@ -148,11 +149,11 @@ def run(args: argparse.Namespace) -> int:
         return NOT_ONLY_NOTICES
     accounts = load(args.accounts) if args.accounts else []
     wanted = _wanted(accounts, args)
-    warnings: list[str] = []
+    damage: list[Damage] = []
     now = datetime.now(timezone.utc)
-    folders = list(gather([args.dir], warnings, accounts, now, acting.is_of_keys))
+    folders = list(gather([args.dir], damage, accounts, now, acting.is_of_keys))
     limit = sys.maxsize if args.all else MOST_ROWS
-    for line in cut(warnings, limit, "warnings"):
+    for line in cut(map(str, damage), limit, "warnings"):
         print(one_line(line, 1000), file=sys.stderr)
     _check_dry_run(folders, args.dir)
     plan = make(folders, wanted)
@@ -162,8 +163,8 @@ def run(args: argparse.Namespace) -> int:
     if now - plan.begun > MOST_AGE:
         what = f"the dry run is {how_long(now - plan.begun)} old; make a new one"
         stops.insert(0, (NOT_KNOWN, what))
-    if warnings:
-        many = counted(len(warnings), "warning")
+    if damage:
+        many = counted(len(damage), "warning")
         stops.insert(0, (NOT_KNOWN, f"{many} (see above): what can't be read may hide keys"))
     sys.stdout.flush()
     for _, line in stops:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from c7n_keyrot.cli import acting
@@ -16,10 +16,8 @@ from c7n_keyrot.core.text import counted, listed, utc
 from c7n_keyrot.core.usage_words import sentence
 from c7n_keyrot.evidence.accounts import Account
 from c7n_keyrot.evidence.contracts import User
-from c7n_keyrot.evidence.files import last_run
-from c7n_keyrot.evidence.gather import PolicyFolder
+from c7n_keyrot.evidence.gather import PolicyFolder, begun_of, latest
 
-NEVER = datetime.min.replace(tzinfo=timezone.utc)
 DISABLE, DELETE, NOTIFY, LEAVE = "disable", "delete", "notify", "leave"
 # A key is skipped for one reason by each policy; the most telling one is shown.
 RANKS = {why: rank for rank, why in enumerate(Why)}
@@ -142,14 +140,6 @@ def _slots(summary: RunSummary) -> frozenset[int]:
     return frozenset(one["slot"] for one in summary.filters if "slot" in one)
 
 
-def latest(folders: Iterable[PolicyFolder]) -> list[PolicyFolder]:
-    """Return the last run of each policy in each account and region."""
-    found: dict[tuple[str, str, str], PolicyFolder] = {}
-    for one in sorted(folders, key=lambda one: one.start or NEVER):
-        found[one.account_id or one.account, one.region, one.name] = one
-    return list(found.values())
-
-
 def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
     """Return the plan that is in these folders.
 
@@ -159,9 +149,7 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
     """
     folders = list(folders)
     found = latest(one for one in folders if one.ours)
-    times = [(one.start, one.end) for one in found if one.start and one.end]
-    seconds = last_run((start.timestamp(), end.timestamp()) for start, end in times)
-    begun = datetime.fromtimestamp(seconds, timezone.utc)
+    begun = begun_of(found)
     accounts = {one.id or one.name: AccountPlan(str(one).removeprefix("account ")) for one in known}
     ran: dict[str, set[str]] = {place: set() for place in accounts}
     reports: list[str] = []

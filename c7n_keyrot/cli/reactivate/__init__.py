@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +23,11 @@ from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.outcomes import Result
 from c7n_keyrot.core.text import one_line, utc
-from c7n_keyrot.evidence import outcome_files
 from c7n_keyrot.evidence.accounts import load
-from c7n_keyrot.evidence.files import ids_of, owner
+from c7n_keyrot.evidence.files import Damage, ids_of, owner
+from c7n_keyrot.evidence.outcome_files import OutcomeFile, read_tree
+
+LOST = "restore the file or fetch it again, or ask CloudTrail before you switch on a key of it"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -76,15 +78,15 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code: 1 if anything isn't done or isn't known."""
     ids = ids_of(load(args.accounts)) if args.accounts else {}
 
-    def read() -> list[outcome_files.OutcomeFile]:
-        return outcome_files.read(
-            outcome_files.find(args.dir), lambda at: owner(Path(args.dir), at, ids)
-        )
+    lost: list[Damage] = []
 
-    found = read()
-    lost = outcome_files.damage(found)
-    for text in lost:
-        print(one_line(text, 5000), file=sys.stderr)
+    def read(problem: Callable[[Damage], None]) -> list[OutcomeFile]:
+        return read_tree(args.dir, lambda at: owner(Path(args.dir), at, ids), problem)
+
+    found = read(lost.append)
+    for damage in lost:
+        advice = f"what it says is lost: {LOST}" if damage.loses else "ask who wrote it"
+        print(one_line(f"{damage}; {advice}", 5000), file=sys.stderr)
     wanted = list(_to_undo(key_histories(found), args))
     if not wanted:
         print(f"Nothing to reactivate by the outcomes in {args.dir}.")
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     incomplete = bool(left_out or lost)
     if not screen.confirmed(len(todo), args.yes):
         return 1 if todo or incomplete or any(finding.bad for finding in findings) else 0
-    done = work.carry_out(findings, key_histories(read()), screen.say)
+    done = work.carry_out(findings, key_histories(read(lambda _: None)), screen.say)
     _sum_up(done, found, args.dir)
     failed = any(finding.bad for finding in done) or len(done) < len(findings)
     return 1 if incomplete or failed else 0
@@ -126,9 +128,7 @@ def _show(findings: Sequence[Finding], todo: Sequence[Finding], args: argparse.N
         print(screen.todo(todo), flush=True)
 
 
-def _sum_up(
-    done: Sequence[Finding], found: Sequence[outcome_files.OutcomeFile], output_dir: str
-) -> None:
+def _sum_up(done: Sequence[Finding], found: Sequence[OutcomeFile], output_dir: str) -> None:
     """Print what was done, and what is left to the reader."""
     counts = Counter(finding.outcome for finding in done)
     result = ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing done"

@@ -15,6 +15,7 @@ from c7n_keyrot.cli.report.build import build_report
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import counted, listed, one_line
 from c7n_keyrot.evidence.accounts import load
+from c7n_keyrot.evidence.files import Damage
 from c7n_keyrot.evidence.gather import PolicyFolder, gather
 
 PAGE = "keyrot-report.html"
@@ -68,8 +69,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     accounts = load(args.accounts) if args.accounts else []
-    warnings: list[str] = []
-    report = build_report(_with_progress(gather(args.dirs, warnings, accounts)), warnings, accounts)
+    damage: list[Damage] = []
+    report = build_report(_with_progress(gather(args.dirs, damage, accounts)), damage, accounts)
     if report["as_of"] is None and not any(row["failed"] for row in report["accounts"]):
         for text in report["warnings"]:
             print(one_line(text, 1000), file=sys.stderr)

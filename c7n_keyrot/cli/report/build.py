@@ -15,7 +15,7 @@ from c7n_keyrot.core.text import counted, listed, one_line, utc
 from c7n_keyrot.evidence import figures, files
 from c7n_keyrot.evidence.accounts import Account
 from c7n_keyrot.evidence.figures import OLD, PRESENT
-from c7n_keyrot.evidence.files import mapping
+from c7n_keyrot.evidence.files import Damage, mapping
 from c7n_keyrot.evidence.gather import PolicyFolder
 from c7n_keyrot.evidence.ledger import OWN_FIELDS, AccountLedger, End, Ledger
 
@@ -48,7 +48,7 @@ def clock() -> datetime:
 
 def build_report(
     folders: Iterable[PolicyFolder],
-    warnings: list[str],
+    damage: Sequence[Damage],
     accounts: Sequence[Account] = (),
 ) -> dict[str, Any]:
     """Return the report.
@@ -57,13 +57,13 @@ def build_report(
     old runs answer nothing.
 
     :param folders: what ``gather()`` yields.
-    :param warnings: what ``gather()`` adds to while it yields; it goes into the report.
+    :param damage: what ``gather()`` adds to while it yields; it goes into the report's warnings.
     :param accounts: of accounts.yml: those that should be covered.
     """
     now = clock()
     ledger, rules = Ledger(), _Rules()
     ledger.add(rules.noting(folders))
-    told = list(warnings)
+    told = list(map(str, damage))
     names = _names(accounts, ledger, told)
     lines = {key: figures.present(one.lines) for key, one in ledger.accounts.items()}
     limits = Counter(line.days for some in lines.values() for line in some)
@@ -183,11 +183,11 @@ def _left_out(ledger: Ledger, names: Mapping[str, str | None]) -> Iterator[str]:
     """
     ended = {key: one.ended for key, one in ledger.accounts.items()}
     times = [time for some in ended.values() for time in some]
-    begun = files.last_run((start.timestamp(), end.timestamp()) for start, end in times)
+    begun = files.last_run(times)
     late = [
         _who(key, names[key])
         for key, some in ended.items()
-        if any(start.timestamp() < begun for start, _ in some)
+        if any(start < begun for start, _ in some)
     ]
     if late:
         yield (
@@ -239,12 +239,12 @@ def _why_not(
     account: AccountLedger,
     lines: Sequence[figures.Line],
     as_of: datetime | None,
-    begun: Mapping[Path, float],
+    begun: Mapping[Path, datetime],
     old: str | None,
 ) -> str | None:
     """Return why an account isn't covered; None if it is.
 
-    :param begun: when the last run into each tree of c7n-org began, in seconds since 1970.
+    :param begun: when the last run into each tree of c7n-org began.
     :param old: says that all runs are too old for an answer, if they are.
     """
     failed = account.failed
@@ -264,7 +264,7 @@ def _why_not(
     begins = [(one.start, one.tree) for one in account.ends.values() if one.start]
     if begins:
         start, tree = max(begins, key=lambda pair: pair[0])
-        if tree and start.timestamp() < begun[tree]:
+        if tree and start < begun[tree]:
             return (
                 f"the newest run, which began {utc(begun[tree])}, left it out: it was for other "
                 "accounts only, or the role couldn't be taken"
@@ -272,15 +272,14 @@ def _why_not(
     return None
 
 
-def _begun(ledger: Ledger) -> dict[Path, float]:
+def _begun(ledger: Ledger) -> dict[Path, datetime]:
     """Return when the last run into each tree of c7n-org began."""
-    times: dict[Path, list[tuple[float, float]]] = defaultdict(list)
+    times: dict[Path, list[tuple[datetime, datetime]]] = defaultdict(list)
     for account in ledger.accounts.values():
         for one in account.ends.values():
             if one.tree and one.start:
-                start = one.start.timestamp()
                 # One without an end was stopped; when isn't known.
-                times[one.tree].append((start, one.end.timestamp() if one.end else start))
+                times[one.tree].append((one.start, one.end or one.start))
     return {tree: files.last_run(some) for tree, some in times.items()}
 
 

@@ -13,6 +13,7 @@ from c7n_keyrot.cli.runner.settings import Settings
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.outcomes import Outcome, Result
 from c7n_keyrot.core.text import counted, one_line
+from c7n_keyrot.evidence.files import Damage
 from c7n_keyrot.evidence.gather import gather
 
 # The most important first: what was done, what may have been done, what wasn't.
@@ -89,9 +90,9 @@ def line_of(outcome: Outcome) -> str:
 def read(folder: Path, settings: Settings) -> Left:
     """Return what a run into a folder did; what can't be read is named."""
     left, warnings = Left(), list[str]()
-    found = list[Outcome]()
+    found, damage = list[Outcome](), list[Damage]()
     try:
-        for one in gather([str(folder)], warnings, settings.known, None, acting.is_of_keys):
+        for one in gather([str(folder)], damage, settings.known, None, acting.is_of_keys):
             found += one.outcomes
             # Custodian's own action leaves no outcomes.
             if one.name in settings.uncounted and one.metrics.get("ResourceCount", 1):
@@ -104,7 +105,7 @@ def read(folder: Path, settings: Settings) -> Left:
         found,
         key=lambda one: (ranks[one.outcome], one.account_id, one.user, one.access_key_id or ""),
     )
-    left.unknown = _bounded(warnings)
+    left.unknown = _bounded([*map(str, damage), *warnings])
     return left
 
 
