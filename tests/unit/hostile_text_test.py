@@ -198,7 +198,11 @@ def reactivated(
             outcomes.append(folder / outcomes.INTENTS_FILE, replace(line, outcome="intended"))
             outcomes.append(folder / outcomes.FILE, line)
         access = SimpleNamespace(
-            account_id=ACCOUNT, partition="aws", region="us-east-1", client=lambda *_: client
+            arn="",
+            account_id=ACCOUNT,
+            partition="aws",
+            region="us-east-1",
+            client=lambda *_: client,
         )
         monkeypatch.setattr(credentials, "own", lambda profile: access)
         args = {"dir": str(folder), "user": [], "yes": True, "profile": None, "accounts": None}
