@@ -71,6 +71,15 @@ def is_taken(context: Any) -> bool:
     return first == place or (os.path.isdir(first) and os.path.samefile(first, place))
 
 
+def is_shared(context: Any) -> bool:
+    """Tell whether all policies of the run have one folder, where each replaces the files before.
+
+    With braces in ``-s`` Custodian adds no folder for the policy.
+    """
+    given = str(context.options.output_dir)
+    return "{" in given and "{policy_name" not in given
+
+
 def is_bucket(context: Any) -> bool:
     """Tell whether Custodian keeps the output in a bucket (``-s s3://...``)."""
     return isinstance(context.output, BlobOutput)

@@ -43,6 +43,12 @@ def write(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> None:
             "another policy of this name has run into the same folder; this one isn't run: give "
             "each policy its own name"
         )
+    if output.is_shared(context):
+        run.log.once(
+            "with braces in -s Custodian adds no folder for the policy, so each policy's files "
+            "replace those of the one before, and plan, report and doctor see the last one only: "
+            "write {policy_name} into -s"
+        )
     summary = dataclasses.replace(summary_of(run, selected), population=population.keep(run))
     if any(one["filter"] == "stale-access-key" for one in summary.filters):
         stale = summary.verdicts.get(Verdict.STALE.value, 0)

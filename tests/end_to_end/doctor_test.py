@@ -545,6 +545,26 @@ def test_cause_of_a_failed_run_of_custodian_is_not_custodians_own_line(
     assert "hidden" not in line + told.text
 
 
+def test_security_hub_that_is_not_enabled_is_named(
+    doctor: Doctor, aws: EmbeddedAws, here: Path
+) -> None:
+    args = ["--policies", EXAMPLES / "security-hub.yml"]
+    assert failed(doctor(*args)) == []
+    body = b'{"Message": "Account hidden is not subscribed to AWS Security Hub"}'
+    code = {"x-amzn-errortype": "InvalidAccessException", "Content-Type": "application/json"}
+    aws.answer("securityhub.POST /findings", body, 401, code)
+    (line,) = failed(doctor(*args))
+    assert "Security Hub isn't enabled in us-east-1, so no finding can be posted" in line
+    assert "fix: enable Security Hub" in line
+    assert "hidden" not in line
+
+
+def test_region_that_does_not_exist_is_the_cause(doctor: Doctor) -> None:
+    done = doctor("--policies", "policies", AWS_DEFAULT_REGION="us-esat-1")
+    (line,) = failed(done)
+    assert "us-esat-1 isn't a region of AWS; is it us-east-1?" in line
+
+
 @pytest.mark.parametrize("fault", CREDENTIALS)
 def test_credentials(doctor: Doctor, aws: EmbeddedAws, fault: str) -> None:
     make, env = CREDENTIALS[fault]

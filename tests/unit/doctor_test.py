@@ -15,7 +15,16 @@ import pytest
 import yaml
 
 from c7n_keyrot.cli import doctor, main
-from c7n_keyrot.cli.doctor import coverage, installation, organization, policies, recipients
+from c7n_keyrot.cli.doctor import (
+    coverage,
+    installation,
+    organization,
+    permissions,
+    policies,
+    queues,
+    recipients,
+    regions,
+)
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, lines
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.cli.doctor.installation import _python_of
@@ -71,6 +80,46 @@ def test_url_that_custodian_takes_for_a_name(queue: str, known: bool) -> None:
     assert (KNOWN_URL.match(queue) is not None) == known
 
 
+@pytest.mark.parametrize(
+    ("region", "status", "words"),
+    [
+        ("eu-west-1", None, ""),
+        ("us-gov-west-1", None, ""),
+        ("cn-north-1", None, ""),
+        ("us-esat-1", FAIL, "is it us-east-1?"),
+        ("useast1", FAIL, "isn't a region"),
+        ("eu-west-1a", FAIL, "is it eu-west-1?"),
+        ("eu-west", FAIL, "isn't a region"),
+        ("ap-southeast-99", NOT_CHECKED, "botocore knows no region"),  # it may be new
+    ],
+)
+def test_name_of_a_region(region: str, status: str | None, words: str) -> None:
+    check = regions.check_of(region, "-r")
+    assert (check and check.status) == status
+    assert words in (check.what if check else "")
+
+
+@pytest.mark.parametrize(
+    ("queue", "words"),
+    [
+        ("arn:aws:sqs:eu-west-1:123456789012:c7n-keyrot", ""),
+        ("arn:aws:sqs:eu-west-1:123456789012:c7n-keyrot.fifo", "it is a FIFO queue"),
+        ("https://sqs.eu-west-1.amazonaws.com/123456789012/a.fifo", "it is a FIFO queue"),
+        ("mine.fifo", "it is a FIFO queue"),
+        ("arn:aws:sqs:us-esat-1:123456789012:c7n-keyrot", "isn't a region"),
+    ],
+)
+@pytest.mark.parametrize("assumed", [True, False])
+def test_queue_that_custodian_can_never_send_to(queue: str, words: str, assumed: bool) -> None:
+    """Whoever would send, and without credentials."""
+    notice = {"transport": {"type": "sqs", "queue": queue}, "assume_role": assumed}
+    web = Account("web", "1" * 12, roles=("arn:aws:iam::1:role/a",))
+    where = context(Target(web, "us-east-1", web.id, [Planned("a", notices=(notice,))]))
+    found = [check for check in queues.checks(where) if check.status == FAIL]
+    assert len(found) == bool(words) or (not assumed and queue == "mine.fifo")
+    assert words in "".join(check.what for check in found)
+
+
 # -- accounts.yml
 
 
@@ -118,6 +167,7 @@ LEAVES = "leaves the folder of -s"
         ({"regions": ["us-east-1", "eu-west-1"]}, None),
         ({"regions": ["all"]}, None),
         ({"regions": ["cn-north-1"]}, "isn't one of aws"),
+        ({"regions": ["us-esat-1"]}, "us-esat-1 isn't a region of AWS; is it us-east-1?"),
     ],
 )
 def test_what_is_wrong_with_an_account(
@@ -214,6 +264,29 @@ def test_policies_that_are_chosen(
     given = [{"name": "a"}, {"name": "ab", "tags": ["x"]}]
     where = context(accounts="accounts.yml" if org else None, policy=patterns, policytags=tags)
     assert [policy["name"] for policy in policies.chosen(given, where)] == names
+
+
+@pytest.mark.parametrize(
+    ("permission", "lines"),
+    [
+        ("iam:ListSigningCertificates", {"Effect": "Allow", "Resource": "*"}),
+        ("ec2:DescribeInstances", {"Effect": "Allow", "Resource": "*"}),
+        (
+            "iam:DeleteUserPolicy",
+            {"Effect": "Allow", "Resource": "arn:${AWS::Partition}:iam::${AWS::AccountId}:user/*"},
+        ),
+    ],
+)
+def test_denied_call_of_an_own_policy_comes_with_the_lines_to_add(
+    permission: str, lines: dict[str, str]
+) -> None:
+    web = Account("web", "1" * 12, roles=("arn:aws:iam::1:role/a",))
+    fix = permissions.how_to_allow(permission, Target(web, "us-east-1", web.id))
+    assert "deploy/member-role.yml" in fix
+    text = fix[fix.index("- {") :].replace("!Sub ", "")
+    assert yaml.safe_load(text) == [{"Action": permission, **lines}]
+    alone = permissions.how_to_allow(permission, Target(None, "us-east-1", "1" * 12))
+    assert json.loads(alone[alone.index('{"') :])["Action"] == permission
 
 
 GROUPS = "iam:ListGroupsForUser"
@@ -462,6 +535,8 @@ def test_run_of_other_policies_is_one_line(tmp_path: Path) -> None:
     [
         ("absent", "no such folder"),
         (".", "no policy has run into"),
+        ("out/{account_id}", "with braces in -s Custodian adds no folder for each policy"),
+        ("out/{account_id}/{policy_name}", "no such folder"),
         ("s3://bucket/prefix", "fix: copy it to a folder first: aws s3 sync s3://bucket/prefix"),
     ],
 )

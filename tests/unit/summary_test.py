@@ -33,6 +33,19 @@ def why(summary: RunSummary) -> dict[str, str]:
     return {left.user: left.why.value for left in summary.not_matched}
 
 
+@pytest.mark.parametrize(
+    ("given", "warned"),
+    [("", False), ("/{account_id}", True), ("/{account_id}/{policy_name}", False)],
+)
+def test_policies_that_share_a_folder_are_warned_of(
+    iam: Iam, custodian: Custodian, caplog: pytest.LogCaptureFixture, given: str, warned: bool
+) -> None:
+    iam.add("ana", NEW, OLD)
+    custodian.options["output_dir"] = f"{custodian.folder}{given}"
+    custodian.run([STALE])
+    assert ("write {policy_name} into -s" in caplog.text) == warned
+
+
 def test_every_stale_key_is_matched_or_says_why_not(iam: Iam, custodian: Custodian) -> None:
     for name in ("well", "exempt", "changed", "off", "gone", "other", "left", "twice"):
         iam.add(name, NEW, OLD)

@@ -33,6 +33,12 @@ def checks(context: Context) -> Checks:
         yield Check(FAIL, "output-dir", f"{out} isn't on this machine", fix)
         return
     fix = "give the -s of custodian run or c7n-org run"
+    if "{" in out and "{policy_name" not in out:
+        what = (
+            f"{out}: with braces in -s Custodian adds no folder for each policy, so they share one"
+        )
+        yield Check(FAIL, "output-dir", what, "run with {policy_name} in -s, and give what it made")
+        return
     if not Path(out).is_dir():
         yield Check(FAIL, "output-dir", f"{out}: no such folder", fix)
         return

@@ -11,6 +11,7 @@ from c7n_keyrot.aws import credentials, settings
 from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.cli.doctor.checks import FAIL, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context
+from c7n_keyrot.cli.doctor.regions import check_of
 from c7n_keyrot.core import denials
 from c7n_keyrot.evidence.accounts import split
 
@@ -37,6 +38,7 @@ FIXES = {
     "RequestExpired": "set the clock of this machine",
     "SignatureDoesNotMatch": "correct the secret access key, or the clock of this machine",
 }
+WHERE = "AWS_DEFAULT_REGION or ~/.aws/config"
 
 
 def fix_of(error: CallError, otherwise: str) -> str:
@@ -53,6 +55,12 @@ def fix_of(error: CallError, otherwise: str) -> str:
 
 def checks(context: Context) -> Checks:
     """Check whose credentials these are, and whether there is a region."""
+    session = boto3.Session()
+    wrong = check_of(session.region_name, WHERE) if session.region_name else None
+    if wrong is not None:
+        yield wrong
+        if wrong.status == FAIL:
+            return  # no call leaves the machine then
     try:
         own = context.own = credentials.own(config=CALLS)
     except CallError as error:
@@ -61,9 +69,9 @@ def checks(context: Context) -> Checks:
         yield Check(OK, "credentials", f"account {own.account_id}, {own.arn}")
     if context.org:
         return  # regions come from accounts.yml
-    region = [*split(context.args.region), boto3.Session().region_name or ""][0]
+    region = [*split(context.args.region), session.region_name or ""][0]
     if region:
-        yield Check(OK, "region", region)
+        yield check_of(region, "-r") or Check(OK, "region", region)
         return
     fix = "set AWS_DEFAULT_REGION (AWS_REGION doesn't count) or region in ~/.aws/config"
     yield Check(FAIL, "region", "no default region, so custodian stops without -r REGION", fix)

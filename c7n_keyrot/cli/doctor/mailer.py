@@ -47,6 +47,9 @@ def _wrong(config: dict[str, Any], context: Context, path: Path) -> Iterator[Che
         sent = " and ".join(f"{queue} ({queue.where})" for queue in queues[:3])
         what = f"{path} reads {reads} ({reads.where}), but notices go to {sent}"
         yield Check(FAIL, "mailer", what, f"set queue_url in {path} to the URL of {queues[0]}")
+    if reads.name.endswith(".fifo"):
+        what = f"{path} reads {reads}, a FIFO queue: Custodian can't send to one"
+        yield Check(FAIL, "mailer", what, "make a standard queue (deploy/hub.yml), and read that")
     region = config.get("region", FALLBACK_REGION)
     if region != reads.region:
         what = f"{path}: c7n-mailer asks in {region} for a queue that is in {reads.region}"

@@ -15,6 +15,7 @@ import boto3
 from c7n_keyrot.aws.credentials import FALLBACK_REGION, partition_of
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Target
+from c7n_keyrot.cli.doctor.regions import check_of
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import counted
 from c7n_keyrot.evidence.accounts import Account, load, read_yaml, select, split
@@ -41,6 +42,7 @@ def checks(context: Context) -> Checks:
     context.accounts = select(listed, args.account, args.tags, args.not_accounts)
     partition = context.own.partition if context.own else ""
     wrong = [*entries(context.accounts, partition), *unknown(args.account, listed)]
+    wrong += filter(None, (named(region, "-r") for region in split(args.region)))
     if not any(check.status == FAIL for check in wrong):
         wrong += refused(context)
     yield from wrong
@@ -65,6 +67,11 @@ def regions_of(account: Account, given: Sequence[str]) -> tuple[str, ...]:
     if "all" not in regions:
         return regions
     return tuple(boto3.Session().get_available_regions("ec2", account.partition))
+
+
+def named(region: str, where: str, account: Account | None = None) -> Check | None:
+    """Return what is wrong with a region's name, as c7n-org takes it; None if nothing is."""
+    return None if region == "all" else check_of(region, where, account=account)
 
 
 def unknown(names: Sequence[str], accounts: Sequence[Account]) -> Checks:
@@ -148,7 +155,10 @@ def _about_role(account: Account, partition: str) -> Checks:
         what = f"c7n-org turns the short role into an arn:aws:, but this is {partition}"
         yield Check(FAIL, "", what, f"give the whole ARN, arn:{partition}:iam::...", account)
     for region in account.regions:
-        if region != "all" and partition and partition_of(region) != partition:
+        wrong = named(region, "accounts.yml", account)
+        if wrong is not None:
+            yield wrong
+        elif region != "all" and partition and partition_of(region) != partition:
             what = f"region {region} isn't one of {partition}, where the credentials are"
             yield Check(FAIL, "", what, "give a region of that partition", account)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from c7n_keyrot.aws import calls, listings
@@ -19,6 +19,7 @@ from c7n_keyrot.core import denials
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.evidence.accounts import Account, take
 
+IMPORT, FINDINGS = "securityhub:BatchImportFindings", "securityhub:GetFindings"
 # Not a user's name, nor a key's id; they are in calls that only read.
 NOBODY, NO_KEY = "c7n-keyrot-doctor", "AKIAIOSFODNN7EXAMPLE"
 # Calls that answer whether they are allowed without doing anything.
@@ -34,7 +35,12 @@ READS: dict[str, tuple[str, dict[str, Any]]] = {
     "iam:ListGroupsForUser": ("list_groups_for_user", {"UserName": NOBODY}),
     "iam:ListUserPolicies": ("list_user_policies", {"UserName": NOBODY}),
     "cloudtrail:LookupEvents": ("lookup_events", {"MaxResults": 1}),
+    FINDINGS: ("get_findings", {"MaxResults": 1}),
 }
+# What Security Hub answers where nobody has enabled it.
+NOT_ENABLED = "InvalidAccessException"
+DISABLED = "Security Hub isn't enabled"
+ENABLE = "enable Security Hub in this account and region, or leave out post-key-finding there"
 # Answers that only allowed callers get.
 ALLOWED = {"NoSuchEntity", "ReportNotPresent", "ReportInProgress", "ReportExpired"}
 UNSEEN = "only the call itself, or iam:SimulatePrincipalPolicy, could show it"
@@ -47,6 +53,8 @@ PARAMETERS = {
     "iam:GetAccessKeyLastUsed": "Mode=enforcing and Example=superseded-first (or delete-stage)",
     "iam:DeleteAccessKey": "Mode=enforcing and Example=delete-stage",
     "cloudtrail:LookupEvents": "Usage=true",
+    IMPORT: "Example=security-hub",
+    FINDINGS: "Example=security-hub",
     "iam:ListGroupsForUser": "StockFilters=group (or all)",
     **dict.fromkeys(
         (
@@ -74,12 +82,24 @@ Answers = dict[str, tuple[str, str]]
 def how_to_allow(permission: str, target: Target) -> str:
     """Return how to allow a call in a place."""
     if target.account is None:
-        return f"allow {permission} for these credentials"
+        line = f'{{"Effect": "Allow", "Action": "{permission}", "Resource": "*"}}'
+        return f"allow {permission} for these credentials, in a Statement of their policy: {line}"
     if target.account.profile and not target.account.roles:
         return f"allow {permission} for the profile"
     if permission in PARAMETERS:
         return f"update the role's stack ({ROLE_TEMPLATE}) with {PARAMETERS[permission]}"
-    return f"add {permission} to the role, which {ROLE_TEMPLATE} makes"
+    return f"add to the Statement of {ROLE_TEMPLATE}, and update its stack: {statement(permission)}"
+
+
+def statement(permission: str) -> str:
+    """Return the line of YAML that allows a call to the role of an account."""
+    action = permission.partition(":")[2]
+    reads = re.match("Get|List|Describe|Lookup|Simulate|Generate", action)
+    of_user = permission.startswith("iam:") and re.search("User|AccessKey|LoginProfile", action)
+    place = '"*"'
+    if of_user and not reads:
+        place = "!Sub 'arn:${AWS::Partition}:iam::${AWS::AccountId}:user/*'"
+    return f"- {{Effect: Allow, Action: {permission}, Resource: {place}}}"
 
 
 def checks(context: Context) -> Checks:
@@ -151,9 +171,15 @@ def _of(context: Context, account: Account | None, access: Access) -> Checks:
         needed.discard(SEND)  # the hub does
     answers: Answers = {}
     try:
-        for permission in sorted(needed & READS.keys()):
-            client = access.client(permission.partition(":")[0])
-            answers[permission] = read_call(client, permission)
+        for permission in sorted((needed & READS.keys()) - {FINDINGS}):
+            answers[permission] = _read_in(access, permission)
+        if IMPORT in needed:
+            hub = _read_in(access, FINDINGS, _regions(targets, IMPORT))
+            # Custodian's own post-finding doesn't read any.
+            if hub[1].startswith(DISABLED):
+                answers[IMPORT] = hub
+            elif FINDINGS in needed:
+                answers[FINDINGS] = hub
     except CallError as error:
         yield Check(FAIL, "permissions", str(error), fix_of(error, "run doctor again"), account)
         return
@@ -171,6 +197,33 @@ def _of(context: Context, account: Account | None, access: Access) -> Checks:
     )
 
 
+def _regions(targets: list[Target], permission: str) -> list[str]:
+    """Return the regions in which policies need a call."""
+    return list(
+        dict.fromkeys(
+            target.region
+            for target in targets
+            if any(policy.runs and permission in policy.permissions for policy in target.policies)
+        )
+    )
+
+
+def _read_in(
+    access: Access, permission: str, regions: Iterable[str | None] = (None,)
+) -> tuple[str, str]:
+    """Return the answer of the first region that doesn't allow a call that only reads.
+
+    :param regions: where to ask; None is the region of the credentials.
+    """
+    for region in regions:
+        status, why = read_call(access.client(permission.partition(":")[0], region), permission)
+        if why == DISABLED:
+            why = f"{DISABLED} in {region}"
+        if status != OK:
+            return status, why
+    return OK, ""
+
+
 def read_call(client: Any, permission: str) -> tuple[str, str]:
     """Make a call that only reads; return whether it was allowed, or why that isn't known.
 
@@ -185,6 +238,8 @@ def read_call(client: Any, permission: str) -> tuple[str, str]:
             raise
         if error.code in ALLOWED:
             return OK, ""
+        if error.code == NOT_ENABLED:
+            return FAIL, DISABLED
         if not error.denied:
             return NOT_CHECKED, f"failed ({error.code})"
         cause = denials.cause(error.reason)
@@ -251,6 +306,9 @@ def lines_of(
         yield Check(OK, name, ", ".join(there), account=account)
     for permission, (status, why) in answers.items():
         if status == FAIL:
+            if why.startswith(DISABLED):
+                yield Check(FAIL, name, f"{why}, so no finding can be posted", ENABLE, account)
+                continue
             what = f"{permission} is denied" + (why and f" ({why})")
             yield Check(
                 FAIL, name, what, denials.advice(why, permission) or fix(permission), account

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from c7n_keyrot.aws import calls
@@ -12,6 +13,7 @@ from c7n_keyrot.aws.errors import CallError, ErrorKind
 from c7n_keyrot.cli.doctor.checks import FAIL, NOT_CHECKED, OK, Check, Checks
 from c7n_keyrot.cli.doctor.context import Context, Planned, Target
 from c7n_keyrot.cli.doctor.credentials import UNREACHED, fix_of
+from c7n_keyrot.cli.doctor.regions import check_of
 from c7n_keyrot.cli.doctor.sqs import Queue, is_bare, queue_of, queue_text, uses_sqs
 from c7n_keyrot.evidence.accounts import Account
 
@@ -57,6 +59,9 @@ def _seen_from_here(
         what = f"in {policy.name}: Custodian finds no queue in it"
         fix = "give the name, URL or ARN of the queue as queue in the notify action"
         return None, Check(FAIL, f"queue {text!r}", what, fix, account)
+    wrong = fault_of(queue, text)
+    if wrong is not None:
+        return None, replace(wrong, account=account)
     if target.sends_as_member(notice):
         what = f"{queue.where}: the account sends by itself (sqs:SendMessage)"
         if is_bare(text):
@@ -70,6 +75,19 @@ def _seen_from_here(
         return queue, None
     what = "Custodian turns a name or an ARN into a URL without China's ending"
     return queue, Check(NOT_CHECKED, str(queue), what, "give the queue's URL", account)
+
+
+def fault_of(queue: Queue, text: str) -> Check | None:
+    """Return what is wrong with a queue by its name and its region; None if nothing is.
+
+    :param text: as the notice names it; a name alone has no region of its own.
+    """
+    if queue.name.endswith(".fifo"):
+        what = "it is a FIFO queue, and Custodian can't send to one: it gives no MessageGroupId"
+        fix = "make a standard queue (deploy/hub.yml), and name it in the policy or accounts.yml"
+        return Check(FAIL, str(queue), what, fix)
+    where = "the queue's ARN or URL"
+    return None if is_bare(text) else check_of(queue.region, where, str(queue))
 
 
 def _ask_for(queue: Queue, own: Access) -> Check:
