@@ -85,7 +85,7 @@ def begin(run: PolicyRun) -> None:
         actions[:] = [action for action in actions if not isinstance(action, EndOfRun)]
         run.begin()
     if not run.is_noted:
-        run.is_noted = True
+        run.note()
         summary.write_begin(run)
 
 

@@ -42,7 +42,7 @@ class PolicyRun:
         """Begin another run: forget all that an earlier one has found."""
         manager = self.manager
         self.execution_id = manager.ctx.execution_id
-        self.is_noted = False  # on disk, by summary.write_begin()
+        self.is_noted = False
         self.execution = object()  # an event's Lambda filters before it has an id
         self.now = datetime.now(timezone.utc).replace(microsecond=0)
         self.report = ReportInUse(manager.config.account_id)
@@ -54,6 +54,10 @@ class PolicyRun:
         self.calls = Calls(manager, self.log)
         self.users = Users(self.calls, self.log)
         self.own = OwnKeys(manager, self.report, self.left, self.log)
+
+    def note(self) -> None:
+        """Note that the output folder has a line of this run's beginning."""
+        self.is_noted = True
 
     @property
     def policy(self) -> str:
