@@ -5,7 +5,7 @@
     .venv/bin/python benchmarks/report.py [ACCOUNTS] [FINDINGS]
 
 Writes a tree of c7n-org with so many accounts (1,000) and findings in each (50): half of them
-matched with all that a notice needs, half of them left alone. Then it runs the command once for
+matched with all that a notice needs, half of them not changed. Then it runs the command once for
 each format, as a process, and opens the page in Chromium, if there is one.
 """
 

@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError
 from c7n_keyrot.aws import calls, gate
 from c7n_keyrot.aws.errors import CallError, ErrorKind
 
-# How botocore calls credentials behind which no access key of an IAM user stands.
+# How botocore calls credentials that no access key of an IAM user signed for.
 KEYLESS = frozenset(("iam-role", "container-role", "sso", "login", "assume-role-with-web-identity"))
 # Those that Custodian, c7n-org and doctor make out of a session at hand, which is checked itself.
 BY_SESSION = "sts-assume-role"
@@ -44,7 +44,7 @@ class Own:
 
     :ivar ids: of access keys.
     :ivar users: (account id, name) of IAM users whose temporary credentials it has: any of their
-        keys may be behind these.
+        keys may have made these.
     """
 
     ids: frozenset[str]
@@ -56,7 +56,7 @@ class Own:
 
 
 def of(session: Any) -> Own:
-    """Return the keys behind a session, and those that this process was started with.
+    """Return the keys that a session works with, and those that this process was started with.
 
     :param session: a boto3 session, before any role that is taken with it.
     :raises CallError: AWS can't be asked whose temporary credentials these are; or a session
@@ -83,7 +83,7 @@ def _behind(credentials: Any) -> Iterator[Any]:
         try:
             credentials = fetch.__self__._source_credentials
         except AttributeError:
-            reason = "this botocore doesn't say which credentials are behind a profile's role"
+            reason = "this botocore doesn't say which credentials a profile's role was taken with"
             raise CallError("botocore", ErrorKind.OTHER, "NotKnown", reason) from None
     if credentials is not None and credentials.method not in (*KEYLESS, BY_SESSION):
         yield credentials

@@ -256,7 +256,7 @@ class _Mailer:
     # The queue
 
     def next(self, iterator: Any) -> dict[str, Any]:
-        """Return the next message: one at a time, so that none waits unseen behind another."""
+        """Return the next message: one at a time, so that none is held while another is sent."""
         while not (self._out or self._stopped):
             asked = time.monotonic()
             answer = iterator.aws_sqs.receive_message(

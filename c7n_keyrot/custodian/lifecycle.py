@@ -22,8 +22,8 @@ def attach(manager: Any) -> PolicyRun:
     """Give a policy's resource manager a run, before its filters are called; return the run.
 
     Again is harmless. ``validate()`` of our filters and actions does it, which Custodian, c7n-org
-    and Lambda call before a policy runs; so does our source, for a policy that has nothing else
-    of ours.
+    and Lambda call before a policy runs; so does our source, for a policy that has no other
+    part of the plugin.
     """
     run: PolicyRun | None = vars(manager).get("keyrot")
     if run is None:

@@ -203,7 +203,7 @@ SEAMS = (
     ),
     Seam(
         "botocore.credentials:AssumeRoleCredentialFetcher",
-        "the credentials behind a profile's role, for the same reason",
+        "the credentials that a profile's role is taken with, for the same reason",
         ("source_credentials",),
         _keeps_its_source,
     ),

@@ -206,7 +206,7 @@ def test_where_it_cannot_be_known_nothing_is_said(start: Start, caller: Any) -> 
         own_keys.of(boto3.Session(profile_name="session"))
     session = boto3.Session(profile_name="base")
     session._session._credentials = DeferredRefreshableCredentials(dict, "assume-role")
-    with pytest.raises(CallError, match="which credentials are behind"):
+    with pytest.raises(CallError, match="which credentials a profile"):
         own_keys.of(session)
 
 

@@ -110,7 +110,7 @@ def entries(accounts: Sequence[Account], partition: str) -> Checks:
 def _about_name(account: Account, names: Counter[str]) -> Checks:
     """Yield what is wrong with an entry's name.
 
-    :param names: how many accounts have each folder; 0 once that is said.
+    :param names: how many accounts have each folder; 0 once that is reported.
     """
     name, folder = account.name, folder_of(account.name)
     if not name:
@@ -134,7 +134,7 @@ def _about_name(account: Account, names: Counter[str]) -> Checks:
 def _about_id(account: Account, ids: Counter[str]) -> Checks:
     """Yield what is wrong with an entry's id.
 
-    :param ids: how many entries have each id; 0 once that is said.
+    :param ids: how many entries have each id; 0 once that is reported.
     """
     account_id = account.entry.get("account_id")
     if not isinstance(account_id, str) or not re.fullmatch(r"[0-9]{12}", account_id):

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that a run is made of, each as a process, which leaves no other one behind."""
+"""The commands that a run is made of, each as a process, which leaves no other process running."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The steps of a run, in their order, and what is said of it in the end, whatever happened."""
+"""The steps of a run, in their order, and what the run reports at its end, whatever happened."""
 
 from __future__ import annotations
 
