@@ -15,7 +15,8 @@ from harness import BIN, Finished, run
 from demo import world
 
 REPOSITORY = Path(__file__).parents[2]
-TITLES = {"disabled": "DISABLED", "reminded": "REMINDED", "unclear": "IN DOUBT", "left": "LEFT"}
+TITLES = {"disabled": "DISABLED", "reminded": "REMINDED", "unclear": "IN DOUBT"}
+TITLES["left"] = "NOT CHANGED"
 
 
 def demo(*args: str | Path, cwd: Path, python: str | Path = sys.executable) -> Finished:

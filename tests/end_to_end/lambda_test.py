@@ -256,8 +256,8 @@ def story(tmp_path_factory: pytest.TempPathFactory, aws_cli: Path) -> Iterator[S
             for step in ("refused", "refused again"):  # as Lambda does
                 told.invoke(step, function)
             fault.stop()
-            # It takes the intents, and nothing after that.
-            aws.fail("s3.PUT *", "AccessDenied", skip=1)
+            # It takes the line of the beginning and the intents, and nothing after that.
+            aws.fail("s3.PUT *", "AccessDenied", skip=2)
             told.invoke("lost", function)
             aws.heal()
             told.left = [*function.temporary.iterdir()]
