@@ -436,8 +436,9 @@ def check_that_each_failure_is_told_and_the_rest_is_done(hub: Hub) -> None:
     assert any("/run/" in name and "keyrot-intents" in name for name in seen)
     assert any(name.startswith("run/payments/") and "outcomes" in name for name in outputs)
     subject, text = hub.messages[-1]
-    assert subject == f"c7n-keyrot act: {ONE}, steps failed: 3"
+    assert subject == f"c7n-keyrot act: {ONE}, steps failed: 4"
     assert "FAILED: the run, in some account" in text
+    assert "FAILED: c7n-mailer; see mailer.txt" in text
     assert "FAILED: a notice wasn't sent (" in text
     (mailer,) = hub.mailer_builds.values()
     assert mailer
