@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Resources of stacks that moto doesn't make: kept as the template has them, for whoever looks at them."""
+"""Resources of stacks that moto doesn't make: kept as the template has them, to be looked at."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The steps of a run, in their order, and what the run reports at its end, whatever happened."""
+"""The steps of a run, in their order, and what it reports at its end in any case."""
 
 from __future__ import annotations
 
