@@ -197,6 +197,100 @@ def test_the_most_telling_reason_counts(tmp_path: Path, plan: Plan) -> None:
     assert "stale; exempt until" in line
 
 
+NOTIFY_ONLY = {**PACK["stale"], "name": "notify-only", "actions": [PACK["stale"]["actions"][0]]}
+
+
+def test_a_notice_is_not_explained_by_a_policy_about_doubts(tmp_path: Path, plan: Plan) -> None:
+    """On its weekday that policy looks at every stale key, and leaves each that is clear."""
+    out = tmp_path / "out"
+    dry(policy=NOTIFY_ONLY).match("ana", 100).leave("eve").write(out)
+    dry(kind="unclear").leave("ana", why=Why.OTHER_FILTER).leave("eve").write(out)
+    said = plan()
+    assert said.row("Total") == ["0", "0", "1", "1"]
+    (ana,) = said.part("Would notify only")
+    assert ana.endswith("100.0 days old")
+    assert "stale; exempt until" in said.part("Would leave")[0]
+
+
+def test_a_notice_says_why_the_policy_that_acts_takes_the_key_not(
+    tmp_path: Path, plan: Plan
+) -> None:
+    dry(policy=NOTIFY_ONLY).match("ana", 100).write(tmp_path / "out")
+    dry().leave("ana").write(tmp_path / "out")
+    (ana,) = plan().part("Would notify only")
+    assert "stale; exempt until" in ana
+
+
+def test_a_key_that_only_a_policy_about_doubts_looked_at(tmp_path: Path, plan: Plan) -> None:
+    dry(kind="unclear").leave("ana", why=Why.OTHER_FILTER).write(tmp_path / "out")
+    (ana,) = plan().part("Would leave")
+    assert ana.endswith("stale; no policy of this dry run selects it")
+
+
+def _stop_by_limit(run: Run, out: Path, selected: int) -> None:
+    """What Custodian leaves of a policy that selects too many: a summary, and no users."""
+    folder = run.write(out)
+    (folder / "resources.json").unlink()
+    path = folder / "metadata.json"
+    data = json.loads(path.read_text("utf-8"))
+    data["metrics"] = [
+        {"MetricName": "ResourceLimitExceeded", "Value": selected},
+        {"MetricName": "PolicyException", "Value": 1},
+    ]
+    path.write_text(json.dumps(data), "utf-8")
+
+
+def test_max_resources_is_why_nothing_is_done(tmp_path: Path, plan: Plan) -> None:
+    out = tmp_path / "out"
+    unclear = dry(kind="unclear").leave("ana", why=Why.OTHER_FILTER).leave("eve")
+    unclear.leave("new", Verdict.UNKNOWN, Why.UNKNOWN).write(out)
+    dry(kind="expiring").leave("sam", Verdict.EXPIRING, Why.NOT_DUE).write(out)
+    _stop_by_limit(dry().match("ana", 100).leave("eve"), out, 21)
+    said = plan()
+    assert (said.code, said.row("Total")) == (3, ["0", "0", "0", "4"])
+    left = {line.split()[1]: line for line in said.part("Would leave")}
+    assert left["ana"].endswith(f"stale; {STALE} stops at its max-resources, and does nothing")
+    assert "stale; exempt until" in left["eve"]
+    assert left["new"].endswith("unknown; its date or status can't be read")
+    assert left["sam"].endswith("expiring; no reminder is due on the day of the run")
+    words = said.words.replace("- ", "-")
+    assert f"{STALE} was stopped by max-resources: it selects 21 users, and would do" in words
+
+
+@pytest.mark.parametrize("has_summary", [True, False])
+def test_what_a_failed_policy_would_do_is_not_known(
+    tmp_path: Path, plan: Plan, has_summary: bool
+) -> None:
+    """That others leave a key says nothing of the policy that was going to take it."""
+    out = tmp_path / "out"
+    unclear = dry(kind="unclear").leave("ana", why=Why.OTHER_FILTER)
+    unclear.leave("sam", Verdict.EXPIRING, Why.NOT_DUE)
+    if has_summary:
+        unclear.leave("eve")
+    unclear.write(out)
+    folder = dry(failed=True).match("ana", 100).leave("eve").write(out)
+    if not has_summary:
+        (folder / "keyrot-summary.jsonl").unlink()
+    said = plan()
+    assert said.code == 3
+    (ana,) = said.part("Not known")
+    assert f"2          {STALE} ended with an error" in ana
+    left = {line.split()[1] for line in said.part("Would leave")}
+    assert left == ({"eve", "sam"} if has_summary else {"sam"})
+    assert "LEAVE  NOT KNOWN" in said.out
+
+
+def test_a_failed_notice_hides_no_disabling(tmp_path: Path, plan: Plan) -> None:
+    out = tmp_path / "out"
+    dry().match("ana", 100).write(out)
+    dry(kind="unclear").leave("sam", Verdict.EXPIRING, Why.NOT_DUE).write(out)
+    dry(kind="expiring", failed=True).match("sam", 80).write(out)
+    said = plan()
+    assert said.row("Total") == ["1", "0", "1", "0", "1"]
+    (sam,) = said.part("Not known")
+    assert f"{EXPIRING} ended with an error" in sam
+
+
 @pytest.mark.parametrize(
     ("flags", "stop"),
     [
@@ -651,7 +745,8 @@ def test_every_reason_has_words(tmp_path: Path, plan: Plan) -> None:
     said = plan()
     assert said.row("Total") == ["0", "0", "4", str(len(Why) + 4)]
     assert said.words.count("not identified:") == 8
-    assert all(f"stale; {why.text}" in said.words for why in Why)
+    assert all(f"stale; {why.text}" in said.words for why in Why if why is not Why.OTHER_FILTER)
+    assert f"stale; ruled out by another filter of {STALE}" in said.words
 
 
 def test_hostile_names_are_cleaned(tmp_path: Path, plan: Plan) -> None:

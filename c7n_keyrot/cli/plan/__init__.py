@@ -18,6 +18,7 @@ from c7n_keyrot.cli.plan.figures import (
     DISABLE,
     LEAVE,
     NOTIFY,
+    UNKNOWN,
     AccountPlan,
     Plan,
     PlannedKey,
@@ -252,6 +253,7 @@ def lines(plan: Plan, now: datetime, most: int) -> Iterator[str]:
     for title, fate in (("Would disable", DISABLE), ("Would delete", DELETE)):
         yield from _named(f"{title}", plan.keys(fate), most)
     yield from _named("Would notify only", plan.keys(NOTIFY), most)
+    yield from _named("Not known", plan.keys(UNKNOWN), most)
     yield from _named("Would leave", plan.keys(LEAVE), most)
     if plan.others:
         yield ""
@@ -274,11 +276,12 @@ def cut(some: Iterable[str], most: int, noun: str) -> Iterator[str]:
 
 def _by_account(plan: Plan, most: int) -> Iterator[str]:
     """Yield the table of accounts: those that aren't covered first, then by their keys."""
-    fates = (DISABLE, DELETE, NOTIFY, LEAVE)
+    fates = (DISABLE, DELETE, NOTIFY, LEAVE, *([UNKNOWN] if plan.keys(UNKNOWN) else []))
     found = []
     for account in plan.accounts:
         counts = Counter(key.fate for key in account.keys.values())
-        found.append((account, (counts[DISABLE], counts[DELETE], account.told, counts[LEAVE])))
+        counts[NOTIFY] = account.told
+        found.append((account, [counts[fate] for fate in fates]))
     found.sort(key=lambda one: (not one[0].problems, [-n for n in one[1]], one[0].label))
     rows = [
         (account.label, *map(str, figures), "not covered" if account.problems else "")
@@ -323,7 +326,9 @@ def _named(title: str, keys: list[tuple[AccountPlan, PlannedKey]], most: int) ->
     if not keys:
         return
     yield f"\n{title}: {counted(len(keys), 'key')}"
-    for text, count in Counter(key.reason for _, key in keys if key.fate == LEAVE).most_common():
+    for text, count in Counter(
+        key.reason for _, key in keys if key.fate in (LEAVE, UNKNOWN)
+    ).most_common():
         yield f"  {count} {text or 'selected by a policy that does nothing to it'}"
     keys = sorted(keys, key=lambda one: (one[0].label, one[1].user, one[1].slot or 0))
     rows = []

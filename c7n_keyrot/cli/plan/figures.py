@@ -12,6 +12,7 @@ from typing import Any
 from c7n_keyrot.cli import acting
 from c7n_keyrot.core.outcomes import Action
 from c7n_keyrot.core.records import KeyRecord, NotMatched, RunSummary, Why
+from c7n_keyrot.core.rotation import Verdict
 from c7n_keyrot.core.text import counted, listed, utc
 from c7n_keyrot.core.usage_words import sentence
 from c7n_keyrot.evidence.accounts import Account
@@ -19,8 +20,49 @@ from c7n_keyrot.evidence.contracts import User
 from c7n_keyrot.evidence.gather import PolicyFolder, begun_of, latest
 
 DISABLE, DELETE, NOTIFY, LEAVE = "disable", "delete", "notify", "leave"
+UNKNOWN = "not known"
+STOPS = "stops at its max-resources, and does nothing"
+LIMIT = "ResourceLimitExceeded"  # the metric that Custodian leaves
 # A key is skipped for one reason by each policy; the most telling one is shown.
 RANKS = {why: rank for rank, why in enumerate(Why)}
+# Whose reason counts first: a policy that takes keys, one that notifies, and one about doubts,
+# which selects no key that is clear.
+TAKES, TELLS, DOUBTS = range(3)
+# The verdicts of the keys that a filter selects.
+VERDICTS = {
+    "stale-access-key": (Verdict.STALE,),
+    "expiring-access-key": (Verdict.EXPIRING,),
+    "unclear-access-key": (Verdict.STALE, Verdict.UNKNOWN),
+}
+
+
+@dataclass(frozen=True)
+class Left:
+    """A key that a policy looked at and leaves.
+
+    :ivar policy: its name.
+    :ivar status: of the keys that it looks for.
+    """
+
+    key: NotMatched
+    policy: str
+    kind: int
+    status: str
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """How little it tells: the lowest one is shown."""
+        return self.kind, RANKS[self.key.why]
+
+    @property
+    def reason(self) -> str:
+        if self.key.why is not Why.OTHER_FILTER:
+            why = self.key.why.text
+        elif self.kind == DOUBTS:
+            why = "no policy of this dry run selects it"
+        else:
+            why = f"ruled out by another filter of {self.policy}"
+        return f"{self.key.verdict.value}; {why}"
 
 
 @dataclass
@@ -33,7 +75,9 @@ class PlannedKey:
     :ivar told: whether a notice would go out about it.
     :ivar uncertain: why a policy that acts can't take it: which live key it is isn't known, or the
         run works with it itself.
-    :ivar left: why policies leave it, by their rank; the first counts.
+    :ivar left: why policies leave it; the lowest rank counts.
+    :ivar not_known: why it isn't known what policies would do to it, by ``TAKES`` and ``TELLS``.
+    :ivar stopped: which policy would select it, and stops at its ``max-resources``; "" if none.
     """
 
     user: str
@@ -44,28 +88,45 @@ class PlannedKey:
     acts: set[str] = field(default_factory=set)
     told: bool = False
     uncertain: str = ""
-    left: dict[int, NotMatched] = field(default_factory=dict)
+    left: list[Left] = field(default_factory=list)
+    not_known: dict[int, str] = field(default_factory=dict)
+    stopped: str = ""
 
     @property
     def fate(self) -> str:
         """What would happen to it: the gravest of all."""
         if self.acts:
             return DELETE if DELETE in self.acts else DISABLE
-        return NOTIFY if self.told and not self.uncertain else LEAVE
+        if TAKES in self.not_known:
+            return UNKNOWN
+        if self.told and not self.uncertain:
+            return NOTIFY
+        return UNKNOWN if self.not_known else LEAVE
 
     @property
     def reason(self) -> str:
-        """Why nothing is done to it."""
-        if self.uncertain or not self.left:
-            return self.uncertain
-        first = self.left[min(self.left)]
-        return f"{first.verdict.value}; {first.why.text}"
+        """Why nothing more is done to it."""
+        return self._reason[0]
 
     @property
     def why(self) -> str:
         """The reason, and until when it holds."""
-        until = self.left[min(self.left)].exempt_until if self.left else None
-        return self.reason + (f" until {until}" if until and not self.uncertain else "")
+        text, until = self._reason
+        return text + (f" until {until}" if until else "")
+
+    @property
+    def _reason(self) -> tuple[str, str | None]:
+        fate = self.fate
+        if fate == UNKNOWN:
+            return self.not_known[min(self.not_known)], None
+        if self.stopped or self.uncertain:
+            return self.stopped or self.uncertain, None
+        # Who notifies about a key has selected it: only why it isn't taken is left to say.
+        left = [one for one in self.left if fate != NOTIFY or one.kind == TAKES]
+        if not left:
+            return "", None
+        first = min(left, key=lambda one: one.rank)
+        return first.reason, first.key.exempt_until
 
 
 @dataclass
@@ -155,12 +216,9 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
     reports: list[str] = []
     others: dict[str, None] = {}
     uncounted: dict[tuple[str, str], list[str]] = {}
+    unfinished: list[tuple[AccountPlan, PolicyFolder, str]] = []
     for one in latest(one for one in folders if not one.ours):
-        reason = acting.uncounted(one.policy)
-        if reason:
-            uncounted.setdefault((one.name, reason), []).append(_label(one))
-        others |= dict.fromkeys(name for name, _ in acting.actions(one.policy))
-    others.pop(acting.NOTIFY, None)
+        others |= dict.fromkeys(_beside(one, uncounted))
     # An account whose policies all failed left nothing that says its id.
     ids = {one.account: one.account_id for one in found if one.account_id}
     for one in found:
@@ -172,6 +230,7 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
             uncounted.setdefault((one.name, reason), []).append(account.label)
         if problem:
             account.problems.append(f"{one.name} {problem}")
+            unfinished.append((account, one, problem))
         if problem or reason:
             continue
         others |= dict.fromkeys(_add(account, one))
@@ -179,6 +238,8 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
             account.summaries.append(one.summary)
             if one.summary.report_generated:
                 reports.append(one.summary.report_generated)
+    for account, one, problem in unfinished:
+        _doubt(account, one, problem)
     everywhere = {
         one.name for one in found if one.start and one.start >= begun and not _conditional(one)
     }
@@ -186,6 +247,16 @@ def make(folders: Iterable[PolicyFolder], known: Sequence[Account]) -> Plan:
         account.problems += _not_run(everywhere, ran[place])
     oldest = min(map(datetime.fromisoformat, reports), default=None)
     return Plan(list(accounts.values()), begun, oldest, list(others), uncounted)
+
+
+def _beside(one: PolicyFolder, uncounted: dict[tuple[str, str], list[str]]) -> Iterator[str]:
+    """Yield the actions of a policy that isn't one of the pack, without its notices.
+
+    :param uncounted: gets why its keys can't be counted, if so.
+    """
+    if reason := acting.uncounted(one.policy):
+        uncounted.setdefault((one.name, reason), []).append(_label(one))
+    yield from (name for name, _ in acting.actions(one.policy) if name != acting.NOTIFY)
 
 
 def _not_run(everywhere: set[str], there: set[str]) -> Iterator[str]:
@@ -213,7 +284,10 @@ def _problem(one: PolicyFolder, begun: datetime) -> str:
         return f"ran at {utc(one.start)}, but not in the last run, which began {utc(begun)}"
     if not one.dry_run:
         return f"ran at {utc(one.start)}, and not as a dry run"
-    if one.failed or "ResourceLimitExceeded" in one.metrics:
+    if LIMIT in one.metrics:
+        users = counted(int(one.metrics[LIMIT]), "user")
+        return f"{one.failure}: it selects {users}, and would do nothing to any of them"
+    if one.failed:
         return one.failure
     if one.summary is None:
         return "left no summary of this run that can be read"
@@ -283,10 +357,76 @@ def _add(account: AccountPlan, one: PolicyFolder) -> list[str]:
             _add_record(key, record, user, acts, (user.name, record.slot) in own)
         if not user.records:
             account.key(user.name, None).told |= acts.tells
+    filters = one.summary.filters if one.summary else []
+    kind = _kind(acts, filters)
     for left in not_matched:
-        key = account.key(left.user, left.slot)
-        key.left.setdefault(RANKS[left.why], left)
+        status = _status(filters, left.slot)
+        account.key(left.user, left.slot).left.append(Left(left, one.name, kind, status))
     return acts.others
+
+
+def _kind(acts: _Acts, filters: Sequence[Mapping[str, Any]]) -> int:
+    """Return which of ``TAKES``, ``TELLS`` and ``DOUBTS`` a policy is."""
+    if filters and all(found["filter"] == "unclear-access-key" for found in filters):
+        return DOUBTS
+    return TAKES if acts.takes else TELLS
+
+
+def _status(filters: Iterable[Mapping[str, Any]], slot: int) -> str:
+    """Return the status of the keys that a policy's filters look for in a slot."""
+    found = (str(one["status"]) for one in filters if one.get("slot") == slot and "status" in one)
+    return next(found, "Active")
+
+
+def _doubt(account: AccountPlan, one: PolicyFolder, problem: str) -> None:
+    """Note on the keys that others leave what a policy that didn't end well may do to them.
+
+    A policy that can't say which keys it selects may select each that its filters look for.
+    """
+    acts = _acts_of(one.policy)
+    if one.policy and not acts.takes and not acts.tells:
+        return
+    summary = one.summary
+    filters = summary.filters if summary else _filters(one.policy)
+    its = {(left.user, left.slot) for left in summary.not_matched} if summary else set()
+    kind = TAKES if acts.takes or not one.policy else TELLS
+    for key in account.keys.values():
+        fits = any(_fits(filters, left) for left in key.left)
+        if (key.user, key.slot) in its or not (fits or (not one.policy and key.left)):
+            continue
+        if LIMIT in one.metrics:
+            key.stopped = f"{key.left[0].key.verdict.value}; {one.name} {STOPS}"
+        else:
+            key.not_known.setdefault(kind, f"{one.name} {problem}")
+
+
+def _fits(filters: Iterable[Mapping[str, Any]], left: Left) -> bool:
+    """Tell whether one of a policy's filters looks for a key that another policy leaves."""
+    return any(
+        left.key.verdict in VERDICTS.get(str(one.get("filter")), ())
+        and one.get("slot", 2) == left.key.slot
+        and one.get("status", "Active") == left.status
+        for one in filters
+    )
+
+
+def _filters(policy: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return our filters that select, as summaries have them, by a policy's own text."""
+    found: list[dict[str, Any]] = []
+    waiting = policy.get("filters") or []
+    waiting = list(waiting) if isinstance(waiting, list) else []
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            one = {"type": one}
+        if not isinstance(one, dict):
+            continue
+        if one.get("type") in VERDICTS:
+            found.append({**one, "filter": one["type"]})
+        for block in ("and", "or"):
+            if isinstance(one.get(block), list):
+                waiting += one[block]
+    return found
 
 
 def _add_record(key: PlannedKey, record: KeyRecord, user: User, acts: _Acts, is_own: bool) -> None:
