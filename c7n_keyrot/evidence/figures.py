@@ -35,7 +35,7 @@ FIGURES = ("users", "active_keys", *JUDGED, "compliant_percent")
 
 
 @dataclass(frozen=True)
-class Line:
+class Judgement:
     """A summary that judges the keys of an account.
 
     :ivar report: when AWS made the credential report.
@@ -64,7 +64,7 @@ class Line:
         return self.verdicts.get(Verdict.STALE.value, 0)
 
 
-def line_of(summary: RunSummary) -> Line | None:
+def line_of(summary: RunSummary) -> Judgement | None:
     """Return what a summary counts; None if its filters judge no slot, or saw no report."""
     judging = [one for one in summary.filters if "slot" in one and "days" in one]
     if not judging or summary.report_generated is None or summary.users is None:
@@ -77,7 +77,7 @@ def line_of(summary: RunSummary) -> Line | None:
     if any(one.get("status") == "Inactive" for one in firsts.values()):
         return None
     stale = [left for left in summary.not_matched if left.verdict is Verdict.STALE]
-    return Line(
+    return Judgement(
         time=outcomes.instant(summary),
         report=datetime.fromisoformat(summary.report_generated),
         slots=frozenset(one["slot"] for one in judging),
@@ -94,13 +94,13 @@ def line_of(summary: RunSummary) -> Line | None:
     )
 
 
-def present(lines: Sequence[Line]) -> list[Line]:
+def present(lines: Sequence[Judgement]) -> list[Judgement]:
     """Return the lines that were written together with the newest, or shortly before it."""
     newest = max((line.time for line in lines), default=None)
     return [line for line in lines if newest and newest - line.time < PRESENT]
 
 
-def chosen(lines: Iterable[Line], days: float) -> list[Line]:
+def chosen(lines: Iterable[Judgement], days: float) -> list[Judgement]:
     """Return the lines to count by: one for each slot.
 
     The line of the newest credential report counts. But one that knows which keys are expiring
@@ -111,21 +111,21 @@ def chosen(lines: Iterable[Line], days: float) -> list[Line]:
     lines = list(lines)
     newest = max((line.report for line in lines), default=None)
 
-    def rank(line: Line) -> tuple[Any, ...]:
+    def rank(line: Judgement) -> tuple[Any, ...]:
         same_run = newest is not None and newest - line.report < ONE_RUN
         return line.days == days, same_run, line.notice, line.report, line.time
 
-    best: dict[frozenset[int], Line] = {}
+    best: dict[frozenset[int], Judgement] = {}
     for line in sorted(lines, key=rank):
         best[line.slots] = line
-    found: list[Line] = []
+    found: list[Judgement] = []
     for slots in sorted(best, key=lambda slots: (-len(slots), sorted(slots))):
         if not any(slots & other.slots for other in found):
             found.append(best[slots])
     return found
 
 
-def figures(lines: Sequence[Line]) -> dict[str, Any]:
+def figures(lines: Sequence[Judgement]) -> dict[str, Any]:
     """Return the figures of the chosen lines of one account."""
     counts = {name: sum(line.verdicts.get(name, 0) for line in lines) for name in JUDGED}
     return {

@@ -66,7 +66,7 @@ METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log
 LONGEST_SUMMARY = 32 << 20
 # Clocks differ; what is further in the future isn't true.
 AHEAD = timedelta(days=1)
-Line = TypeVar("Line", RunSummary, Outcome)
+Dated = TypeVar("Dated", RunSummary, Outcome)
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
@@ -379,7 +379,7 @@ class _Reader:
             found += self._not_ahead(file, read)
         return sorted(found, key=outcomes.instant)  # a bucket's copy has a file for each run
 
-    def _not_ahead(self, file: Path, lines: Iterable[Line]) -> list[Line]:
+    def _not_ahead(self, file: Path, lines: Iterable[Dated]) -> list[Dated]:
         """Return the lines that aren't of the future."""
         lines = list(lines)
         found = [line for line in lines if outcomes.instant(line) <= self.latest]

@@ -17,7 +17,7 @@ from c7n_keyrot.core.rotation import ExemptionState, Identified, Verdict
 from c7n_keyrot.core.text import one_line
 from c7n_keyrot.core.usage_words import sentence
 from c7n_keyrot.evidence.contracts import User
-from c7n_keyrot.evidence.figures import OLD, PRESENT, Line, line_of
+from c7n_keyrot.evidence.figures import OLD, PRESENT, Judgement, line_of
 from c7n_keyrot.evidence.gather import PolicyFolder
 
 # After these a key isn't active any more.
@@ -88,7 +88,7 @@ class AccountLedger:
 
     account_id: str | None
     names: list[str] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    lines: list[Judgement] = field(default_factory=list)
     latest: dict[str, Latest] = field(default_factory=dict)
     ends: dict[str, End] = field(default_factory=dict)
     done: dict[str, Outcome] = field(default_factory=dict)
@@ -233,7 +233,7 @@ class AccountLedger:
             if newest and PRESENT <= newest - time < OLD
         }
 
-    def unlisted(self, line: Line, entries: Iterable[Entry]) -> tuple[int, datetime]:
+    def unlisted(self, line: Judgement, entries: Iterable[Entry]) -> tuple[int, datetime]:
         """Return how many keys are stale that no list names, and by which report.
 
         :param line: one to count by; a newer one of its slots and limit counts instead.
@@ -460,7 +460,7 @@ def _is_after(entry: Entry, line: Outcome) -> bool:
     )
 
 
-def _newest(lines: Iterable[Line]) -> Line | None:
+def _newest(lines: Iterable[Judgement]) -> Judgement | None:
     """Return the line of the newest credential report, of several the last."""
     return max(lines, key=lambda one: (one.report, one.time), default=None)
 
@@ -471,7 +471,7 @@ def _last_known(entry: Entry) -> datetime:
     return max(datetime.fromisoformat(time) for time in times if time)
 
 
-def _counted(entry: Entry, line: Line) -> bool:
+def _counted(entry: Entry, line: Judgement) -> bool:
     """Return whether the stale keys that a line counts have this one among them."""
     if entry["slot"] not in line.slots or (entry["days"] or line.days) < line.days:
         return False

@@ -266,6 +266,23 @@ def test_no_constant_is_written_twice() -> None:
             )
 
 
+def types(module: str) -> Iterator[tuple[str, str]]:
+    """The name of each class and type variable of a module, and which of both it is."""
+    for node in ast.parse((PACKAGE / module).read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name, f"a class of {module}"
+        elif isinstance(node, ast.Assign) and "TypeVar(" in ast.unparse(node.value):
+            # One of the same name is the same idea in each module that needs it.
+            yield ast.unparse(node.targets[0]), "a type variable"
+
+
+def test_no_two_types_share_a_name() -> None:
+    first: dict[str, str] = {}
+    for name, what in (found for module in MODULES for found in types(module)):
+        other = first.setdefault(name, what)
+        assert other == what, f"{name} is {other}, and {what}: give one a name that says what it is"
+
+
 # By what a package is imported as, where its name is another.
 DISTRIBUTIONS = {"yaml": "pyyaml", "c7n_org": "c7n-org", "c7n_mailer": "c7n-mailer"}
 # Commands use them if the user has installed them; `click` is c7n-org's, `requests` c7n-mailer's.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from c7n_keyrot.cli.explain import peers
-from c7n_keyrot.cli.explain.verdicts import NOT_JUDGED, Explained, Options, ReportInfo, explain
+from c7n_keyrot.cli.explain.verdicts import NOT_JUDGED, Options, ReportInfo, SlotVerdict, explain
 from c7n_keyrot.cli.tables import paragraph, row_by_row
 from c7n_keyrot.core.rotation import Verdict
 from c7n_keyrot.core.text import counted, disarmed, listed, utc
@@ -100,7 +100,7 @@ def _as_table(report: ReportInfo, options: Options) -> None:
         )
 
 
-def differences(one: Explained) -> Iterator[str]:
+def differences(one: SlotVerdict) -> Iterator[str]:
     """Say which peers judge a key otherwise than we do, and why."""
     if one.peers is None:
         return

@@ -64,7 +64,7 @@ class ReportInfo:
 
 
 @dataclass(frozen=True)
-class Explained:
+class SlotVerdict:
     """One slot of one row. ``verdict`` is a ``Verdict``'s value, or ``not judged`` for the root.
 
     ``age_days`` has one decimal; ``deadline`` is the last instant at which the key isn't stale;
@@ -156,7 +156,7 @@ def unwrapped(content: bytes) -> tuple[bytes, datetime | None]:
         return content, None
 
 
-def explain(report: ReportInfo, options: Options) -> Iterator[Explained]:
+def explain(report: ReportInfo, options: Options) -> Iterator[SlotVerdict]:
     """Yield each slot in question of each row, in the report's order.
 
     The root user's keys aren't the rule's subject. They are here only to be compared, since some
@@ -169,7 +169,7 @@ def explain(report: ReportInfo, options: Options) -> Iterator[Explained]:
                 continue
             verdict, reason = judge(report, row, number, options)
             rotated, at, days = slot.last_rotated, options.at, options.days
-            yield Explained(
+            yield SlotVerdict(
                 row=row,
                 number=number,
                 verdict=verdict,

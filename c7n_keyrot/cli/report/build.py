@@ -127,7 +127,7 @@ class _Rules:
                 self.best, self.metadata = rank, metadata
             yield folder
 
-    def rule(self, days: float, lines: Iterable[Sequence[figures.Line]]) -> dict[str, Any]:
+    def rule(self, days: float, lines: Iterable[Sequence[figures.Judgement]]) -> dict[str, Any]:
         said = self.metadata
         slots = {slot for some in lines for line in some for slot in line.slots}
         return {
@@ -210,7 +210,7 @@ def _account(
     key: str,
     name: str | None,
     account: AccountLedger,
-    lines: Sequence[figures.Line],
+    lines: Sequence[figures.Judgement],
     keys: Sequence[Mapping[str, Any]],
     why: str | None,
 ) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def _account(
 
 def _why_not(
     account: AccountLedger,
-    lines: Sequence[figures.Line],
+    lines: Sequence[figures.Judgement],
     as_of: datetime | None,
     begun: Mapping[Path, datetime],
     old: str | None,
@@ -345,7 +345,7 @@ def _runs(accounts: Iterable[AccountLedger], days: float) -> list[dict[str, Any]
     by_day: dict[str, list[tuple[dict[str, Any], int, bool]]] = defaultdict(list)
     done: dict[str, Counter[str]] = defaultdict(Counter)
     for account in accounts:
-        of_account: dict[str, list[figures.Line]] = defaultdict(list)
+        of_account: dict[str, list[figures.Judgement]] = defaultdict(list)
         for line in account.lines:
             of_account[line.time.date().isoformat()].append(line)
         for day, lines in of_account.items():

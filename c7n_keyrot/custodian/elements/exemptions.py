@@ -166,7 +166,7 @@ class RotationExempt(KeyrotFilter):
                 kept.append(user)
         return kept
 
-    def _register(self) -> dict[register.Place, register.Line] | None:
+    def _register(self) -> dict[register.Place, register.Exempted] | None:
         """Return the register's lines; None without one. It is read once in a run."""
         url = self.option("register")
         if url is None:
@@ -179,7 +179,7 @@ class RotationExempt(KeyrotFilter):
             raise self.run.log.stop(str(error)) from None
 
     def _of(
-        self, user: dict[str, Any], lines: dict[register.Place, register.Line] | None
+        self, user: dict[str, Any], lines: dict[register.Place, register.Exempted] | None
     ) -> Exemption | None:
         now, longest = self.run.now, self.option("longest")
         if lines is None:

@@ -34,7 +34,7 @@ class RegisterError(Exception):
 
 
 @dataclass(frozen=True)
-class Line:
+class Exempted:
     """One exemption; ``until`` is its last day (UTC)."""
 
     until: date
@@ -42,7 +42,7 @@ class Line:
     approved_by: str
 
 
-def read(url: str, session_factory: Any) -> dict[Place, Line]:
+def read(url: str, session_factory: Any) -> dict[Place, Exempted]:
     """Read a register: the exemptions, by account id and user name in lower case.
 
     :param url: ``s3://``, ``https://``, ``file://``, or a path, from the current folder on.
@@ -70,9 +70,9 @@ def read(url: str, session_factory: Any) -> dict[Place, Line]:
         ) from None
 
 
-def _lines(text: str) -> dict[Place, Line]:
+def _lines(text: str) -> dict[Place, Exempted]:
     rows = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
-    found: dict[Place, Line] = {}
+    found: dict[Place, Exempted] = {}
     places: list[int] = []
     try:
         for number, cells in enumerate(rows, 1):
@@ -106,13 +106,13 @@ def _places(head: list[str]) -> list[int]:
 
 def _line(
     number: int, account: str, user: str, until: str, reason: str, approved_by: str
-) -> tuple[Place, Line]:
+) -> tuple[Place, Exempted]:
     day = last_day(until)
     for what in _problems(account, user, reason, approved_by):
         raise ValueError(f"line {number}: {what}")
     if day is None:
         raise ValueError(f"line {number}: until must be a date (YYYY-MM-DD)")
-    return (account, user.lower()), Line(day, one_line(reason), one_line(approved_by))
+    return (account, user.lower()), Exempted(day, one_line(reason), one_line(approved_by))
 
 
 def _problems(account: str, user: str, reason: str, approved_by: str) -> Iterator[str]:
