@@ -35,6 +35,7 @@ def test_everybody_is_shown_with_the_right_outcome(tmp_path: Path) -> None:
     check_end(done.text)
 
 
+@pytest.mark.release
 def test_without_startup_files_it_uses_the_commands_of_c7n_keyrot(
     bare: Environment, tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ class Walk:
         return done
 
 
+@pytest.mark.release
 @pytest.mark.waits(seconds=30)
 def test_the_walk_through_of_one_account(aws: EmbeddedAws, tmp_path: Path, aws_cli: Path) -> None:
     walk = Walk(aws, tmp_path, aws_cli)
@@ -124,6 +125,7 @@ def test_the_walk_through_of_one_account(aws: EmbeddedAws, tmp_path: Path, aws_c
     assert [mail.destinations for mail in sent] == [["ana@corp.test"]] * 2
 
 
+@pytest.mark.release
 @pytest.mark.waits(seconds=30)
 def test_the_walk_through_over_an_organization(
     aws: EmbeddedAws, tmp_path: Path, aws_cli: Path

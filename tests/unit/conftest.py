@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from c7n.cache import InMemoryCache
 from c7n.utils import reset_session_cache
 from in_memory import Custodian, Iam
@@ -17,6 +20,18 @@ from pytest_mock import MockerFixture
 
 from c7n_keyrot.aws import settings
 from c7n_keyrot.custodian import shared_report
+
+# botocore reads a service's model anew for each session, and here each test has sessions: a tenth
+# of all the time. Nothing changes a model once it is read.
+_read_file = JSONFileLoader.load_file
+_read_once = functools.cache(lambda path: _read_file(JSONFileLoader(), path))
+
+
+def _load_file(_: JSONFileLoader, path: str) -> Any:
+    return _read_once(path)
+
+
+JSONFileLoader.load_file = _load_file
 
 
 @pytest.fixture(autouse=True)
