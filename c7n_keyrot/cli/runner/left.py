@@ -34,7 +34,7 @@ MOST_NAMED = 20  # of what couldn't be read
 
 
 @dataclass
-class Left:
+class Deeds:
     """What the run did.
 
     :ivar outcomes: the most important first.
@@ -87,9 +87,9 @@ def line_of(outcome: Outcome) -> str:
     return " ".join(words)
 
 
-def read(folder: Path, settings: Settings) -> Left:
+def read(folder: Path, settings: Settings) -> Deeds:
     """Return what a run into a folder did; what can't be read is named."""
-    left, warnings = Left(), list[str]()
+    left, warnings = Deeds(), list[str]()
     found, damage = list[Outcome](), list[Damage]()
     try:
         for one in gather([str(folder)], damage, settings.known, None, acting.is_of_keys):

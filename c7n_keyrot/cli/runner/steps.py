@@ -56,7 +56,7 @@ class Runner:
         self.failed: list[str] = []
         self.texts: dict[str, str] = {}
         self.begun = self.refused = self.looked = self.stopped = False
-        self.left = left.Left()
+        self.left = left.Deeds()
 
     def go(self) -> Code:
         """Do all steps; return the exit code."""

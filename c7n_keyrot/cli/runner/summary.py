@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from c7n_keyrot.cli.runner.left import Left, line_of
+from c7n_keyrot.cli.runner.left import Deeds, line_of
 from c7n_keyrot.core.text import one_line
 
 MOST_KEYS = 1000
@@ -16,11 +16,11 @@ MOST_LINES = 200  # of failures
 LARGEST = 240_000
 
 
-def subject(mode: str, left: Left, failed: Sequence[str]) -> str:
+def subject(mode: str, left: Deeds, failed: Sequence[str]) -> str:
     return f"c7n-keyrot {mode}: {left.figures}, steps failed: {len(failed)}"[:100]
 
 
-def text(mode: str, where: str, left: Left, failed: Sequence[str], more: str = "") -> str:
+def text(mode: str, where: str, left: Deeds, failed: Sequence[str], more: str = "") -> str:
     """Return the summary.
 
     :param where: the place of the outputs.
@@ -50,7 +50,7 @@ def _first(lines: Sequence[str], what: str) -> Iterator[str]:
         yield f"... and {len(lines) - MOST_LINES} more {what}"
 
 
-def _keys(left: Left) -> Iterator[str]:
+def _keys(left: Deeds) -> Iterator[str]:
     """Yield a line a key, and how many more there are of each kind."""
     room = MOST_KEYS
     for words, some in groupby(map(line_of, left.outcomes), key=_kind):
