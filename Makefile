@@ -57,6 +57,7 @@ help:
 	@echo 'make mutation  the mutation check of what decides which key is selected'
 	@echo 'make mutants  mutants made by hand, of the guards that must never go (a few minutes)'
 	@echo 'make audit   scanners: bandit, GuardDog, autorun-audit, pydepgate, pip-audit'
+	@echo 'make evidence-check  py-ocsf-models and compliance-trestle read the report (a minute)'
 	@echo 'make dist    sdist and wheel, the same for the same commit'
 	@echo 'make release-check  may this commit become a release?'
 	@echo 'make clean   removes what these made'
@@ -208,6 +209,27 @@ audit: $(VENV)/installed .venv-audit/made
 	@echo '== What scanners say of the wheel, and of what it needs'
 	$(BIN)/python tests/audit/run.py dist/*.whl .venv-audit/bin \
 		"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+# compliance-trestle's line 3 is the one for OSCAL 1.1.3.
+EVIDENCE_READERS := py-ocsf-models compliance-trestle
+
+.PHONY: evidence-check
+evidence-check: $(VENV)/installed .venv-evidence/made
+	@echo '== Do the programs of others read what `report` writes?'
+	$(BIN)/python tests/evidence_check/run.py .venv-evidence
+
+# Each in an environment of its own; one that can't be installed is named by the run.
+.venv-evidence/made:
+	@echo '== Installing them in .venv-evidence (a minute)'
+	rm -rf .venv-evidence
+	mkdir .venv-evidence
+	for reader in $(EVIDENCE_READERS); do \
+		line=$$reader; if [ $$reader = compliance-trestle ]; then line="$$reader<4"; fi; \
+		$(PYTHON) -m venv .venv-evidence/$$reader && \
+		.venv-evidence/$$reader/bin/python -m pip install --quiet --disable-pip-version-check "$$line" && \
+		touch .venv-evidence/$$reader/installed || true; \
+	done
+	@touch $@
 
 # Each by itself: one that can't be installed is named by the run, and stops nothing.
 .venv-audit/made:

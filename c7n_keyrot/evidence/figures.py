@@ -40,7 +40,7 @@ class Judgement:
 
     :ivar report: when AWS made the credential report.
     :ivar days: the limit that the verdicts are by; of several slots the longest.
-    :ivar notice: whether it says which keys are expiring.
+    :ivar notice: whether it says which keys are expiring, and ``notice_days`` how long before.
     :ivar exempt: stale keys that an exemption left out.
     :ivar whole: whether each key of its slots has a verdict that can be relied on.
     """
@@ -57,6 +57,7 @@ class Judgement:
     dry_run: bool
     run: str
     whole: bool
+    notice_days: float = 0
 
     @property
     def stale(self) -> int:
@@ -91,6 +92,7 @@ def line_of(summary: RunSummary) -> Judgement | None:
         run=one_line(summary.run, 100),
         whole=not summary.verdicts.get(Verdict.UNKNOWN.value)
         and not any(left.why is Why.TWICE for left in summary.not_matched),
+        notice_days=judging[0].get("notice", 0),
     )
 
 

@@ -208,6 +208,8 @@ class AccountLedger:
             for place, entry in found.items()
         ]
         self._end(judged)
+        for entry in judged:
+            entry["first_seen"] = self._first_seen(entry)
         yield from judged
         known = {entry["access_key_id"] for entry in found.values()}
         shown = {entry[OUTCOME_OF] for entry in found.values()}
@@ -218,7 +220,22 @@ class AccountLedger:
                 listing = (one for one in self.lines if not (one.notice and one.stale))
                 reports = (one.report for one in listing if line.slot in one.slots)
                 seen = any(outcomes.instant(line) < report for report in reports)
+                entry["first_seen"] = self._first_seen(entry)
                 yield self._with_outcome(entry, line, now, seen)
+
+    def _first_seen(self, entry: Entry) -> str:
+        """Return when the first run judged the slot by a report that had the key as not fresh."""
+        times = [datetime.fromisoformat(entry["as_of"])]
+        if entry["deadline"]:
+            due = datetime.fromisoformat(entry["deadline"])
+            times += [
+                line.time
+                for line in self.lines
+                if entry["slot"] in line.slots
+                and line.days == entry["days"]
+                and line.report > due - line.notice_days * rotation.DAY
+            ]
+        return min(times).isoformat(timespec="seconds")
 
     def unjudged(self) -> dict[int, datetime]:
         """Return the slots that no run of the present judged, though one did before, and when."""
@@ -326,6 +343,8 @@ def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
         last_used_region=record.last_used_region and one_line(record.last_used_region, 100),
         usage=sentence(record.usage) or None,
         exemption=EXEMPTIONS.get((record.exemption or {}).get("state", "")),
+        user_arn=one_line(user.arn, 1000),
+        partition=_partition(user.arn),
     )
 
 
@@ -357,6 +376,12 @@ def _of_outcome(line: Outcome) -> Entry:
         "user": one_line(line.user, 128),
         "slot": line.slot,
         "access_key_id": line.access_key_id,
+        "age_days": line.age_days,
+        "days": line.days,
+        "last_rotated": _utc(line.last_rotated),
+        "deadline": _utc(line.deadline),
+        "owner": line.owner and one_line(line.owner),
+        "partition": _partition(line.caller),
         "policy": one_line(line.policy, 200),
         "run": one_line(line.run, 100),
         "as_of": outcomes.instant(line).isoformat(timespec="seconds"),
@@ -395,6 +420,9 @@ FIELDS = (
     "run",
     "as_of",
     "dry_run",
+    "user_arn",
+    "partition",
+    "first_seen",
 )
 OUTCOME_OF = "outcome_of"
 REPORT_OF = "report_of"  # when its credential report was made
@@ -410,9 +438,16 @@ def _entry(summary: RunSummary, **fields: Any) -> Entry:
         "run": one_line(summary.run, 100),
         "as_of": outcomes.instant(summary).isoformat(timespec="seconds"),
         "dry_run": summary.dry_run,
+        "partition": _partition(summary.caller),
         REPORT_OF: _utc(summary.report_generated),
         **fields,
     }
+
+
+def _partition(arn: str | None) -> str | None:
+    """Return the partition that an ARN names; None without an ARN."""
+    found = (arn or "").split(":")[1:2]
+    return one_line(found[0], 50) if found else None
 
 
 def _merged(before: Entry | None, entry: Entry) -> Entry:

@@ -39,10 +39,13 @@ class Hub:
         if self.error:
             raise client_error(self.error, "GetFindings")
         wanted = {name: one[0]["Value"] for name, one in asked["Filters"].items()}
+        prefix = wanted.pop("GeneratorId")
+        assert asked["Filters"]["GeneratorId"][0]["Comparison"] == "PREFIX"
         found = [
             copy.deepcopy(one)
             for one in self.findings.values()
             if one["Compliance"]["Status"] == wanted["ComplianceStatus"]
+            and one["GeneratorId"].startswith(prefix)
             and all(one[name] == value for name, value in wanted.items() if name in one)
         ]
         start = int(asked.get("NextToken", 0))
@@ -99,7 +102,11 @@ def test_finding_is_what_security_hub_takes(iam: Iam, custodian: Custodian, hub:
     assert finding["ProductArn"] == PRODUCT
     assert finding["Compliance"]["Status"] == "FAILED"
     assert len(finding["Compliance"]["RelatedRequirements"]) == 32
-    assert finding["Severity"] == {"Label": "HIGH"}
+    assert finding["FindingProviderFields"] == {
+        "Severity": {"Label": "HIGH"},
+        "Types": ["Software and Configuration Checks/AWS Security Best Practices"],
+    }
+    assert not {"Severity", "Types"} & finding.keys(), "the customer's, once the finding exists"
     assert [one["Type"] for one in finding["Resources"]] == ["AwsIamAccessKey", "AwsIamUser"]
     assert finding["CreatedAt"] < finding["UpdatedAt"]
     assert "last rotated 100 days ago" in finding["Description"]
@@ -191,6 +198,33 @@ def test_higher_limit_in_days_closes_and_another_policys_does_not(
     assert hub.statuses() == {"ana-2": "PASSED"}
 
 
+def test_renamed_policy_closes_its_old_findings(iam: Iam, custodian: Custodian, hub: Hub) -> None:
+    for name in ("ana", "bob"):
+        iam.add(name, 10, 100)
+    custodian.run([STALE], [POST], name="before")
+    switched_off(iam)
+    iam.rows["ana"][7] = "false"
+    custodian.run([STALE], [POST], name="renamed")
+    assert hub.statuses() == {"ana-2": "PASSED", "bob-2": "FAILED"}
+    assert {one["GeneratorId"] for one in hub.findings.values()} == {"c7n-keyrot/renamed"}
+
+
+def test_no_text_of_a_finding_is_above_its_limit(iam: Iam, custodian: Custodian, hub: Hub) -> None:
+    """Security Hub rejects a finding that has one."""
+    user = "u" * 64
+    iam.add(user, 10, 100)
+    metadata = {"title": "t" * 5000, "frameworks": ["f" * 300, " ", "g"]}
+    custodian.run([STALE], [POST], metadata=metadata, name="p" + "-x" * 100)
+    (finding,) = hub.findings.values()
+    lengths = {name: len(finding[name]) for name in ("Title", "Description", "GeneratorId", "Id")}
+    assert all(
+        lengths[name] <= most
+        for name, most in {"Title": 256, "Description": 1024, "GeneratorId": 512, "Id": 512}.items()
+    )
+    assert [len(one) for one in finding["Compliance"]["RelatedRequirements"]] == [64, 1]
+    assert all(len(one) <= 2048 for one in finding["ProductFields"].values())
+
+
 def test_hundreds_go_in_batches_and_are_read_in_pages(
     iam: Iam, custodian: Custodian, hub: Hub
 ) -> None:
@@ -275,7 +309,7 @@ def test_region_and_severity_are_the_options(iam: Iam, custodian: Custodian, hub
     options = {"region": "eu-central-1", "severity": "CRITICAL"}
     custodian.run([STALE], [{**POST, **options}], metadata={"severity": "Low"})
     (finding,) = hub.findings.values()
-    assert finding["Severity"] == {"Label": "CRITICAL"}
+    assert finding["FindingProviderFields"]["Severity"] == {"Label": "CRITICAL"}
     assert finding["ProductArn"] == PRODUCT.replace("us-east-1", "eu-central-1")
     assert set(custodian.regions) == {"eu-central-1"}  # type: ignore[attr-defined]
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
-from output_tree import NOW, A, B, C, Run, accounts_yml, key_id
+from output_tree import NOW, PACK, A, B, C, Run, accounts_yml, key_id
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.cli import main
@@ -93,6 +94,13 @@ def test_ocsf_is_a_compliance_finding_for_each_key(
         "expiring": ("Pass", "New", "Create"),
         "fixed": ("Pass", "Resolved", "Close"),
     }
+    assert {event["severity"] for event in found} == {"High"}
+    owners = [one["owner"] for event in found for one in event["resources"] if "owner" in one]
+    assert owners, "and each has what Prowler's model package demands"
+    assert all({"account", "type_id", "uid", "name"} <= owner.keys() for owner in owners)
+    assert all(event["cloud"]["region"] == "us-east-1" for event in found)
+    arns = {event["resources"][1]["uid"] for event in found}
+    assert f"arn:aws:iam::{A}:user/ana" in arns
     first = found[0]
     assert (first["class_uid"], first["severity_id"], first["cloud"]["account"]["uid"]) == (
         2003,
@@ -117,6 +125,67 @@ def test_ocsf_names_a_key_the_same_in_each_run(
         assert event["resources"][0]["uid"] == key_id(A, "ana")
         uids.add(event["finding_info"]["uid"])
     assert len(uids) == 1
+
+
+def test_ocsf_has_one_uid_for_a_key_whatever_its_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mocker: MockerFixture
+) -> None:
+    """Expiring, exempt (nobody asks for its id), open, disabled, and on the day after that."""
+    out, rotated = tmp_path / "out", (NOW - 100 * DAY)
+    seen: list[tuple[str, str, str]] = []
+
+    def report(now: datetime) -> None:
+        mocker.patch("c7n_keyrot.cli.report.build.clock", return_value=now)
+        (event,) = ocsf(capsys, ["report", str(out)])
+        unmapped = event["unmapped"]
+        seen.append((unmapped["state"], event["activity_name"], event["finding_info"]["uid"]))
+        assert event["finding_info"]["first_seen_time"] == first
+
+    soon = NOW - 11 * DAY
+    first = round(soon.timestamp() * 1000)
+    Run(kind="expiring", time=soon).match("ana", 89).write(out)
+    report(soon)
+    for kind in ("stale", "expiring"):
+        run = Run(kind=kind, time=NOW - 2 * DAY)
+        if kind == "stale":
+            run.leave("ana", last_rotated=rotated.isoformat())
+        run.write(out)
+    report(NOW - 2 * DAY)
+    stale = Run(time=NOW - DAY).match("ana", 99)
+    stale.write(out)
+    report(NOW - DAY)
+    facts = {"last_rotated": rotated.isoformat(), "days": 90.0, "age_days": 100.0}
+    facts["deadline"] = (rotated + 90 * DAY).isoformat()
+    Run().match("ana", 100).outcome("ana", **facts).write(out)
+    report(NOW)
+    Run(time=NOW + DAY).write(out)
+    report(NOW + DAY)
+    assert [one[:2] for one in seen] == [
+        ("expiring", "Create"),
+        ("exempt", "Update"),
+        ("open", "Update"),
+        ("fixed", "Close"),
+        ("fixed", "Close"),
+    ]
+    assert len({uid for _, _, uid in seen}) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "number", "caption"),
+    [
+        ("High", 4, "High"),
+        ("critical", 5, "Critical"),
+        ("Sev1", 0, "Unknown"),
+        (None, 0, "Unknown"),
+    ],
+)
+def test_ocsf_severity_is_the_caption_of_its_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, number: int, caption: str
+) -> None:
+    policy = {**PACK["stale"], "metadata": {"rule-id": "x", "severity": word}}
+    Run(policy=policy).match("ana", 100).write(tmp_path)
+    (event,) = ocsf(capsys, ["report", str(tmp_path)])
+    assert (event["severity_id"], event["severity"]) == (number, caption)
 
 
 def oscal(capsys: pytest.CaptureFixture[str], args: list[str]) -> dict[str, Any]:
@@ -158,6 +227,17 @@ def test_oscal_has_a_finding_for_each_account(
     assert set(related) == observed
     components = {one["uuid"] for one in result["local-definitions"]["components"]}
     assert {one["subjects"][0]["subject-uuid"] for one in result["observations"]} <= components
+    tools = {one["uuid"] for one in result["local-definitions"]["components"]
+             if one["type"] == "software"}  # fmt: skip
+    resources = {
+        one["uuid"]: one for one in document["assessment-results"]["back-matter"]["resources"]
+    }
+    for one in result["observations"]:
+        assert {actor["actor-uuid"] for actor in one["origins"][0]["actors"]} == tools
+        run = resources[one["relevant-evidence"][0]["href"].removeprefix("#")]
+        assert "keyrot-summary.jsonl" in run["description"]
+    spaces = {prop["ns"] for one in result["observations"] for prop in one["props"]}
+    assert all(space.startswith("https://") for space in spaces)
     again = oscal(capsys, tree)["assessment-results"]
     assert again["uuid"] == document["assessment-results"]["uuid"]
     assert again["results"] == [result]
@@ -178,5 +258,6 @@ def test_oscal_without_a_key_or_a_rule(tmp_path: Path, capsys: pytest.CaptureFix
     policy = {"name": "bare", "resource": "aws.iam-user", "filters": ["stale-access-key"]}
     Run(policy=policy).write(tmp_path)
     (result,) = oscal(capsys, ["report", str(tmp_path)])["assessment-results"]["results"]
+    assert result["start"] == NOW.isoformat(), "when the first run was"
     assert "observations" not in result
     assert [one["target"]["status"]["state"] for one in result["findings"]] == ["satisfied"]

@@ -80,6 +80,9 @@ def key(number: int, account: dict[str, Any], chance: random.Random) -> dict[str
         "run": "6f0f4e56-0000-4000-8000-000000000001",
         "as_of": NOW.isoformat(),
         "dry_run": False,
+        "user_arn": None,
+        "partition": "aws",
+        "first_seen": NOW.isoformat(),
     }
 
 
@@ -175,6 +178,7 @@ def report(accounts: int = 4, keys_each: int = 12, uncovered: int = 1) -> dict[s
         "runs": [
             {
                 "date": f"{NOW - timedelta(days=7 * (9 - week)):%Y-%m-%d}",
+                "begun": (NOW - timedelta(days=7 * (9 - week))).isoformat(),
                 "accounts": len(known),
                 "users": 400,
                 "active_keys": 300,

@@ -344,6 +344,7 @@ def _runs(accounts: Iterable[AccountLedger], days: float) -> list[dict[str, Any]
     """Return the figures of each day (UTC) that had a run: of those accounts that it covered."""
     by_day: dict[str, list[tuple[dict[str, Any], int, bool]]] = defaultdict(list)
     done: dict[str, Counter[str]] = defaultdict(Counter)
+    begun: dict[str, list[str]] = defaultdict(list)
     for account in accounts:
         of_account: dict[str, list[figures.Judgement]] = defaultdict(list)
         for line in account.lines:
@@ -351,12 +352,14 @@ def _runs(accounts: Iterable[AccountLedger], days: float) -> list[dict[str, Any]
         for day, lines in of_account.items():
             exempt = max(line.exempt for line in lines)
             dry = all(line.dry_run for line in lines)
+            begun[day].append(min(line.time for line in lines).isoformat(timespec="seconds"))
             by_day[day].append((figures.figures(figures.chosen(lines, days)), exempt, dry))
         for day, results in account.by_day.items():
             done[day].update(result.value for result in results.values())
     return [
         {
             "date": day,
+            "begun": min(begun[day], default=None),
             "accounts": len(by_day[day]),
             **figures.total(counts for counts, _, _ in by_day[day]),
             "exempt": sum(exempt for _, exempt, _ in by_day[day]),

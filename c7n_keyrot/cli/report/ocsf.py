@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -16,19 +17,22 @@ from c7n_keyrot.core.rotation import SEVERITIES
 SCHEMA_VERSION = "1.6.0"
 CLASS, FINDINGS = 2003, 2
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:c7n-keyrot:ocsf")
-# By the state of a key: what was done to the finding, its status, and what the check says.
-CREATE, CLOSE = (1, "Create"), (3, "Close")
+CREATE, UPDATE, CLOSE = (1, "Create"), (2, "Update"), (3, "Close")
 NEW, SUPPRESSED, RESOLVED = (1, "New"), (3, "Suppressed"), (4, "Resolved")
 PASS, WARNING, FAIL = (1, "Pass"), (2, "Warning"), (3, "Fail")
+# By the state of a key: the finding's status, and what the check says.
 STATES = {
-    "open": (CREATE, NEW, FAIL),
-    "unclear": (CREATE, NEW, WARNING),
-    "exempt": (CREATE, SUPPRESSED, FAIL),
-    "expiring": (CREATE, NEW, PASS),
-    "fixed": (CLOSE, RESOLVED, PASS),
+    "open": (NEW, FAIL),
+    "unclear": (NEW, WARNING),
+    "exempt": (SUPPRESSED, FAIL),
+    "expiring": (NEW, PASS),
+    "fixed": (RESOLVED, PASS),
 }
-SEVERITY_IDS = {name.lower(): number for number, name in enumerate(SEVERITIES, 1)}
-AWS_ACCOUNT = 10
+SEVERITY_IDS = {name: number for number, name in enumerate(SEVERITIES, 1)}
+AWS_ACCOUNT, UNKNOWN_USER = 10, 0
+# IAM is global; by partition the region that its events and findings are in.
+REGIONS = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
 
 
 def render(report: Mapping[str, Any]) -> Iterator[str]:
@@ -37,25 +41,27 @@ def render(report: Mapping[str, Any]) -> Iterator[str]:
     return (json.dumps(finding(rule, key)) + "\n" for key in report["keys"])
 
 
+def place_of(key: Mapping[str, Any]) -> str:
+    """Return what names a key whatever its state: its place, and when it came there.
+
+    The key's id isn't always known: nobody asks for that of an exempt key.
+    """
+    place = f"{key['account_id']}/{key['user']}/{key['slot']}"
+    rotated = key["last_rotated"]
+    if not rotated:
+        return f"{place}/{key['access_key_id'] or ''}"
+    return f"{place}/{datetime.fromisoformat(rotated).timestamp():.0f}"
+
+
 def finding(rule: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
     """Return what OCSF says of a key; the same key has the same ``finding_info.uid`` each time."""
-    (activity, activity_name), (status, status_name), (check, check_name) = STATES[key["state"]]
-    place = f"{key['account_id']}/{key['user']}/{key['slot']}"
-    uid = str(uuid.uuid5(NAMESPACE, f"{rule['id']}/{key['access_key_id'] or place}"))
-    time = round(datetime.fromisoformat(key["as_of"]).timestamp() * 1000)
-    severity = SEVERITY_IDS.get((rule["severity"] or "").lower(), 0)
+    (status, status_name), (check, check_name) = STATES[key["state"]]
+    activity, activity_name = _activity(key)
+    uid = str(uuid.uuid5(NAMESPACE, f"{rule['id']}/{place_of(key)}"))
+    time, first = _milliseconds(key["as_of"]), _milliseconds(key["first_seen"])
+    severity = SEVERITY_IDS.get((rule["severity"] or "").upper(), 0)
     name = rule["id"] or "access-key-rotation"
     title = rule["title"] or "Access keys are rotated"
-    account = {"uid": key["account_id"], "type_id": AWS_ACCOUNT, "type": "AWS Account"}
-    if key["account"]:
-        account["name"] = key["account"]
-    resource = {
-        "type": "AWS::IAM::AccessKey",
-        "uid": key["access_key_id"] or place,
-        "name": key["user"],
-    }
-    if key["owner"]:
-        resource["owner"] = {"name": key["owner"]}
     event = {
         "activity_id": activity,
         "activity_name": activity_name,
@@ -67,7 +73,7 @@ def finding(rule: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
         "type_name": f"Compliance Finding: {activity_name}",
         "time": time,
         "severity_id": severity,
-        "severity": rule["severity"] or "Unknown",
+        "severity": SEVERITIES[severity - 1].capitalize() if severity else "Unknown",
         "status_id": status,
         "status": status_name,
         "message": message(key),
@@ -82,11 +88,14 @@ def finding(rule: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
             "event_code": name,
             "uid": str(uuid.uuid5(NAMESPACE, f"{uid}/{key['as_of']}/{key['outcome_time']}")),
         },
-        "cloud": {"provider": "AWS", "account": account},
+        "cloud": {"provider": "AWS", "account": _account(key), "region": _region(key)},
         "finding_info": {
             "uid": uid,
             "title": title,
             "desc": message(key),
+            "created_time": first,
+            "first_seen_time": first,
+            "last_seen_time": time,
             "modified_time": time,
             "analytic": {"uid": name, "name": title, "type_id": 1, "type": "Rule"},
         },
@@ -102,7 +111,7 @@ def finding(rule: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
             "status": check_name,
             "status_details": [message(key)],
         },
-        "resources": [resource],
+        "resources": _resources(key),
         "unmapped": {name: value for name, value in key.items() if value is not None},
     }
     if rule["remediation"]:
@@ -111,6 +120,56 @@ def finding(rule: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
             "references": rule["references"],
         }
     return event
+
+
+def _activity(key: Mapping[str, Any]) -> tuple[int, str]:
+    if key["state"] == "fixed":
+        return CLOSE
+    is_first = datetime.fromisoformat(key["first_seen"]) >= datetime.fromisoformat(key["as_of"])
+    return CREATE if is_first else UPDATE
+
+
+def _milliseconds(time: str) -> int:
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def _account(key: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "uid": key["account_id"],
+        "name": key["account"] or key["account_id"],
+        "type_id": AWS_ACCOUNT,
+        "type": "AWS Account",
+    }
+
+
+def _region(key: Mapping[str, Any]) -> str:
+    return REGIONS.get(key["partition"] or "aws", "global")
+
+
+def _resources(key: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the key and its user; each with the owner, if the user's tags name one."""
+    place = {"region": _region(key), "cloud_partition": key["partition"] or "aws"}
+    if key["owner"]:
+        owner = {
+            "name": key["owner"],
+            "uid": key["owner"],
+            "type_id": UNKNOWN_USER,
+            "type": "Unknown",
+            "account": _account(key),
+        }
+        if ADDRESS.fullmatch(key["owner"]):
+            owner["email_addr"] = key["owner"]
+        place["owner"] = owner
+    user = key["user_arn"] or f"{key['account_id']}/{key['user']}"
+    return [
+        {
+            "type": "AwsIamAccessKey",
+            "uid": key["access_key_id"] or f"{user}/{key['slot']}",
+            "name": f"access key {key['slot'] or ''} of {key['user']}",
+            **place,
+        },
+        {"type": "AwsIamUser", "uid": user, "name": key["user"], **place},
+    ]
 
 
 def message(key: Mapping[str, Any]) -> str:

@@ -17,7 +17,9 @@ from c7n_keyrot.cli.report.ocsf import message
 
 OSCAL_VERSION = "1.1.3"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:c7n-keyrot:oscal")
-PROPERTIES = "urn:c7n-keyrot:properties"
+# A name, not a page: OSCAL wants an absolute URI, and its Python library one of http(s).
+PROPERTIES = "https://c7n-keyrot.invalid/ns/oscal"
+TOOL = str(uuid.uuid5(NAMESPACE, "tool"))
 # Of a key: these fields are properties of its observation.
 SAID = (
     "access_key_id",
@@ -29,6 +31,8 @@ SAID = (
     "exempt_until",
     "outcome",
     "outcome_time",
+    "user_arn",
+    "first_seen",
     "run",
 )
 # And of an account: these are of its finding.
@@ -65,7 +69,8 @@ def render(report: Mapping[str, Any]) -> str:
                     "title": "The policies of c7n-keyrot",
                     "description": "Stands for an assessment plan: Custodian runs the policies, "
                     "which judge each access key by the account's credential report.",
-                }
+                },
+                *_evidence(report),
             ]
         },
     }
@@ -77,7 +82,7 @@ def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
     for key in report["keys"]:
         by_account[key["account_id"]].append(key)
     totals = report["totals"]
-    days = [run["date"] for run in report["runs"]]
+    runs = report["runs"]
     share = totals["compliant_percent"]
     compliant = f"{share}% of {totals['active_keys']} active access keys are compliant"
     result = {
@@ -86,10 +91,12 @@ def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
         "description": f"{totals['covered']} of {totals['accounts']} accounts are covered; "
         f"{'no active access key is judged' if share is None else compliant}, by the credential "
         "reports. Ages are those at the runs.",
-        "start": f"{days[0]}T00:00:00+00:00" if days else as_of,
+        "start": (runs[0]["begun"] or f"{runs[0]['date']}T00:00:00+00:00") if runs else as_of,
         "end": as_of,
         "props": [_property(name, totals[name]) for name in totals if totals[name] is not None],
-        "local-definitions": {"components": [_component(row) for row in report["accounts"]]},
+        "local-definitions": {
+            "components": [_tool(), *(_component(row) for row in report["accounts"])]
+        },
         "reviewed-controls": {"control-selections": [_selection(report["rule"])]},
         "observations": [_observation(key) for key in report["keys"]],
         "findings": [
@@ -116,6 +123,42 @@ def _selection(rule: Mapping[str, Any]) -> Object:
     }
 
 
+def _tool() -> Object:
+    return {
+        "uuid": TOOL,
+        "type": "software",
+        "title": "c7n-keyrot",
+        "description": f"c7n-keyrot {__version__}, a policy pack of Cloud Custodian",
+        "status": {"state": "operational"},
+    }
+
+
+def _origins() -> list[Object]:
+    return [{"actors": [{"type": "tool", "actor-uuid": TOOL}]}]
+
+
+def _evidence(report: Mapping[str, Any]) -> Iterator[Object]:
+    """Yield a resource for each run that found a key: what to look for on disk."""
+    seen: set[str] = set()
+    for key in report["keys"]:
+        found = _run(key)
+        if found in seen:
+            continue
+        seen.add(found)
+        yield {
+            "uuid": found,
+            "title": f"Run {key['run']} of {key['policy']}",
+            "description": f"Lines of run {key['run']} in the output folder of policy "
+            f"{key['policy']}, account {key['account_id']}: keyrot-summary.jsonl, "
+            "keyrot-outcomes.jsonl and resources.json.",
+            "props": [_property(name, key[name]) for name in ("account_id", "policy", "run")],
+        }
+
+
+def _run(key: Mapping[str, Any]) -> str:
+    return _id("run", key["account_id"], key["policy"], key["run"])
+
+
 def _component(row: Mapping[str, Any]) -> Object:
     name = _account(row)
     return {
@@ -139,6 +182,10 @@ def _observation(key: Mapping[str, Any]) -> Object:
         "subjects": [
             {"subject-uuid": _id("account", key["account_id"]), "type": "component"},
         ],
+        "origins": _origins(),
+        "relevant-evidence": [
+            {"href": f"#{_run(key)}", "description": "What the run left in its output folder"}
+        ],
         "collected": key["as_of"],
     }
 
@@ -157,6 +204,7 @@ def _finding(
             for name in ROW_SAID
             if row[name] is not None
         ],
+        "origins": _origins(),
         "target": {
             "type": "objective-id",
             "target-id": _token(report["rule"]),

@@ -39,7 +39,11 @@ from c7n_keyrot.custodian.summary import shortened
 BATCH = 100
 # 20,000 findings: more open ones than that aren't checked in one run, which is reported.
 MOST_PAGES = 200
-MOST_REQUIREMENTS = 32  # of a finding
+# Of a finding, and the longest of each text in it.
+MOST_REQUIREMENTS, LONGEST_REQUIREMENT = 32, 64
+LONGEST_TITLE, LONGEST_DESCRIPTION, LONGEST_FIELD = 256, 1024, 2048
+GENERATORS = "c7n-keyrot/"
+TYPES = ["Software and Configuration Checks/AWS Security Best Practices"]
 URL = "https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html"
 REMEDY = (
     "Create a new key and move every application to it. Deactivate the old key, and delete it once "
@@ -61,7 +65,9 @@ class _Key:
     @property
     def fields(self) -> dict[str, str]:
         """The key as a finding keeps it."""
-        return {f"c7n-keyrot/{name}": str(value) for name, value in vars(self).items()}
+        return {
+            f"c7n-keyrot/{name}": str(value)[:LONGEST_FIELD] for name, value in vars(self).items()
+        }
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> _Key:
@@ -99,7 +105,9 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
     A finding is about one key: its resources are the key (``AwsIamAccessKey``) and its user
     (``AwsIamUser``). Its id is made of account, key and rule, so each run updates it, and nothing
     is tagged. Once the key is inactive, deleted, or younger than ``days``, the next run of the
-    policy sets it to ``PASSED``. If a finding is rejected, later actions don't run.
+    policy sets it to ``PASSED``. It does so for findings of other policies, too, such as one that
+    was renamed, but then by the limit in the finding. If a finding is rejected, later actions
+    don't run.
 
     {options}
 
@@ -191,42 +199,50 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
 
         :raises CallError: the open ones can't be read.
         """
-        left: dict[_Key, None] = {}
+        left: dict[_Key, bool] = {}
         for finding in self._open():
             try:
                 key = _Key.read(finding.get("ProductFields") or {})
             except ValueError:
                 continue
             if finding.get("Id") == self._id(key) and self._id(key) not in posted:
-                left[key] = None
+                left[key] = finding["GeneratorId"] == self._generator
+        # A policy that was renamed, or isn't run any more, doesn't close its findings itself. Its
+        # limit isn't known here: that in the finding counts.
+        limits = {key: self._limit(key) if is_mine else key.days for key, is_mine in left.items()}
         closed = []
-        for key, is_stale, error in self.run.calls.each("findings checked", self._is_stale, left):
+        for key, is_stale, error in self.run.calls.each(
+            "findings checked", lambda key: self._is_stale(key, limits[key]), left
+        ):
             if error is not None:
                 self.run.log.fail(
                     f"user {key.user!r}: finding of {key.access_key_id} kept: {error}"
                 )
             elif not is_stale:
-                closed.append(self._finding(key, "PASSED"))
+                closed.append(self._finding(key, "PASSED", limits[key]))
         return closed
 
     def _open(self) -> Iterator[dict[str, Any]]:
         wanted = {
-            "GeneratorId": self._generator,
             "AwsAccountId": self.run.account_id,
             "ProductArn": self._product,
             "RecordState": "ACTIVE",
             "ComplianceStatus": "FAILED",
         }
+        filters = {
+            name: [{"Value": value, "Comparison": "EQUALS"}] for name, value in wanted.items()
+        }
         asked: dict[str, Any] = {
             "Filters": {
-                name: [{"Value": value, "Comparison": "EQUALS"}] for name, value in wanted.items()
+                "GeneratorId": [{"Value": GENERATORS, "Comparison": "PREFIX"}],
+                **filters,
             },
             "MaxResults": BATCH,
         }
         for _ in range(MOST_PAGES):
             answer = calls.call(self.client, "get_findings", **asked)
             for finding in answer["Findings"]:
-                if finding.get("GeneratorId") == self._generator:
+                if str(finding.get("GeneratorId")).startswith(GENERATORS):
                     yield finding
             token = answer.get("NextToken")
             if not token:
@@ -237,11 +253,12 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
             asked["NextToken"] = token
         self.run.log.fail(f"more than {MOST_PAGES * BATCH} open findings; the rest isn't checked")
 
-    def _is_stale(self, key: _Key) -> bool:
+    def _is_stale(self, key: _Key, days: float) -> bool:
         """Tell whether the key of an open finding is stale still, though it isn't matched.
 
         Such as that of a user who is exempt now.
 
+        :param days: the limit.
         :raises CallError: that can't be known.
         """
         if self._is_fixed(key.access_key_id):
@@ -250,7 +267,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
         try:
             live = OneKey(self.run.calls.client, key.access_key_id, key.user).live()
             if live is not None:
-                old = is_older(created(live), self.run.now, self._limit(key))
+                old = is_older(created(live), self.run.now, days)
                 return old and live["Status"] != "Inactive"
             user = calls.call(self.run.calls.client, "get_user", UserName=key.user)["User"]
         except CallError as error:
@@ -305,7 +322,11 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
         rule = f"stale-access-key-{key.slot}"
         return f"c7n-keyrot/{self.run.account_id}/{key.access_key_id}/{rule}"
 
-    def _finding(self, key: _Key, status: str) -> dict[str, Any]:
+    def _finding(self, key: _Key, status: str, limit: float = 0) -> dict[str, Any]:
+        """Return a finding.
+
+        :param limit: in days, that a key whose finding is closed isn't above.
+        """
         made = datetime.fromisoformat(key.created)
         age = (self.now - made) / DAY
         failed = status == "FAILED"
@@ -315,23 +336,34 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
             f"It is active and was last rotated {age:.0f} days ago, on {made:%Y-%m-%d}; the limit "
             f"is {key.days:g} days."
             if failed
-            else f"It isn't active any more, or isn't older than {self._limit(key):g} days."
+            else f"It isn't active any more, or isn't older than {limit:g} days."
         )
         default = f"An active access key is older than {key.days:g} days (slot {key.slot})"
-        requirements = [one for one in metadata.get("frameworks") or () if isinstance(one, str)]
+        requirements = [
+            one_line(one, LONGEST_REQUIREMENT)
+            for one in metadata.get("frameworks") or ()
+            if isinstance(one, str) and one.strip()
+        ]
         return {
             "SchemaVersion": "2018-10-08",
             "Id": self._id(key),
             "ProductArn": self._product,
             "GeneratorId": self._generator,
             "AwsAccountId": self.run.account_id,
-            "Types": ["Software and Configuration Checks/AWS Security Best Practices"],
             # Since then it is so; the same in every run.
             "CreatedAt": _time(deadline(made, key.days)),
             "UpdatedAt": _time(self.now),
-            "Severity": {"Label": self._severity(metadata) if failed else "INFORMATIONAL"},
-            "Title": one_line(metadata.get("title") or default, 256),
-            "Description": f"Access key {key.access_key_id} of IAM user {key.user}. {says}",
+            # An import changes the severity and the types of a finding that exists only so: those
+            # outside of it are the customer's.
+            "FindingProviderFields": {
+                "Severity": {"Label": self._severity(metadata) if failed else "INFORMATIONAL"},
+                "Types": TYPES,
+            },
+            "Title": one_line(metadata.get("title") or default, LONGEST_TITLE),
+            "Description": one_line(
+                f"Access key {key.access_key_id} of IAM user {key.user}. {says}",
+                LONGEST_DESCRIPTION,
+            ),
             "Remediation": {"Recommendation": {"Text": REMEDY, "Url": URL}},
             "ProductFields": key.fields,
             "Resources": self._resources(key),
@@ -377,7 +409,7 @@ class PostKeyFinding(BaseAction):  # type: ignore[misc]
     @property
     def _generator(self) -> str:
         # Of the policy: another one's limit in days must not close what this one has opened.
-        return f"c7n-keyrot/{self.manager.data['name']}"
+        return f"{GENERATORS}{self.manager.data['name']}"
 
     @property
     def _region(self) -> str:
