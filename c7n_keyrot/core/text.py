@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
@@ -11,6 +12,10 @@ from urllib.parse import urlsplit
 # A spreadsheet takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are wide
 LONGEST_CELL = 5000
+# An absolute path of some depth; not what is in a URL, an ARN or the key of an object.
+MACHINE_PATH = re.compile(
+    r"""(?<![\w.:/*+%@=~-])~?(?:/[^\s/'":,;()\[\]<>]+)+(/[^\s/'":,;()\[\]<>]+)"""
+)
 
 
 def one_line(text: object, limit: int = 300) -> str:
@@ -20,6 +25,11 @@ def one_line(text: object, limit: int = 300) -> str:
         line = "".join(c if c.isprintable() else " " for c in line)
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def without_paths(text: str) -> str:
+    """Return text without the folders of a machine: of each absolute path its last name stays."""
+    return MACHINE_PATH.sub(lambda found: found[1].removeprefix("/"), text)
 
 
 def url_name(url: str) -> str:

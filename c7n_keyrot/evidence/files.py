@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from c7n_keyrot.core import denials, outcomes
 from c7n_keyrot.core.errors import CommandError
-from c7n_keyrot.core.text import counted, one_line
+from c7n_keyrot.core.text import counted, one_line, without_paths
 
 if TYPE_CHECKING:  # it takes long to import, and not all commands need it
     from c7n_keyrot.evidence.accounts import Account
@@ -346,7 +346,7 @@ def last_error(folder: Path, start: float, end: float) -> str:
                 # Custodian's own last line of a run has the cause in the traceback after it.
                 cause = _raised(lines[number + 1 :]) if what == FAILED else one_line(what)
                 if cause:
-                    return cause
+                    return without_paths(cause)
     return ""
 
 

@@ -251,7 +251,7 @@ class _Problem:
     """Adds to a list what can't be read, with places that start at OUTPUT_DIR."""
 
     def __init__(self, damage: list[Damage], root: Path) -> None:
-        self.damage, self.above = damage, f"{root.parent}/" if root.is_absolute() else ""
+        self.damage, self.above = damage, "" if root.parent == Path() else f"{root.parent}/"
 
     def __call__(self, damage: Damage) -> None:
         self.damage.append(replace(damage, above=self.above))

@@ -14,7 +14,7 @@ from c7n_keyrot.core import outcomes, rotation
 from c7n_keyrot.core.outcomes import Outcome, Result
 from c7n_keyrot.core.records import KeyRecord, NotMatched, RunSummary, Why
 from c7n_keyrot.core.rotation import ExemptionState, Identified, Verdict
-from c7n_keyrot.core.text import one_line
+from c7n_keyrot.core.text import one_line, without_paths
 from c7n_keyrot.core.usage_words import sentence
 from c7n_keyrot.evidence.contracts import User
 from c7n_keyrot.evidence.figures import OLD, PRESENT, Judgement, line_of
@@ -312,7 +312,7 @@ class AccountLedger:
                 "outcome": line.outcome.value,
                 "outcome_time": _utc(line.time),
                 "action": line.action.value,
-                "reason": one_line(line.reason) or None,
+                "reason": without_paths(one_line(line.reason)) or None,
             }
         entry["state"] = "fixed" if seen else _state(entry, line, now)
         return entry

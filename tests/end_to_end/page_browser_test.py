@@ -8,6 +8,7 @@ With KEYROT_SCREENSHOTS=FOLDER the pictures are kept there, to be looked at.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,58 @@ def test_it_fits_and_can_be_read(show: Callable[..., Any], scheme: str) -> None:
         assert page.get_by_text(words).bounding_box()["y"] < 800
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(245, 246, 248)"
     assert dark == (scheme == "dark")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 375)])
+def test_axe_core_finds_nothing(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
+    """With everything opened, and the list of keys."""
+    axe = pytest.importorskip("axe_playwright_python")
+    path = tmp_path / "report.html"
+    path.write_text(render({**sample_reports.report(8, 12), "warnings": ["a"] * 7}), "utf-8")
+    # The page's CSP lets no other script in.
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True
+    )
+    page = context.new_page()
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    page.locator("#account-table > tbody button").first.click()
+    page.locator("#key-text").fill("a")
+    page.locator("#found tbody tr").first.wait_for()
+    page.evaluate((Path(axe.__file__).parent / "axe.min.js").read_text("utf-8"))
+    found = page.evaluate("axe.run()")
+    context.close()
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+    assert len(found["passes"]) > 30
+
+
+def test_it_can_be_read_without_its_style_sheet(browser: Any, tmp_path: Path) -> None:
+    """As Jenkins shows it: its CSP lets neither the style sheet nor the script in."""
+    html = re.sub(
+        r"<(style|script)\b.*?</\1>", "", render(sample_reports.report(8, 12)), flags=re.S
+    )
+    path = tmp_path / "report.html"
+    path.write_text(html, "utf-8")
+    context = browser.new_context(
+        java_script_enabled=False, viewport={"width": 1280, "height": 900}
+    )
+    page = context.new_page()
+    page.goto(path.as_uri())
+    keep(page, "bare")
+    sizes = page.locator("svg").evaluate_all(
+        "all => all.map(one => [one.getAttribute('class'), one.getBoundingClientRect().width,"
+        " one.getBoundingClientRect().height])"
+    )
+    colours = page.locator("figure rect").evaluate_all(
+        "all => [...new Set(all.map(one => getComputedStyle(one).fill))]"
+    )
+    height = page.evaluate("document.documentElement.scrollHeight")
+    context.close()
+    assert all(max(width, high) <= 16 for kind, width, high in sizes if kind == "icon")
+    assert all(high <= 220 for _, _, high in sizes)
+    assert len(colours) >= 4
+    assert "rgb(0, 0, 0)" not in colours
+    assert height < 7000
 
 
 def test_a_small_report_is_printed_whole(show: Callable[..., Any]) -> None:

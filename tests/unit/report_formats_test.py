@@ -18,6 +18,7 @@ from pytest_mock import MockerFixture
 from c7n_keyrot.cli import main
 from c7n_keyrot.core.records import Why
 from c7n_keyrot.core.rotation import DAY, Verdict
+from c7n_keyrot.core.text import without_paths
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 HOSTILE = '=cmd|"/c calc"!A1 <script>\u202e\x1b[31m'
@@ -261,3 +262,38 @@ def test_oscal_without_a_key_or_a_rule(tmp_path: Path, capsys: pytest.CaptureFix
     assert result["start"] == NOW.isoformat(), "when the first run was"
     assert "observations" not in result
     assert [one["target"]["status"]["state"] for one in result["findings"]] == ["satisfied"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("can't write '/home/ci/work/out/p/resources.json'", "can't write 'resources.json'"),
+        ("see ~/keyrot/out (or /tmp/x/y)", "see out (or y)"),
+        ("https://docs.aws.amazon.com/IAM/latest/", None),
+        ("arn:aws:iam::111111111111:user/team/a/ana", None),
+        ("s3://bucket/keyrot/out/x and iam:ListAccessKeys/x", None),
+        ("Compliance/80/20 and a/b/c", None),
+    ],
+)
+def test_of_a_machines_path_the_last_name_stays(text: str, shown: str | None) -> None:
+    assert without_paths(text) == (shown or text)
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "ocsf", "oscal", "html"])
+def test_no_format_has_a_path_of_a_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """Neither of where the report is made, nor of where the run was."""
+    out = tmp_path / "out"
+    folder = Run(failed=True).match("ana", 100).outcome(
+        "ana", "failed", reason="No space left: '/codebuild/output/src/keyrot/out'"
+    ).write(out, "payments")  # fmt: skip
+    (folder / "keyrot-outcomes.jsonl").open("a").write("{half")
+    stamp = f"{NOW.astimezone():%Y-%m-%d %H:%M:%S},000"
+    error = f"{stamp} - custodian.x - ERROR - can't open /home/ci/agent/work/x.csv\n"
+    (folder / "custodian-run.log").write_text(error, "utf-8")
+    assert main(["report", str(out), "--format", kind, "-o", str(tmp_path / "r")]) == 0
+    written = (tmp_path / "r").read_text("utf-8")
+    assert "x.csv" in written or kind in ("csv", "ocsf")
+    for name in (str(tmp_path), "/codebuild", "/home/ci", str(Path.home()) + "/"):
+        assert name not in written

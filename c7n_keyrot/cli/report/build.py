@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from c7n_keyrot.core.outcomes import ACCOUNT_ID, Result
-from c7n_keyrot.core.text import counted, listed, one_line, utc
+from c7n_keyrot.core.text import counted, listed, one_line, utc, without_paths
 from c7n_keyrot.evidence import figures, files
 from c7n_keyrot.evidence.accounts import Account
 from c7n_keyrot.evidence.figures import OLD, PRESENT
@@ -108,7 +108,7 @@ def build_report(
         "upcoming": _upcoming(keys, as_of),
         "exemptions": _exemptions(keys, as_of),
         "runs": _runs(ledger.accounts.values(), days),
-        "warnings": [one_line(text, 500) for text in told[:MOST_WARNINGS]],
+        "warnings": [one_line(without_paths(text), 500) for text in told[:MOST_WARNINGS]],
     }
 
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws the page's charts as inline SVG: no script, no style of its own, text that scales.
 
-Colours and patterns come from the page's style sheet, by class. Each chart is hidden from screen
-readers; the page has the same numbers in a table beside it.
+Colours and patterns come from the page's style sheet, by class. Sizes and a plain colour are in
+the markup as well, since some servers (Jenkins, by its CSP) show the page without its style sheet.
+Each chart is hidden from screen readers; the page has the same numbers in a table beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,14 @@ from markupsafe import Markup
 
 # Half the space between two columns, and the room for text above and below the columns.
 GAP, ABOVE, BELOW = 5, 34, 24
+# By class, where there is no style sheet.
+COLOURS = {
+    **dict.fromkeys(("fresh", "fill", "fixed"), "#3f9d68"),
+    "expiring": "#d9952b",
+    "stale": "#cf4a40",
+    "track": "#e9edf1",
+}
+OTHER_COLOUR = "#98a3b0"
 
 
 @dataclass(frozen=True)
@@ -135,30 +144,40 @@ def trend(values: Mapping[date, float | None], width: int) -> Markup:
             drawn += Markup('<circle class="dot" cx="{}" cy="{}" r="3"/>').format(
                 round(x(day), 1), round(y(value), 1)
             )
-    drawn += Markup('<path class="line" d="{}"/>').format(path)
+    drawn += Markup('<path class="line" fill="none" stroke="#1f55c0" d="{}"/>').format(path)
     for anchor, day in ("start", days[0]), ("end", days[-1]):
         drawn += _text(x(day), height - 5, str(day), anchor, "axis")
     return _svg(f"0 0 {width} {height}", "chart", drawn)
 
 
 def _svg(box: str, kind: str, content: Markup, ratio: str = "xMidYMid") -> Markup:
+    width, height = box.split()[2:]
     return Markup(
-        '<svg class="{}" viewBox="{}" preserveAspectRatio="{}" aria-hidden="true"'
-        ' focusable="false">{}</svg>'
-    ).format(kind, box, ratio, content)
+        '<svg class="{}" width="{}" height="{}" viewBox="{}" preserveAspectRatio="{}"'
+        ' aria-hidden="true" focusable="false">{}</svg>'
+    ).format(kind, width, height, box, ratio, content)
+
+
+def colour(kind: str) -> str:
+    """Return the colour of a class of ``Part`` where there is no style sheet."""
+    return COLOURS.get(kind, OTHER_COLOUR)
 
 
 def _rect(x: float, y: float, width: float, height: float, kind: str) -> Markup:
     numbers = (f"{number:.1f}".removesuffix(".0") for number in (x, y, width, height))
-    return Markup('<rect x="{}" y="{}" width="{}" height="{}" class="{}"/>').format(*numbers, kind)
+    return Markup('<rect x="{}" y="{}" width="{}" height="{}" class="{}" fill="{}"/>').format(
+        *numbers, kind, colour(kind)
+    )
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
     numbers = (f"{number:.1f}".removesuffix(".0") for number in (x1, y1, x2, y2))
-    return Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>').format(*numbers, kind)
+    return Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}" stroke="{}"/>').format(
+        *numbers, kind, OTHER_COLOUR
+    )
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str) -> Markup:
-    return Markup('<text x="{}" y="{}" text-anchor="{}" class="{}">{}</text>').format(
-        f"{x:.1f}", f"{y:.1f}", anchor, kind, text
-    )
+    return Markup(
+        '<text x="{}" y="{}" text-anchor="{}" font-size="12" class="{}">{}</text>'
+    ).format(f"{x:.1f}", f"{y:.1f}", anchor, kind, text)

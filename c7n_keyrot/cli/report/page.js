@@ -31,6 +31,7 @@
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
     svg.setAttribute("class", "icon");
+    for (const size of ["width", "height"]) svg.setAttribute(size, "16");
     svg.setAttribute("aria-hidden", "true");
     use.setAttribute("href", `#i-${kind}`);
     svg.append(use);
@@ -326,7 +327,7 @@
   let everything = null;
   function showKeys() {
     const { all } = load();
-    everything ??= keyTable(found, "Keys", "all");
+    everything ??= keyTable(found, "The keys that were found", "all");
     const text = $("#key-text").value.trim().toLowerCase();
     const [state, outcome] = [$("#key-state").value, $("#key-outcome").value];
     const words = (key) => [

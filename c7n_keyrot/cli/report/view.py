@@ -90,6 +90,7 @@ def page(report: Report) -> dict[str, Any]:
         "exemption_count": len(report["exemptions"]),
         "rule": rule(report["rule"]),
         "version": __version__,
+        "colour": charts.colour,
     }
 
 
