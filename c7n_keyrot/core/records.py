@@ -12,12 +12,19 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
 from c7n_keyrot.core.credential_report import Row
-from c7n_keyrot.core.rotation import DAY, Explained, Identified, Verdict, created
+from c7n_keyrot.core.rotation import (
+    DAY,
+    ExemptionState,
+    Explained,
+    Identified,
+    Verdict,
+    created,
+)
 from c7n_keyrot.core.usage import Usage
 
 VERSION = 1
@@ -145,6 +152,7 @@ class NotMatched:
     - ``why``: why it isn't matched
     - ``exempt_until``: last day (YYYY-MM-DD, UTC) of an exemption that holds, else None
     - ``last_rotated``: from the credential report, ISO 8601, UTC; None if it can't be read
+    - ``access_key_id``: of an exempt key that is stale, if it was identified; else None
     """
 
     user: str
@@ -153,6 +161,29 @@ class NotMatched:
     why: Why
     exempt_until: str | None
     last_rotated: str | None = None
+    access_key_id: str | None = None
+
+
+@dataclass(frozen=True)
+class ExemptUser:
+    """An exemption that a run saw, whatever the age of the user's keys.
+
+    - ``user``
+    - ``source``: the tag's key, or the register's name
+    - ``state``: only a valid one exempts
+    - ``until``: its last day (YYYY-MM-DD, UTC), also one that has passed; None if unreadable
+    - ``reason``: the tag ``keyrot-exempt-reason``, or the register's; empty without one
+    - ``approved_by``: the register's; empty for a tag
+    - ``owner``: the contact in the user's tags; None without one, or if the tags weren't read
+    """
+
+    user: str
+    source: str
+    state: ExemptionState
+    until: str | None
+    reason: str
+    approved_by: str
+    owner: str | None
 
 
 # Options of the filters on a slot that are numbers, as ``RunSummary.filters`` has them.
@@ -178,6 +209,8 @@ class RunSummary:
     - ``caller``: the ARN of who ran, by GetCallerIdentity; None if it isn't known
     - ``population``: the SHA-256 (hex) of all keys of the report as CSV, which is in the folder
       of the first policy that was judged by it; None without a report, or where it isn't kept
+    - ``exempt``: the exemptions that the policy saw: those of the users whom it read, and each
+      line of its register
     """
 
     time: str
@@ -196,6 +229,7 @@ class RunSummary:
     version: int = VERSION
     caller: str | None = None
     population: str | None = None
+    exempt: list[ExemptUser] = field(default_factory=list)
 
     @classmethod
     def parse(cls, line: bytes) -> RunSummary:

@@ -53,12 +53,14 @@ class Exemptions:
     :ivar found: all that is known of it.
     :ivar valid: the last day (YYYY-MM-DD, UTC) of an exemption that holds.
     :ivar void: one that has ended or can't be read: the notice reports it.
+    :ivar listed: what a register has of users in the credential report, looked at or not.
     """
 
     def __init__(self) -> None:
         self.found: dict[str, Exemption] = {}
         self.valid: dict[str, str] = {}
         self.void: dict[str, dict[str, str]] = {}
+        self.listed: dict[str, Exemption] = {}
         self._registers: dict[str, Any] = {}
 
     def once(self, url: str, read: Callable[[], Answer]) -> Answer:
@@ -67,6 +69,10 @@ class Exemptions:
             self._registers[url] = read()
         found: Answer = self._registers[url]
         return found
+
+    def list(self, name: str, found: Exemption) -> None:
+        """Note what a register has of a user."""
+        self.listed[name] = found
 
     def note(self, name: str, found: Exemption) -> None:
         """Note a user's exemption."""

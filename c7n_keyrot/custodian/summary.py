@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from c7n_keyrot.aws import listings
 from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.core import outcomes
-from c7n_keyrot.core.credential_report import Row
-from c7n_keyrot.core.records import NotMatched, RunBegun, RunSummary, Why
-from c7n_keyrot.core.rotation import Verdict
+from c7n_keyrot.core.credential_report import Report, Row
+from c7n_keyrot.core.notice import REASON_TAG, owner_of
+from c7n_keyrot.core.records import ExemptUser, NotMatched, RunBegun, RunSummary, Why
+from c7n_keyrot.core.rotation import Verdict, identify
 from c7n_keyrot.core.text import one_line
 from c7n_keyrot.custodian import output, population
 from c7n_keyrot.custodian.matching import RECORDS, asserted
@@ -153,6 +155,7 @@ def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary
                 left.append(_left(run, row, slot, verdict, wanted))
         for name in sorted(report.duplicates) if report else ():
             left.append(NotMatched(name, slot, Verdict.UNKNOWN, Why.TWICE, None))
+    left = _with_key_ids(run, report, left) if _is_stale_policy(ours) else left
     return RunSummary(
         time=_now(),
         account_id=run.account_id,
@@ -168,7 +171,55 @@ def summary_of(run: PolicyRun, selected: Sequence[dict[str, Any]]) -> RunSummary
         matched=hits if by_slot else len(selected),
         not_matched=left,
         caller=run.calls.caller,
+        exempt=list(_exempt(run)),
     )
+
+
+def _is_stale_policy(ours: Sequence[Any]) -> bool:
+    return any(element.type == "stale-access-key" for element in ours)
+
+
+def _with_key_ids(
+    run: PolicyRun, report: Report | None, left: Sequence[NotMatched]
+) -> list[NotMatched]:
+    """Return the keys that aren't matched; the stale ones of exempt users with their ids.
+
+    Filters don't list the keys of exempt users. Evidence names them. One that can't be identified
+    has none: nothing depends on it.
+    """
+    wanted = [one for one in left if one.why is Why.EXEMPT and one.verdict is Verdict.STALE]
+    live = dict(run.users.live)
+
+    def list_keys(name: str) -> list[dict[str, Any]]:
+        return listings.live_keys(run.calls.client, name)
+
+    names = sorted({one.user for one in wanted} - live.keys())
+    for name, keys, _ in run.calls.each("keys of exempt users listed", list_keys, names):
+        if keys is not None:
+            live[name] = keys
+    found: dict[tuple[str, int], str | None] = {}
+    for one in wanted:
+        if report is not None and one.user in live:
+            key, _ = identify(report.rows[one.user], one.slot, live[one.user])
+            found[one.user, one.slot] = key["AccessKeyId"] if key else None
+    return [dataclasses.replace(one, access_key_id=found.get((one.user, one.slot))) for one in left]
+
+
+def _exempt(run: PolicyRun) -> Iterator[ExemptUser]:
+    """Yield the exemptions that the run saw, by user."""
+    for name, found in sorted({**run.exemptions.listed, **run.exemptions.found}.items()):
+        tags = run.users.tags(name)
+        reasons = (tag["Value"] for tag in tags if tag["Key"] == REASON_TAG)
+        reason = found.reason if found.approved_by else next(reasons, "")
+        yield ExemptUser(
+            user=name,
+            source=one_line(found.tag, 200),
+            state=found.state,
+            until=found.until.isoformat() if found.until else None,
+            reason=one_line(reason),
+            approved_by=one_line(found.approved_by),
+            owner=owner_of(tags),
+        )
 
 
 def _left(run: PolicyRun, row: Row, slot: int, verdict: Verdict, wanted: bool) -> NotMatched:

@@ -122,6 +122,11 @@ def _check_not_matched(summary: RunSummary) -> None:
             date.fromisoformat(left.exempt_until)
         if left.last_rotated is not None:
             _check_time(left.last_rotated)
+        if left.access_key_id is not None and not outcomes.KEY_ID.fullmatch(left.access_key_id):
+            raise ValueError("not a key's id")
+    for exempt in summary.exempt:
+        if exempt.until is not None:
+            date.fromisoformat(exempt.until)
 
 
 def _check_filters(summary: RunSummary) -> None:

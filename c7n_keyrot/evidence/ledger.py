@@ -12,7 +12,7 @@ from typing import Any
 
 from c7n_keyrot.core import outcomes, rotation
 from c7n_keyrot.core.outcomes import Outcome, Result
-from c7n_keyrot.core.records import KeyRecord, NotMatched, RunSummary, Why
+from c7n_keyrot.core.records import ExemptUser, KeyRecord, NotMatched, RunSummary, Why
 from c7n_keyrot.core.rotation import ExemptionState, Identified, Verdict
 from c7n_keyrot.core.text import one_line, without_paths
 from c7n_keyrot.core.usage_words import sentence
@@ -33,6 +33,8 @@ DOUBTFUL = (Why.UNCLEAR, Why.UNREAD, Why.TWICE, Why.UNKNOWN, Why.NOT_FOUND, Why.
 # A credential report may be so old when a run acts by it, with room for clocks that differ.
 REPORT_AGE = timedelta(days=2)
 
+# All exemptions are read once a week (examples/exemptions.yml).
+EXEMPTIONS_KNOWN = timedelta(days=8)
 EXEMPTIONS = {state.value: state.value for state in ExemptionState}
 
 Entry = dict[str, Any]
@@ -208,8 +210,11 @@ class AccountLedger:
             for place, entry in found.items()
         ]
         self._end(judged)
+        exempt = self.exempt()
         for entry in judged:
             entry["first_seen"] = self._first_seen(entry)
+            if entry["exemption"] and entry["user"] in exempt:
+                entry |= _of_exemption(exempt[entry["user"]])
         yield from judged
         known = {entry["access_key_id"] for entry in found.values()}
         shown = {entry[OUTCOME_OF] for entry in found.values()}
@@ -222,6 +227,14 @@ class AccountLedger:
                 seen = any(outcomes.instant(line) < report for report in reports)
                 entry["first_seen"] = self._first_seen(entry)
                 yield self._with_outcome(entry, line, now, seen)
+
+    def exempt(self) -> dict[str, ExemptUser]:
+        """Return the exemptions that the newest runs saw, by user."""
+        newest, found = self.newest, dict[str, ExemptUser]()
+        for one in sorted(self.latest.values(), key=lambda one: one.time):
+            if newest and newest - one.time < EXEMPTIONS_KNOWN:
+                found |= {one_line(each.user, 128): each for each in one.summary.exempt}
+        return found
 
     def _first_seen(self, entry: Entry) -> str:
         """Return when the first run judged the slot by a report that had the key as not fresh."""
@@ -357,6 +370,7 @@ def _of_left(summary: RunSummary, left: NotMatched) -> Entry:
         summary,
         user=one_line(left.user, 128),
         slot=left.slot,
+        access_key_id=left.access_key_id,
         verdict=left.verdict.value,
         age_days=round((time - rotated) / rotation.DAY, 1) if rotated else None,
         days=days,
@@ -367,6 +381,14 @@ def _of_left(summary: RunSummary, left: NotMatched) -> Entry:
         exempt_until=left.exempt_until,
         exemption="valid" if left.why is Why.EXEMPT else None,
     )
+
+
+def _of_exemption(found: ExemptUser) -> Entry:
+    return {
+        "exempt_reason": one_line(found.reason) or None,
+        "exempt_approved_by": one_line(found.approved_by) or None,
+        **({"owner": one_line(found.owner)} if found.owner else {}),
+    }
 
 
 def _of_outcome(line: Outcome) -> Entry:
@@ -423,6 +445,8 @@ FIELDS = (
     "user_arn",
     "partition",
     "first_seen",
+    "exempt_reason",
+    "exempt_approved_by",
 )
 OUTCOME_OF = "outcome_of"
 REPORT_OF = "report_of"  # when its credential report was made

@@ -17,7 +17,7 @@ import yaml
 
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.outcomes import Action, Outcome, Result
-from c7n_keyrot.core.records import KeyRecord, NotMatched, RunSummary, Why
+from c7n_keyrot.core.records import ExemptUser, KeyRecord, NotMatched, RunSummary, Why
 from c7n_keyrot.core.rotation import DAY, Identified, Verdict, days_left, deadline
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +52,7 @@ class Run:
     failed: bool = False
     counts: Mapping[str, int] = field(default_factory=lambda: {"fresh": 10})
     left: list[NotMatched] = field(default_factory=list)
+    exempt: list[ExemptUser] = field(default_factory=list)
     users: list[dict[str, Any]] = field(default_factory=list)
     done: list[Outcome] = field(default_factory=list)
     intents: list[Outcome] = field(default_factory=list)
@@ -169,6 +170,7 @@ class Run:
             candidates=len(self.users) + len(self.left),
             matched=len(self.users),
             not_matched=self.left,
+            exempt=self.exempt,
         )
 
     @property

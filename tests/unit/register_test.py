@@ -13,6 +13,8 @@ from c7n.exceptions import PolicyExecutionError, PolicyValidationError
 from in_memory import ACCOUNT, Custodian, Iam
 from pytest_mock import MockerFixture
 
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.records import RunSummary
 from c7n_keyrot.custodian.elements import register
 
 NEW, OLD = 10, 200
@@ -69,6 +71,64 @@ def test_it_is_read_anew_in_each_run(iam: Iam, custodian: Custodian, listed: Pat
     assert len(custodian.policy(filters).run()) == 1
     listed.write_text(f"{HEAD}\n{ACCOUNT},ANA,{day(0)},x,y\n", "utf-8")
     assert custodian.policy(filters).run() == []
+
+
+def test_a_run_keeps_the_exemptions_that_it_saw(
+    iam: Iam, custodian: Custodian, listed: Path
+) -> None:
+    """Of a register each line of the account, whatever the age of the user's keys."""
+    iam.add("ana", NEW, OLD)
+    iam.add("fay", NEW, NEW)
+    with listed.open("a", encoding="utf-8") as file:
+        file.write(f"{ACCOUNT},FAY,{day(-3)},moved,boss\n{ACCOUNT},nobody,{day(9)},x,y\n")
+        file.write(f"222222222222,ana,{day(9)},x,y\n")
+    custodian.run([{"not": [exempt(listed)]}, "stale-access-key"])
+    (summary,) = _summaries(custodian)
+    assert [
+        (one.user, one.state.value, one.until, one.reason, one.approved_by)
+        for one in summary.exempt
+    ] == [
+        ("ana", "valid", day(30), "legacy", "boss@corp.test"),
+        ("fay", "expired", day(-3), "moved", "boss"),
+    ]
+    assert {one.source for one in summary.exempt} == {"exemptions.csv"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_exemption_by_tag_has_its_owner_its_reason_and_the_keys_id(
+    iam: Iam, custodian: Custodian, order: int
+) -> None:
+    tags = {"keyrot-exempt-until": day(30), "keyrot-exempt-reason": "a device", "OwnerContact": "o"}
+    iam.add("ana", NEW, OLD, tags)
+    iam.add("old", NEW, OLD, {"keyrot-exempt-until": "2020-01-31"})
+    iam.add("twins", OLD, OLD, tags)
+    custodian.run([{"not": ["rotation-exempt"]}, "stale-access-key"][::order])
+    (summary,) = _summaries(custodian)
+    found = {
+        one.user: (one.state.value, one.until, one.reason, one.owner) for one in summary.exempt
+    }
+    assert found == {
+        "ana": ("valid", day(30), "a device", "o"),
+        "old": ("expired", "2020-01-31", "", None),
+        "twins": ("valid", day(30), "a device", "o"),
+    }
+    ids = {one.user: one.access_key_id for one in summary.not_matched if one.why.value == "exempt"}
+    assert ids == {"ana": "ana-2", "twins": None}
+
+
+def test_keys_of_exempt_users_that_cannot_be_listed_stop_nothing(
+    iam: Iam, custodian: Custodian
+) -> None:
+    iam.add("ana", NEW, OLD, {"keyrot-exempt-until": day(30)})
+    iam.errors["ListAccessKeys", "ana"] = "AccessDenied"
+    custodian.run([{"not": ["rotation-exempt"]}, "stale-access-key"])
+    (summary,) = _summaries(custodian)
+    assert [one.access_key_id for one in summary.not_matched] == [None]
+
+
+def _summaries(custodian: Custodian) -> list[RunSummary]:
+    path = custodian.folder / "test" / outcomes.SUMMARY_FILE
+    return [RunSummary.parse(line) for line in path.read_bytes().splitlines()]
 
 
 COLUMNS = (

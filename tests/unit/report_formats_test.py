@@ -16,8 +16,8 @@ from output_tree import NOW, PACK, A, B, C, Run, accounts_yml, key_id
 from pytest_mock import MockerFixture
 
 from c7n_keyrot.cli import main
-from c7n_keyrot.core.records import Why
-from c7n_keyrot.core.rotation import DAY, Verdict
+from c7n_keyrot.core.records import ExemptUser, Why
+from c7n_keyrot.core.rotation import DAY, ExemptionState, Verdict
 from c7n_keyrot.core.text import without_paths
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
@@ -297,3 +297,55 @@ def test_no_format_has_a_path_of_a_machine(
     assert "x.csv" in written or kind in ("csv", "ocsf")
     for name in (str(tmp_path), "/codebuild", "/home/ci", str(Path.home()) + "/"):
         assert name not in written
+
+
+def test_exemptions_are_in_each_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also of a user whose key is fresh, and one that has passed; the page has them, too."""
+    seen = [
+        ExemptUser("ana", "keyrot-exempt-until", ExemptionState.VALID, "2026-08-01", "a device",
+                   "", "ana@corp.test"),
+        ExemptUser("fay", "list.csv", ExemptionState.VALID, "2026-09-01", "moved", "boss", None),
+        ExemptUser("old", "list.csv", ExemptionState.EXPIRED, "2026-07-01", "", "", None),
+    ]  # fmt: skip
+    run = Run(exempt=seen).leave("ana", access_key_id=key_id(A, "ana"))
+    run.match("old", 120, exemption={"tag": "t", "value": "2026-07-01", "state": "expired"})
+    run.write(tmp_path, "payments")
+    args = ["report", str(tmp_path)]
+    found = json.loads(text(capsys, args, "json"))
+    assert [
+        (one["user"], one["state"], one["until"], one["days_left"], one["reason"],
+         one["approved_by"], one["owner"], one["access_key_id"], one["key"] is None)
+        for one in found["exemptions"]
+    ] == [
+        ("old", "expired", "2026-07-01", -18, None, None, None, key_id(A, "old"), False),
+        ("ana", "valid", "2026-08-01", 13, "a device", None, "ana@corp.test", key_id(A, "ana"),
+         False),
+        ("fay", "valid", "2026-09-01", 44, "moved", "boss", None, None, True),
+    ]  # fmt: skip
+    rows = {one["user"]: one for one in csv.DictReader(text(capsys, args, "csv").splitlines())}
+    assert rows["ana"]["exempt_reason"] == "a device"
+    assert rows["ana"]["access_key_id"] == key_id(A, "ana")
+    fay = rows["fay"]
+    assert (fay["state"], fay["exempt_until"], fay["exempt_approved_by"]) == (
+        "",
+        "2026-09-01",
+        "boss",
+    )
+    (result,) = oscal(capsys, args)["assessment-results"]["results"]
+    titles = [one["title"] for one in result["observations"]]
+    assert f"Exemption of fay in account {A}" in titles
+    props = {prop["value"] for one in result["observations"] for prop in one["props"]}
+    assert {"a device", "moved", "boss"} <= props
+    page = text(capsys, [*args, "-o", "-"], "html")
+    part = page.split('id="exemptions"')[1].split("</section>")[0]
+    for words in ("a device", "boss", "2026-07-01", key_id(A, "ana"), "fay"):
+        assert words in part
+
+
+def test_an_exemption_that_ended_is_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = ExemptUser("fay", "list.csv", ExemptionState.VALID, "2026-09-01", "x", "y", None)
+    Run(exempt=[seen], time=NOW - DAY).write(tmp_path)
+    Run().write(tmp_path)
+    assert json.loads(text(capsys, ["report", str(tmp_path)], "json"))["exemptions"] == []

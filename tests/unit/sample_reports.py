@@ -83,6 +83,8 @@ def key(number: int, account: dict[str, Any], chance: random.Random) -> dict[str
         "user_arn": None,
         "partition": "aws",
         "first_seen": NOW.isoformat(),
+        "exempt_reason": "a device that can't rotate" if state == "exempt" else None,
+        "exempt_approved_by": None,
     }
 
 
@@ -171,6 +173,12 @@ def report(accounts: int = 4, keys_each: int = 12, uncovered: int = 1) -> dict[s
                 "state": "valid",
                 "until": keys[place]["exempt_until"],
                 "days_left": 30,
+                "account": keys[place]["account"],
+                "access_key_id": None,
+                "reason": "a device that can't rotate",
+                "approved_by": None,
+                "owner": keys[place]["owner"],
+                "source": "keyrot-exempt-until",
                 "key": place,
             }
             for place in places["exempt"]

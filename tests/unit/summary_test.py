@@ -261,6 +261,7 @@ def test_unknown_words_are_refused(iam: Iam, custodian: Custodian, field: str) -
             "why": Why.UNKNOWN.value,
             "exempt_until": None,
             "last_rotated": iam.key("odd-2")["CreateDate"].isoformat(),
+            "access_key_id": None,
         }
     ]
     whole["not_matched"][0][field] = "x"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from c7n_keyrot.core.outcomes import ACCOUNT_ID, Result
+from c7n_keyrot.core.records import ExemptUser
 from c7n_keyrot.core.text import counted, listed, one_line, utc, without_paths
 from c7n_keyrot.evidence import figures, files
 from c7n_keyrot.evidence.accounts import Account
@@ -74,6 +75,7 @@ def build_report(
         told.insert(0, f"{old}: how things are now isn't known")
     begun = _begun(ledger)
     rows, keys = [], []
+    exempt: dict[tuple[str, str], tuple[str | None, ExemptUser]] = {}
     for key, name in names.items():
         account = ledger.accounts.get(key) or AccountLedger(None)
         entries = list(account.findings(now))
@@ -92,6 +94,8 @@ def build_report(
                     "stale-access-key has run by this report"
                 )
         rows.append(row)
+        if row["account_id"]:
+            exempt |= {(key, user): (name, one) for user, one in account.exempt().items()}
         keys += found
         account.forget()
     told += _left_out(ledger, names)
@@ -106,7 +110,7 @@ def build_report(
         "keys": keys,
         "outcomes": dict(Counter(one["outcome"] for one in keys if one["outcome"])),
         "upcoming": _upcoming(keys, as_of),
-        "exemptions": _exemptions(keys, as_of),
+        "exemptions": _exemptions(keys, exempt, as_of),
         "runs": _runs(ledger.accounts.values(), days),
         "warnings": [one_line(without_paths(text), 500) for text in told[:MOST_WARNINGS]],
     }
@@ -319,25 +323,47 @@ def _upcoming(keys: Sequence[dict[str, Any]], as_of: datetime | None) -> list[di
     ]
 
 
-def _exemptions(keys: Sequence[dict[str, Any]], as_of: datetime | None) -> list[dict[str, Any]]:
-    found = [
-        {
-            "account_id": key["account_id"],
-            "user": key["user"],
-            "slot": key["slot"],
-            "state": key["exemption"],
-            "until": key["exempt_until"],
-            "days_left": (
-                (date.fromisoformat(key["exempt_until"]) - as_of.date()).days
-                if key["exempt_until"] and as_of
-                else None
-            ),
-            "key": place,
-        }
-        for place, key in enumerate(keys)
-        if key["exemption"]
-    ]
-    return sorted(found, key=lambda one: (one["until"] or "", one["key"]))
+def _exemptions(
+    keys: Sequence[dict[str, Any]],
+    exempt: Mapping[tuple[str, str], tuple[str | None, ExemptUser]],
+    as_of: datetime | None,
+) -> list[dict[str, Any]]:
+    """Return the exemptions: of each key in the list that has one, and of each other user.
+
+    :param exempt: by account id and user, the account's name and what a run saw.
+    """
+    found, listed = [], set()
+    for place, key in enumerate(keys):
+        if key["exemption"]:
+            _, one = exempt.get((key["account_id"], key["user"]), (None, None))
+            listed.add((key["account_id"], key["user"]))
+            found.append(_exemption(key, place, one, as_of))
+    for (account, user), (name, one) in exempt.items():
+        if (account, user) not in listed:
+            nobody = {"account_id": account, "account": name, "user": user, "slot": None}
+            found.append(_exemption(nobody, None, one, as_of))
+    return sorted(found, key=lambda one: (one["until"] or "", one["account_id"], one["user"]))
+
+
+def _exemption(
+    key: Mapping[str, Any], place: int | None, one: ExemptUser | None, as_of: datetime | None
+) -> dict[str, Any]:
+    until = one.until if one else key["exempt_until"]
+    return {
+        "account_id": key["account_id"],
+        "account": key["account"],
+        "user": key["user"],
+        "slot": key["slot"],
+        "access_key_id": key.get("access_key_id"),
+        "state": one.state.value if one else key["exemption"],
+        "until": until,
+        "days_left": (date.fromisoformat(until) - as_of.date()).days if until and as_of else None,
+        "reason": one_line(one.reason) or None if one else None,
+        "approved_by": one_line(one.approved_by) or None if one else None,
+        "owner": one_line(one.owner) if one and one.owner else key.get("owner"),
+        "source": one_line(one.source, 200) if one else None,
+        "key": place,
+    }
 
 
 def _runs(accounts: Iterable[AccountLedger], days: float) -> list[dict[str, Any]]:

@@ -40,13 +40,26 @@ def as_csv(report: Report) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
-    for key in report["keys"]:
+    for key in [*report["keys"], *_exempt_users(report)]:
         # A number is written as it is: a negative one is no formula.
         writer.writerow(
             disarmed(value) if isinstance(value, str) else value
             for value in (key[name] for name in FIELDS)
         )
     return text.getvalue()
+
+
+def _exempt_users(report: Report) -> Iterator[dict[str, Any]]:
+    """Yield a row for each exempt user without a key in the list: without a verdict."""
+    for one in report["exemptions"]:
+        if one["key"] is None:
+            yield dict.fromkeys(FIELDS) | {
+                **{name: one[name] for name in ("account_id", "account", "user", "owner")},
+                "exemption": one["state"],
+                "exempt_until": one["until"],
+                "exempt_reason": one["reason"],
+                "exempt_approved_by": one["approved_by"],
+            }
 
 
 def as_html(report: Report) -> str:

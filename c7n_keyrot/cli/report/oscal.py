@@ -33,6 +33,9 @@ SAID = (
     "outcome_time",
     "user_arn",
     "first_seen",
+    "owner",
+    "exempt_reason",
+    "exempt_approved_by",
     "run",
 )
 # And of an account: these are of its finding.
@@ -98,12 +101,15 @@ def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
             "components": [_tool(), *(_component(row) for row in report["accounts"])]
         },
         "reviewed-controls": {"control-selections": [_selection(report["rule"])]},
-        "observations": [_observation(key) for key in report["keys"]],
+        "observations": [
+            *(_observation(key) for key in report["keys"]),
+            *(_exempt(one, as_of) for one in report["exemptions"] if one["key"] is None),
+        ],
         "findings": [
             _finding(report, row, by_account[row["account_id"]]) for row in report["accounts"]
         ],
     }
-    if not report["keys"]:  # a list in OSCAL isn't empty
+    if not result["observations"]:  # a list in OSCAL isn't empty
         del result["observations"]
     return result
 
@@ -187,6 +193,25 @@ def _observation(key: Mapping[str, Any]) -> Object:
             {"href": f"#{_run(key)}", "description": "What the run left in its output folder"}
         ],
         "collected": key["as_of"],
+    }
+
+
+def _exempt(one: Mapping[str, Any], as_of: str) -> Object:
+    """Return the observation of an exempt user without a key that is listed."""
+    names = ("state", "until", "reason", "approved_by", "owner", "source")
+    return {
+        "uuid": _id("exemption", one["account_id"], one["user"]),
+        "title": f"Exemption of {one['user']} in account {one['account_id']}",
+        "description": f"User {one['user']} has an exemption ({one['state']}), and no key that is "
+        "listed here.",
+        "props": [
+            _property(f"exemption-{name}", one[name]) for name in names if one[name] is not None
+        ],
+        "methods": ["TEST"],
+        "types": ["exemption"],
+        "subjects": [{"subject-uuid": _id("account", one["account_id"]), "type": "component"}],
+        "origins": _origins(),
+        "collected": as_of,
     }
 
 

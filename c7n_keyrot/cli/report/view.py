@@ -32,7 +32,7 @@ from c7n_keyrot.cli.report.words import (
 )
 from c7n_keyrot.evidence.figures import OLD
 
-MOST_EXEMPTIONS = 200  # rows; all of them are among the keys
+MOST_EXEMPTIONS = 200  # rows; --format json has all of them
 ACCOUNTS_AT_ONCE = 200  # rows that are shown before somebody asks for more
 MOST_NAMES = 12  # of the keys of a day
 BROAD, NARROW = 540, 330  # width of a chart on a screen and on a phone, in pixels
@@ -383,14 +383,17 @@ def outcomes(counts: Mapping[str, int]) -> list[dict[str, Any]]:
 def exemptions(report: Report) -> Iterator[dict[str, Any]]:
     """Yield the exemptions' rows, the first to end first."""
     for one in report["exemptions"][:MOST_EXEMPTIONS]:
-        key = report["keys"][one["key"]]
+        slot = one["slot"]
         yield {
             "user": clean(one["user"]),
-            "account": key_account(key),
+            "account": key_account(one),
+            "key": clean(one["access_key_id"]) or (f"key {slot}" if slot else ""),
             "state": clean(one["state"]),
             "until": clean(one["until"]) or "no date",
             "left": one["days_left"],
-            "owner": clean(key["owner"]),
+            "owner": clean(one["owner"]),
+            "reason": clean(one["reason"]),
+            "approved_by": clean(one["approved_by"]),
         }
 
 

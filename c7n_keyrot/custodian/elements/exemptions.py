@@ -150,6 +150,10 @@ class RotationExempt(KeyrotFilter):
             # AWS may take minutes to make it: who is exempted meanwhile is exempt.
             report_of(run, element.option("report-max-age"))
         register_lines = self._register()
+        for row in run.report.used.rows.values() if register_lines and run.report.used else ():
+            listed = self._of({"UserName": row.user}, register_lines)
+            if listed is not None:
+                run.exemptions.list(row.user, listed)
         run.users.read(resources)
         for user in resources:
             name = user["UserName"]
