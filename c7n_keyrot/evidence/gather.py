@@ -21,6 +21,7 @@ from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.outcomes import Outcome, Result
 from c7n_keyrot.core.records import KeyRecord, RunSummary
 from c7n_keyrot.core.text import counted
+from c7n_keyrot.evidence import population
 from c7n_keyrot.evidence.accounts import Account
 from c7n_keyrot.evidence.contracts import (
     User,
@@ -87,6 +88,7 @@ class PolicyFolder:
     :ivar users: whom ``users_run`` selected: that run, or an earlier one if that run ended before
         it could say whom.
     :ivar summaries: of all runs into the folder, in their order.
+    :ivar populations: the files of all keys of a credential report that are there.
     :ivar outcomes: of all runs into the folder, and of ``c7n-keyrot reactivate``; an intent without
         an outcome is among them as ``intended``.
     """
@@ -106,6 +108,7 @@ class PolicyFolder:
     users_run: str = ""
     summaries: tuple[RunSummary, ...] = field(default=(), repr=False)
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
+    populations: tuple[Path, ...] = field(default=(), repr=False)
 
     @property
     def ours(self) -> bool:
@@ -312,6 +315,7 @@ class _Reader:
             users_run=next((r.run for user in users for r in user.records), run),
             summaries=tuple(summaries),
             outcomes=tuple(done),
+            populations=tuple(path / one for one in files if population.is_one(one)),
         )
 
     def _metadata(self, path: Path, files: Sequence[str], mine: str) -> dict[str, Any]:

@@ -12,24 +12,32 @@ from typing import Any
 
 from c7n_keyrot.core import outcomes, rotation
 from c7n_keyrot.core.outcomes import Outcome, Result
+from c7n_keyrot.core.population import file_name
 from c7n_keyrot.core.records import ExemptUser, KeyRecord, NotMatched, RunSummary, Why
 from c7n_keyrot.core.rotation import ExemptionState, Identified, Verdict
 from c7n_keyrot.core.text import one_line, without_paths
 from c7n_keyrot.core.usage_words import sentence
+from c7n_keyrot.evidence import population
 from c7n_keyrot.evidence.contracts import User
 from c7n_keyrot.evidence.figures import OLD, PRESENT, Judgement, line_of
+from c7n_keyrot.evidence.files import Damage, DamagedFileError
 from c7n_keyrot.evidence.gather import PolicyFolder
+from c7n_keyrot.evidence.population import Population
 
 # After these a key isn't active any more.
 FIXED = (Result.DISABLED, Result.DELETED, Result.GONE)
 # Outcomes that are shown of a key that no run finds any more: something was done, or may have been.
 LASTING = (Result.DISABLED, Result.DELETED, Result.REACTIVATED, Result.UNKNOWN, Result.INTENDED)
+IN_DOUBT = (Result.UNKNOWN.value, Result.INTENDED.value)
+MOST_POPULATIONS = 4  # the newest may be of a run that was stopped, or damaged
 # Of these a stale key of the report isn't one any more.
 NOT_ANY_MORE = (Why.CHANGED, Why.GONE)
 # Of these an inactive key of the report isn't Inactive any more.
 NOT_INACTIVE = (Why.CHANGED, Why.UNKNOWN)
 # Of these only a newer report, or a person, can tell.
 DOUBTFUL = (Why.UNCLEAR, Why.UNREAD, Why.TWICE, Why.UNKNOWN, Why.NOT_FOUND, Why.OTHER_USER)
+# A report that AWS made so shortly after a change may not show it.
+LAG = timedelta(minutes=15)
 # A credential report may be so old when a run acts by it, with room for clocks that differ.
 REPORT_AGE = timedelta(days=2)
 
@@ -86,6 +94,8 @@ class AccountLedger:
     :ivar placed: the newest outcome of each user and slot.
     :ivar facts: what a run said last of a key, by its id.
     :ivar by_day: what was done on a day (UTC) to which keys.
+    :ivar hashed: the newest summary that has the hash of a population, by the file's name.
+    :ivar populations: the files of the newest populations, by name, in whichever folder.
     """
 
     account_id: str | None
@@ -98,6 +108,8 @@ class AccountLedger:
     facts: dict[str, Entry] = field(default_factory=dict)
     by_day: dict[str, dict[tuple[str, str], Result]] = field(default_factory=dict)
     runs: set[tuple[str, str]] = field(default_factory=set)
+    hashed: dict[str, tuple[RunSummary, datetime]] = field(default_factory=dict)
+    populations: dict[str, list[Path]] = field(default_factory=dict)
 
     # -- filled
 
@@ -109,6 +121,9 @@ class AccountLedger:
         line = line_of(summary)
         if line:
             self.lines.append(line)
+            if summary.population:
+                self.hashed[population_name(line.report)] = summary, line.report
+                _keep_newest(self.hashed)
         records = []
         if folder.users_run == summary.run and folder.account_id == self.account_id:
             records = [_of_record(summary, *pair) for pair in folder.records]
@@ -119,6 +134,11 @@ class AccountLedger:
         time, known = outcomes.instant(summary), self.latest.get(summary.policy)
         if not known or time > known.time:
             self.latest[summary.policy] = Latest(summary, time, records)
+
+    def add_population(self, path: Path) -> None:
+        """Add a file of all keys; the newest are kept, and read when the keys are asked for."""
+        self.populations.setdefault(path.name.removesuffix(".gz"), []).append(path)
+        _keep_newest(self.populations)
 
     def add_outcome(self, line: Outcome) -> None:
         """Add what was done to a key."""
@@ -193,31 +213,37 @@ class AccountLedger:
         self.done.clear()
         self.placed.clear()
 
-    def findings(self, now: datetime) -> Iterator[Entry]:
+    def population(self, damage: list[Damage]) -> Population | None:
+        """Return all keys by the newest credential report that was kept; None without one.
+
+        :param damage: gets each file that isn't what its run left.
+        """
+        for name in sorted(self.populations.keys() & self.hashed.keys(), reverse=True):
+            summary, report = self.hashed[name]
+            for path in self.populations[name]:
+                try:
+                    return population.read(
+                        path, summary.account_id, report, str(summary.population)
+                    )
+                except DamagedFileError as error:
+                    damage.append(Damage(path, str(error)))
+        return None
+
+    def findings(self, now: datetime, then: Population | None = None) -> Iterator[Entry]:
         """Yield each key that isn't fresh, and each to which something was done.
 
         :param now: what is due before this instant (UTC) isn't expiring any more.
+        :param then: all keys by the newest credential report, which settles what older lists say.
         """
-        found: dict[Place, Entry] = {}
-        latest = sorted(self.latest.values(), key=lambda one: one.time)
-        for one in latest:
-            if latest[-1].time - one.time < PRESENT:
-                for entry in one.entries:
-                    place = entry["user"], entry["slot"]
-                    found[place] = _merged(found.get(place), entry)
-        judged = [
-            self._with_outcome(entry, self._outcome_of(place, entry), now)
-            for place, entry in found.items()
-        ]
-        self._end(judged)
+        judged = self._judged(now, then)
         exempt = self.exempt()
         for entry in judged:
             entry["first_seen"] = self._first_seen(entry)
             if entry["exemption"] and entry["user"] in exempt:
                 entry |= _of_exemption(exempt[entry["user"]])
         yield from judged
-        known = {entry["access_key_id"] for entry in found.values()}
-        shown = {entry[OUTCOME_OF] for entry in found.values()}
+        known = {entry["access_key_id"] for entry in judged}
+        shown = {entry[OUTCOME_OF] for entry in judged}
         for key_id, line in self.done.items():
             if key_id not in known | shown and line.outcome in LASTING:
                 entry = {**self.facts.get(key_id, _of_outcome(line)), "verdict": None}
@@ -226,7 +252,34 @@ class AccountLedger:
                 reports = (one.report for one in listing if line.slot in one.slots)
                 seen = any(outcomes.instant(line) < report for report in reports)
                 entry["first_seen"] = self._first_seen(entry)
-                yield self._with_outcome(entry, line, now, seen)
+                entry = self._with_outcome(entry, line, now, seen)
+                if then:
+                    _settle(entry, then)
+                yield entry
+
+    def _judged(self, now: datetime, then: Population | None) -> list[Entry]:
+        """Return each key that a run listed, or that is stale in the newest report of all keys."""
+        found: dict[Place, Entry] = {}
+        latest = sorted(self.latest.values(), key=lambda one: one.time)
+        for one in latest:
+            if latest[-1].time - one.time < (OLD if then else PRESENT):
+                for entry in one.entries:
+                    place = entry["user"], entry["slot"]
+                    found[place] = _merged(found.get(place), entry)
+        since = latest[-1].time - PRESENT if latest else now
+        judged: list[Entry] = []
+        others: list[Entry] = []
+        for place, listed in found.items():
+            entry = self._with_outcome(listed, self._outcome_of(place, listed), now)
+            if then and _settle(entry, then):
+                judged.append(entry)
+            elif _time(entry) > since:
+                others.append(entry)
+        if then:
+            judged += self._unnamed(then, found, now)
+        judged += others
+        self._end(others, judged)
+        return judged
 
     def exempt(self) -> dict[str, ExemptUser]:
         """Return the exemptions that the newest runs saw, by user."""
@@ -274,10 +327,60 @@ class AccountLedger:
         listed = sum(_counted(entry, line) for entry in entries)
         return max(line.stale - listed, 0), line.report
 
-    def _end(self, entries: list[Entry]) -> None:
+    def _unnamed(
+        self, then: Population, found: Mapping[Place, Entry], now: datetime
+    ) -> Iterator[Entry]:
+        """Yield the stale keys of a credential report that no list names.
+
+        Such as those that became stale since the last run of the policy that lists stale keys.
+        """
+        summary = self.hashed[population_name(then.report)][0]
+        limits, exempt = self._limits(), self.exempt()
+        for (name, slot), key in then.keys.items():
+            days, rotated = limits.get(slot), key.last_rotated
+            if key.status != population.ACTIVE or not rotated or not days:
+                continue
+            due, place = rotation.deadline(rotated, days), (one_line(name, 128), slot)
+            known = found.get(place)
+            if due >= then.report or (known and known["last_rotated"] == rotated.isoformat()):
+                continue
+            entry = _entry(
+                summary,
+                user=place[0],
+                slot=slot,
+                verdict=Verdict.STALE.value,
+                age_days=round((then.report - rotated) / rotation.DAY, 1),
+                days=days,
+                last_rotated=rotated.isoformat(),
+                deadline=due.isoformat(),
+                days_left=rotation.days_left(rotated, then.report, days),
+                as_of=then.report.isoformat(timespec="seconds"),
+            )
+            line = self._outcome_of(place, entry)
+            if line:
+                entry["access_key_id"] = line.access_key_id
+            exemption = exempt.get(place[0])
+            if exemption and exemption.state is ExemptionState.VALID:
+                why = {"why": Why.EXEMPT.value, "exemption": ExemptionState.VALID.value}
+                entry |= {**why, "exempt_until": exemption.until}
+            entry = self._with_outcome(entry, line, now)
+            if name in then.twice:
+                entry["state"] = "unclear"
+            elif line and line.outcome in FIXED and outcomes.instant(line) + LAG > then.report:
+                entry["state"] = "fixed"  # shortly before, which the report doesn't show yet
+            yield entry
+
+    def _limits(self) -> dict[int, float]:
+        """Return the limit of each slot, in days, according to the newest report it has."""
+        lines = sorted(self.lines, key=lambda one: (one.report, one.time))
+        return {slot: line.days for line in lines for slot in line.slots}
+
+    def _end(self, entries: Iterable[Entry], found: Iterable[Entry]) -> None:
         """End the stale keys of older lists that a newer report doesn't count any more.
 
         If it counts fewer than there are, nobody knows which of them ended.
+
+        :param found: all keys, and ``entries`` those of which nothing newer is known.
         """
         older: dict[tuple[int, float], list[Entry]] = {}
         for entry in entries:
@@ -292,7 +395,7 @@ class AccountLedger:
             before = [one for one in some if _last_known(one) < line.report]
             left = line.stale - sum(
                 _counted(one, line)
-                for one in entries
+                for one in found
                 if one[REPORT_OF] and datetime.fromisoformat(one[REPORT_OF]) == line.report
             )
             if len(before) > max(left, 0):
@@ -329,6 +432,46 @@ class AccountLedger:
             }
         entry["state"] = "fixed" if seen else _state(entry, line, now)
         return entry
+
+
+def population_name(report: datetime) -> str:
+    """Return the name of the file of all keys of a credential report, without ``.gz``."""
+    return file_name(report).removesuffix(".gz")
+
+
+def _keep_newest(found: dict[str, Any]) -> None:
+    """Forget all but the newest files: an organization has many, and one is read."""
+    while len(found) > MOST_POPULATIONS:
+        del found[min(found)]
+
+
+def _settle(entry: Entry, then: Population) -> bool:
+    """Set what became of a key since it was listed, by a newer report of all keys.
+
+    :returns: whether the report says what became of it.
+    """
+    rotated = entry["last_rotated"] and datetime.fromisoformat(entry["last_rotated"])
+    if not rotated or _last_known(entry) + LAG > then.report:
+        return False
+    place = entry["user"], entry["slot"]
+    key = then.keys.get(place)
+    if entry["user"] in then.twice or (key and key.last_rotated is None):
+        entry["state"] = "unclear"
+    elif key is None or key.last_rotated != rotated:
+        entry["state"] = "unclear" if then.has_moved(place, rotated) else "fixed"
+    elif key.status == population.ACTIVE:
+        entry[REPORT_OF] = then.report.isoformat()
+        if entry["state"] == "fixed" or entry["outcome"] in IN_DOUBT:
+            entry["state"] = "open"  # it was switched on again, or never switched off
+    elif key.status != population.INACTIVE:
+        entry["state"] = "unclear"
+    elif entry["verdict"] != Verdict.INACTIVE.value:
+        entry["state"] = "fixed"
+    return True
+
+
+def _time(entry: Entry) -> datetime:
+    return datetime.fromisoformat(entry["as_of"])
 
 
 def _utc(time: str | None) -> str | None:
@@ -481,6 +624,8 @@ def _merged(before: Entry | None, entry: Entry) -> Entry:
     """
     if before is None:
         return entry
+    if before["last_rotated"] and entry["last_rotated"] not in (None, before["last_rotated"]):
+        return entry  # the slot has another key now
     is_record = before["identified"] and not entry["identified"]
     one, other = (before, entry) if is_record else (entry, before)
     if other["why"] in (Why.EXEMPT.value, Why.UNCLEAR.value, Why.OWN.value) and not one["why"]:
@@ -568,4 +713,7 @@ class Ledger:
                 self.of(summary.account_id).add_summary(summary, folder)
             for line in folder.outcomes:
                 self.of(line.account_id).add_outcome(line)
-            self.of(folder.account_id, folder.account).add_end(folder)
+            account = self.of(folder.account_id, folder.account)
+            account.add_end(folder)
+            for path in folder.populations:
+                account.add_population(path)

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from c7n_keyrot.core import outcomes
+from c7n_keyrot.core import outcomes, population
 from c7n_keyrot.core.outcomes import Action, Outcome, Result
 from c7n_keyrot.core.records import ExemptUser, KeyRecord, NotMatched, RunSummary, Why
 from c7n_keyrot.core.rotation import DAY, Identified, Verdict, days_left, deadline
@@ -59,6 +61,8 @@ class Run:
     policy: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     report_hours: float = 1
+    # All keys of the report: user, slot, status, days before NOW.
+    population: Sequence[tuple[str, int, str, float]] | None = None
     region: str = "us-east-1"
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -171,7 +175,19 @@ class Run:
             matched=len(self.users),
             not_matched=self.left,
             exempt=self.exempt,
+            population=self.csv and hashlib.sha256(self.csv).hexdigest(),
         )
+
+    @property
+    def csv(self) -> bytes | None:
+        """The file of all keys, if it is kept."""
+        if self.population is None:
+            return None
+        lines = [
+            f"{self.account_id},{user},,{slot},{status},{(NOW - age * DAY).isoformat()},"
+            for user, slot, status, age in self.population
+        ]
+        return "\n".join([",".join(population.COLUMNS), *lines, ""]).encode()
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -202,6 +218,9 @@ class Run:
         (folder / "metadata.json").write_text(json.dumps(self.metadata), "utf-8")
         (folder / "resources.json").write_text(json.dumps(self.users), "utf-8")
         (folder / "custodian-run.log").touch()
+        if self.csv:
+            packed = gzip.compress(self.csv)
+            (folder / population.file_name(self.report)).write_bytes(packed)
         outcomes.append(folder / outcomes.SUMMARY_FILE, self.summary)
         for name, lines in ((outcomes.FILE, self.done), (outcomes.INTENTS_FILE, self.intents)):
             for line in lines:

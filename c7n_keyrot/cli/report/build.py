@@ -78,7 +78,9 @@ def build_report(
     exempt: dict[tuple[str, str], tuple[str | None, ExemptUser]] = {}
     for key, name in names.items():
         account = ledger.accounts.get(key) or AccountLedger(None)
-        entries = list(account.findings(now))
+        unread: list[Damage] = []
+        entries = list(account.findings(now, account.population(unread)))
+        told += map(str, unread)
         found = [_key(entry, name) for entry in entries]
         found.sort(key=lambda one: (one["user"], one["slot"] or 0, one["access_key_id"] or ""))
         chosen = figures.chosen(lines.get(key, ()), days)
