@@ -25,6 +25,8 @@ FILE = "keyrot-outcomes.jsonl"
 INTENTS_FILE = "keyrot-intents.jsonl"
 SUMMARY_FILE = "keyrot-summary.jsonl"
 BEGUN_FILE = "keyrot-begun.jsonl"
+# A line for each key that a notice names. In a file of its own: it says nothing of what the key is.
+NOTIFIED_FILE = "keyrot-notified.jsonl"
 
 
 class Word(str, enum.Enum):
@@ -39,6 +41,7 @@ class Action(Word):
     DISABLE = "disable-access-key"
     DELETE = "delete-access-key"
     REACTIVATE = "reactivate"
+    NOTIFY = "notify"  # in the file of notices only
 
 
 class Result(Word):
@@ -53,6 +56,7 @@ class Result(Word):
     SKIPPED = "skipped"
     UNKNOWN = "unknown"  # the call may have taken effect, or nobody can tell where the key is
     INTENDED = "intended"  # in the file of intents only
+    NOTIFIED = "notified"  # in the file of notices only
 
 
 # What an AWS id can be; in a command line neither needs a quote.
@@ -77,8 +81,9 @@ class Outcome:
       key, so that the line can be read alone a year later (``KeyRecord``)
     - ``owner``: the contact in the user's tags
     - ``caller``: the ARN of who ran, by GetCallerIdentity
+    - ``message_id``: of a notice: SQS's (or SNS's) id of the message that names the key
 
-    The last seven are None where they aren't known, such as in a line of an older release.
+    The last eight are None where they aren't known, such as in a line of an older release.
     """
 
     time: str
@@ -100,6 +105,7 @@ class Outcome:
     verdict: Verdict | None = None
     owner: str | None = None
     caller: str | None = None
+    message_id: str | None = None
 
     @property
     def operation(self) -> tuple[str | None, ...]:
@@ -118,6 +124,7 @@ KINDS_OF = {
         ("access_key_id", "user_id", "last_rotated", "deadline", "verdict", "owner", "caller"),
         (str, NONE),
     ),
+    "message_id": (str, NONE),
 }
 
 
@@ -168,6 +175,8 @@ def parse(line: bytes) -> Outcome:
         raise ValueError("not an outcome: access_key_id is not a key's")
     if outcome.slot not in (None, 1, 2):
         raise ValueError("not an outcome: there is no such slot")
+    if (outcome.action == Action.NOTIFY) != (outcome.outcome == Result.NOTIFIED):
+        raise ValueError("not an outcome: only a notice is notified")
     instant(outcome)
     _check_key(outcome)
     verdict = None if outcome.verdict is None else Verdict(outcome.verdict)

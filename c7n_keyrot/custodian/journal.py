@@ -61,6 +61,10 @@ class Journal:
             outcomes.append(output.path_of(self._manager.ctx, outcomes.INTENTS_FILE), line)
         return False
 
+    def notified(self, line: Outcome) -> None:
+        """Add a line about a notice that was sent."""
+        self._append(outcomes.NOTIFIED_FILE, line)
+
     def _append(self, name: str, line: Outcome) -> bool:
         """Add a line to a file on disk. Once that fails no further key is touched."""
         with self._writing:

@@ -2,15 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Custodian's ``notify`` in a policy with our words: its messages carry what our templates print.
 
-Two methods of the action are wrapped: ``process``, which is handed the users, and
-``expand_variables``, which makes what a message says of the action itself.
+Three methods of the action are wrapped: ``process``, which is handed the users,
+``expand_variables``, which makes what a message says of the action itself, and
+``send_data_message``, which sends it: each key that it names gets a line in the output folder.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -18,6 +23,7 @@ from typing import Any
 from c7n_keyrot.aws.permit import Permit, check_permit
 from c7n_keyrot.core import notice
 from c7n_keyrot.core.notice import NOTICE, SITUATIONS, PolicyPlan
+from c7n_keyrot.core.outcomes import Action, Result
 from c7n_keyrot.core.records import KeyRecord
 from c7n_keyrot.core.text import url_name
 from c7n_keyrot.custodian.matching import RECORDS, asserted, meant, places
@@ -29,8 +35,8 @@ IN_ACCOUNT = ": account {{ action.keyrot.account }}"
 ORG_NAME, ORG_ID = "AccountName", "AccountId"
 
 
-def wrapped(run: PolicyRun, users: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield each notify action with our templates, and what its two methods are replaced by.
+def wrapped(run: PolicyRun, users: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Yield each notify action with our templates, and what its three methods are replaced by.
 
     :param users: what the filters have selected, with our records.
     """
@@ -44,6 +50,7 @@ def wrapped(run: PolicyRun, users: Sequence[dict[str, Any]]) -> Iterator[tuple[A
                 action,
                 partial(_process, run, action, situation, plan),
                 partial(_expanded, run, action, plan, oldest),
+                partial(_sent, run, action, {user["UserName"]: user for user in users}),
             )
 
 
@@ -122,6 +129,34 @@ def _expanded(
     if isinstance(subject, str) and "{{" not in subject and "{%" not in subject:
         data["subject"] = subject + IN_ACCOUNT
     return data
+
+
+def _sent(
+    run: PolicyRun,
+    action: Any,
+    users: Mapping[str, dict[str, Any]],
+    message: dict[str, Any],
+    payload: str,
+) -> Any:
+    """Send a message, and keep a line for each key that it names.
+
+    :param users: those whom the policy selected, by name, with our records.
+    :param payload: as Custodian packs it: base64 of the compressed JSON.
+    """
+    receipt = type(action).send_data_message(action, message, payload)
+    content = json.loads(zlib.decompress(base64.b64decode(payload)))
+    for sent in content["resources"]:
+        user = users.get(sent["UserName"], sent)
+        slots = {str(key.get("slot")) for key in sent.get(NOTICE, {}).get("keys", ())}
+        records = {one["slot"]: one for one in user.get(RECORDS, ()) if str(one["slot"]) in slots}
+        for record in records.values():
+            line = run.line(Action.NOTIFY, user, record)
+            run.journal.notified(
+                replace(line, outcome=Result.NOTIFIED, message_id=str(receipt) if receipt else None)
+            )
+    if run.journal.unwritable:
+        run.log.fail(f"a notice was sent, and can't be recorded: {run.journal.unwritable}")
+    return receipt
 
 
 def plan_of(manager: Any, now: datetime) -> PolicyPlan:

@@ -58,10 +58,12 @@ def attach_notices(run: PolicyRun, users: Sequence[dict[str, Any]]) -> None:
 
     :seam: c7n.actions:Notify.process
     :seam: c7n.actions:Notify.expand_variables
+    :seam: c7n.actions:Notify.send_data_message
     """
-    for action, process, expanded in notify.wrapped(run, users):
+    for action, process, expanded, sent in notify.wrapped(run, users):
         # On the instance: other policies' notices never meet any of this.
         action.process, action.expand_variables = process, expanded
+        action.send_data_message = sent
 
 
 def watch_upload(run: PolicyRun) -> None:

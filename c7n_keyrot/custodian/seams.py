@@ -169,6 +169,11 @@ SEAMS = (
         ("resources", "event"),
     ),
     Seam("c7n.actions:Notify.expand_variables", "replaced on the action", ("message",)),
+    Seam(
+        "c7n.actions:Notify.send_data_message",
+        "replaced on the action; it returns the id of the message",
+        ("message", "payload"),
+    ),
     # -- validate(): from here on a policy with our words has a run
     Seam("c7n.policy:Policy.validate", "asks each filter and action", holds=_validates_elements),
     Seam("c7n.filters:Or.validate", "a block asks those in it", holds=_validates_elements),

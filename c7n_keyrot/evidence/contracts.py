@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from typing import Any
@@ -36,9 +36,15 @@ class User:
     matched: Mapping[str, str]
     records: tuple[KeyRecord, ...] = field(repr=False)
 
-    @property
-    def owner(self) -> str | None:
-        """The contact in the user's tags; None without one."""
+    def owner(self, contact_tags: Collection[str] = ()) -> str | None:
+        """Return the contact in the user's tags; None without one.
+
+        :param contact_tags: of c7n-mailer, which writes to all of them; () for the usual ones, of
+            which the first counts.
+        """
+        if contact_tags:
+            named = (self.tags.get(tag, "").strip() for tag in contact_tags)
+            return ", ".join(dict.fromkeys(filter(None, named))) or None
         lowered = {key.lower(): value for key, value in self.tags.items()}
         found = (lowered.get(tag.lower()) for tag in OWNER_TAGS)
         return next((value for value in found if value), None)

@@ -49,7 +49,7 @@ from c7n_keyrot.evidence.files import (
     read_json,
     walk,
 )
-from c7n_keyrot.evidence.outcome_files import read_folder
+from c7n_keyrot.evidence.outcome_files import read_folder, read_notified
 
 # A policy with one of these is one of ours.
 OUR_FILTERS = frozenset(
@@ -91,6 +91,7 @@ class PolicyFolder:
     :ivar populations: the files of all keys of a credential report that are there.
     :ivar outcomes: of all runs into the folder, and of ``c7n-keyrot reactivate``; an intent without
         an outcome is among them as ``intended``.
+    :ivar notified: which keys notices named, of all runs into the folder.
     """
 
     path: Path
@@ -109,6 +110,7 @@ class PolicyFolder:
     summaries: tuple[RunSummary, ...] = field(default=(), repr=False)
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
     populations: tuple[Path, ...] = field(default=(), repr=False)
+    notified: tuple[Outcome, ...] = field(default=(), repr=False)
 
     @property
     def ours(self) -> bool:
@@ -316,6 +318,7 @@ class _Reader:
             summaries=tuple(summaries),
             outcomes=tuple(done),
             populations=tuple(path / one for one in files if population.is_one(one)),
+            notified=tuple(self._not_ahead(path, read_notified(path, files, mine, self.problem))),
         )
 
     def _metadata(self, path: Path, files: Sequence[str], mine: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -92,6 +92,7 @@ class AccountLedger:
     :ivar latest: by policy, ``ends`` as well.
     :ivar done: the newest outcome of each key by its id.
     :ivar placed: the newest outcome of each user and slot.
+    :ivar history: all outcomes and notices of a key by its id, or by its place without one.
     :ivar facts: what a run said last of a key, by its id.
     :ivar by_day: what was done on a day (UTC) to which keys.
     :ivar hashed: the newest summary that has the hash of a population, by the file's name.
@@ -105,11 +106,13 @@ class AccountLedger:
     ends: dict[str, End] = field(default_factory=dict)
     done: dict[str, Outcome] = field(default_factory=dict)
     placed: dict[Place, Outcome] = field(default_factory=dict)
+    history: dict[str | Place, list[Outcome]] = field(default_factory=dict)
     facts: dict[str, Entry] = field(default_factory=dict)
     by_day: dict[str, dict[tuple[str, str], Result]] = field(default_factory=dict)
     runs: set[tuple[str, str]] = field(default_factory=set)
     hashed: dict[str, tuple[RunSummary, datetime]] = field(default_factory=dict)
     populations: dict[str, list[Path]] = field(default_factory=dict)
+    contact_tags: Collection[str] = ()
 
     # -- filled
 
@@ -126,7 +129,7 @@ class AccountLedger:
                 _keep_newest(self.hashed)
         records = []
         if folder.users_run == summary.run and folder.account_id == self.account_id:
-            records = [_of_record(summary, *pair) for pair in folder.records]
+            records = [_of_record(summary, *pair, self.contact_tags) for pair in folder.records]
         for entry in records:
             key_id = entry["access_key_id"]
             if key_id and entry["as_of"] >= self.facts.get(key_id, entry)["as_of"]:
@@ -151,8 +154,14 @@ class AccountLedger:
             known = self.done.get(key_id)
             if not known or time >= outcomes.instant(known):
                 self.done[key_id] = line
+        self.add_notice(line)
         key = key_id or f"{line.user}/{line.slot}"
         self.by_day.setdefault(time.date().isoformat(), {})[key, line.action] = line.outcome
+
+    def add_notice(self, line: Outcome) -> None:
+        """Add a line to the history of a key: a notice, or what was done."""
+        place = one_line(line.user, 128), line.slot
+        self.history.setdefault(line.access_key_id or place, []).append(line)
 
     def add_end(self, folder: PolicyFolder) -> None:
         """Add how the last run into a folder ended."""
@@ -211,6 +220,7 @@ class AccountLedger:
         self.latest = {name: replace(one, records=[]) for name, one in self.latest.items()}
         self.facts.clear()
         self.done.clear()
+        self.history.clear()
         self.placed.clear()
 
     def population(self, damage: list[Damage]) -> Population | None:
@@ -431,7 +441,32 @@ class AccountLedger:
                 "reason": without_paths(one_line(line.reason)) or None,
             }
         entry["state"] = "fixed" if seen else _state(entry, line, now)
+        entry["history"] = self._history_of(entry, line)
         return entry
+
+    def _history_of(self, entry: Entry, line: Outcome | None) -> list[dict[str, Any]]:
+        """Return all that was done to a key, and each notice that named it, in their order."""
+        key_id = entry["access_key_id"] or (line and line.access_key_id)
+        place = entry["user"], entry["slot"]
+        lines = self.history.get(key_id or place, [])
+        # Several folders may have copies of one file.
+        once = {(one.time, one.action, one.outcome, one.run, one.message_id): one for one in lines}
+        return [_event(one) for one in sorted(once.values(), key=outcomes.instant)]
+
+
+def _event(line: Outcome) -> dict[str, Any]:
+    """Return a line of a key's history as the report has it."""
+    return {
+        "time": _utc(line.time),
+        "action": line.action.value,
+        "outcome": line.outcome.value,
+        "reason": without_paths(one_line(line.reason)) or None,
+        "policy": one_line(line.policy, 200),
+        "run": one_line(line.run, 100),
+        "caller": line.caller and one_line(line.caller),
+        "owner": line.owner and one_line(line.owner),
+        "message_id": line.message_id and one_line(line.message_id, 200),
+    }
 
 
 def population_name(report: datetime) -> str:
@@ -479,7 +514,10 @@ def _utc(time: str | None) -> str | None:
     return datetime.fromisoformat(time).astimezone(timezone.utc).isoformat() if time else None
 
 
-def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
+def _of_record(
+    summary: RunSummary, user: User, record: KeyRecord, contact_tags: Collection[str]
+) -> Entry:
+    owner = user.owner(contact_tags)
     return _entry(
         summary,
         user=one_line(user.name, 128),
@@ -492,7 +530,7 @@ def _of_record(summary: RunSummary, user: User, record: KeyRecord) -> Entry:
         last_rotated=_utc(record.last_rotated),
         deadline=_utc(record.deadline),
         days_left=record.days_left,
-        owner=user.owner and one_line(user.owner),
+        owner=owner and one_line(owner),
         description=record.description and one_line(record.description),
         last_used_date=_utc(record.last_used_date),
         last_used_service=record.last_used_service and one_line(record.last_used_service, 100),
@@ -594,6 +632,8 @@ FIELDS = (
 OUTCOME_OF = "outcome_of"
 REPORT_OF = "report_of"  # when its credential report was made
 OWN_FIELDS = (OUTCOME_OF, REPORT_OF)
+# Each key has it besides; a table has no room for it.
+HISTORY = "history"
 EMPTY: Entry = dict.fromkeys((*FIELDS, *OWN_FIELDS))
 
 
@@ -697,13 +737,17 @@ def _counted(entry: Entry, line: Judgement) -> bool:
 class Ledger:
     """All accounts, by id, or by the name of their folder where nothing says the id."""
 
-    def __init__(self) -> None:
+    def __init__(self, contact_tags: Collection[str] = ()) -> None:
+        """:param contact_tags: which tags of a user name the owner; () for the usual ones."""
         self.accounts: dict[str, AccountLedger] = {}
+        self.contact_tags = contact_tags
 
     def of(self, account_id: str, name: str = "") -> AccountLedger:
         """Return an account's part."""
         key = account_id or f"name:{name}"
-        return self.accounts.setdefault(key, AccountLedger(account_id or None))
+        return self.accounts.setdefault(
+            key, AccountLedger(account_id or None, contact_tags=self.contact_tags)
+        )
 
     def add(self, folders: Iterable[PolicyFolder]) -> None:
         """Add what the folders hold."""
@@ -717,3 +761,6 @@ class Ledger:
             account.add_end(folder)
             for path in folder.populations:
                 account.add_population(path)
+            for line in folder.notified:
+                self.of(line.account_id).add_notice(line)
+            self.of(folder.account_id, folder.account).add_end(folder)

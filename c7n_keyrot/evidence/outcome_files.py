@@ -26,6 +26,7 @@ from c7n_keyrot.evidence.files import (
 
 # A plain file, and beside it a bucket's copies: one compressed file for each run.
 NAMES = tuple(name.removesuffix(".jsonl") for name in (outcomes.FILE, outcomes.INTENTS_FILE))
+NOTIFIED = outcomes.NOTIFIED_FILE.removesuffix(".jsonl")
 ENDINGS = (".jsonl", ".jsonl.gz")
 # A line that was cut off: what follows its time, and its run.
 TORN = re.compile(rb'\{"time": "[^"]*", ("account_id": .*"run": "([^"]*)".*)', re.DOTALL)
@@ -74,6 +75,20 @@ def read_folder(
     return files
 
 
+def read_notified(
+    folder: Path, names: Iterable[str], account_id: str, problem: Problem
+) -> list[Outcome]:
+    """Read which keys notices named, as far as that can be read; parameters as above."""
+    files = [
+        _read(folder / name, account_id, outcomes.parse)
+        for name in sorted(names)
+        if name.startswith(NOTIFIED) and name.endswith(ENDINGS)
+    ]
+    for damage in _damage(files):
+        problem(damage)
+    return [line for file in files for line in file.outcomes if line.outcome == Result.NOTIFIED]
+
+
 def read_tree(root: str, owner: Callable[[Path], str], problem: Problem) -> list[OutcomeFile]:
     """Read all files of outcomes and intents below a folder.
 
@@ -99,10 +114,21 @@ def read_tree(root: str, owner: Callable[[Path], str], problem: Problem) -> list
     return found
 
 
-def _read(path: Path, account_id: str) -> OutcomeFile:
+def _done(line: bytes) -> Outcome:
+    """Read a line about what was done to a key.
+
+    :raises ValueError: it isn't one.
+    """
+    found = outcomes.parse(line)
+    if found.outcome == Result.NOTIFIED:
+        raise ValueError("not an outcome of a key: a notice")
+    return found
+
+
+def _read(path: Path, account_id: str, parse: Callable[[bytes], Outcome] = _done) -> OutcomeFile:
     file = OutcomeFile(path, account_id=account_id)
     try:
-        for line in parsed(path, outcomes.parse):
+        for line in parsed(path, parse):
             if isinstance(line, Outcome) and account_id not in ("", line.account_id):
                 file.others[line.account_id] += 1
                 continue

@@ -90,6 +90,9 @@ def test_whole_run_tells_and_disables_exactly_the_stale_second_keys(
     # Nobody is told of what isn't done.
     named = {key["key"] for user in told[STALE] for key in user["c7n:keyrot-notice"]["keys"]}
     assert named == wanted
+    lines = (acted.folder(STALE) / "keyrot-notified.jsonl").read_text("utf-8").splitlines()
+    assert {json.loads(line)["access_key_id"] for line in lines} == wanted
+    assert all(json.loads(line)["message_id"] for line in lines)
 
     between = account.snapshot()
     again = run_custodian(pack, out=acted.out)

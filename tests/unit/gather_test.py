@@ -57,13 +57,13 @@ def test_a_tree_of_c7n_org_is_read_whole(tmp_path: Path) -> None:
     assert found.policy == PACK["stale"]
     assert found.metrics == {"ResourceCount": 1}
     ((user, record),) = found.records
-    assert (user.name, user.owner) == ("ana", "ana@corp.test")
+    assert (user.name, user.owner()) == ("ana", "ana@corp.test")
     assert user.matched == {key_id(A, "ana"): "Active"}
     assert record == stale.record("ana", 100)
     assert found.summaries == (stale.summary,)
     assert found.summary == stale.summary
     assert found.outcomes == tuple(stale.done)
-    assert (expiring.account_id, expiring.account, expiring.users[0].owner) == (B, "web", None)
+    assert (expiring.account_id, expiring.account, expiring.users[0].owner()) == (B, "web", None)
 
 
 @pytest.mark.parametrize("depth", ["", STALE])

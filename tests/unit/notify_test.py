@@ -20,6 +20,8 @@ from c7n.utils import dumps
 from in_memory import Custodian, Iam
 
 from c7n_keyrot.aws.event_history import Pacer
+from c7n_keyrot.core import outcomes
+from c7n_keyrot.core.outcomes import Outcome
 
 STALE, EXPIRING = "stale-access-key", "expiring-access-key"
 NOTIFY = {
@@ -371,3 +373,42 @@ def test_user_whom_only_stocks_filter_matched_stops_no_notice(
     custodian.run([{"or": [STALE, stock]}], [NOTIFY, "disable-access-key"])
     assert told_keys(sent) == {"ana-2"}
     assert iam.changed == [("ana", "ana-2", "Inactive")]
+
+
+def notified(custodian: Custodian) -> list[Outcome]:
+    path = custodian.folder / "test" / outcomes.NOTIFIED_FILE
+    return [outcomes.parse(line) for line in path.read_bytes().splitlines()]
+
+
+def test_each_key_that_a_notice_names_has_a_line(
+    iam: Iam, custodian: Custodian, sent: list[dict[str, Any]]
+) -> None:
+    """With the id of the message, the owner, and who ran it."""
+    seed(iam)
+    iam.add("ana", 20, 200, {"OwnerContact": "ana@corp.test"})
+    with contextlib.suppress(PolicyExecutionError):  # of those who can't be read
+        custodian.run([slot(2), {"not": ["rotation-exempt"]}], [NOTIFY])
+    lines = notified(custodian)
+    assert {line.access_key_id for line in lines} == told_keys(sent)
+    assert {(line.action, line.outcome, line.message_id) for line in lines} == {
+        ("notify", "notified", "id")
+    }
+    (ana,) = [line for line in lines if line.user == "ana"]
+    assert (ana.owner, ana.slot, ana.run) == ("ana@corp.test", 2, sent[0]["execution_id"])
+    assert ana.caller
+    assert ana.deadline
+
+
+def test_what_was_not_sent_has_no_line(
+    iam: Iam, custodian: Custodian, sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iam.add("ana", 20, 200)
+
+    def refuse(self: Any, message: Any, packed: str) -> str:
+        raise ValueError("no queue")
+
+    monkeypatch.setattr(Notify, "send_data_message", refuse)
+    with pytest.raises(ValueError, match="no queue"):
+        custodian.run([slot(2)], [NOTIFY, "disable-access-key"])
+    assert not (custodian.folder / "test" / outcomes.NOTIFIED_FILE).exists()
+    assert iam.changed == []

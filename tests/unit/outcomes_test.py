@@ -65,6 +65,7 @@ def test_a_line_is_one_flat_object_with_all_fields_in_order(tmp_path: Path) -> N
         "verdict",
         "owner",
         "caller",
+        "message_id",
     ]
     assert outcomes_in(path) == [LINE]
 
@@ -169,6 +170,7 @@ def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: An
     path = tmp_path / outcomes.FILE
     path.write_text(json.dumps({**asdict(LINE), field: value}) + "\n")
     texts = ("policy", "run", "user", "reason", "access_key_id", "user_id", "owner", "caller")
+    texts += ("message_id",)
     numbers = ("age_days", "days")
     may_be_none = ("slot", "access_key_id", "user_id", *list(asdict(LINE))[12:])
     if value is None:
@@ -187,7 +189,7 @@ def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: An
         ("account_id", ["", "12345678901", "1234567890123", "12345678901x", "12345678901\u0660"]),
         ("access_key_id", ["", "-x", "--yes", "a b", "a\n", "a;b", "a" * 129, "\u0660"]),
         ("action", ["", "notify", "Disable-access-key"]),
-        ("outcome", ["", "off", "DISABLED"]),
+        ("outcome", ["", "off", "DISABLED", "notified"]),
         ("slot", [0, 3, -1, 10**30]),
         ("last_rotated", ["", "now", "2026-11-24T08:00:00"]),
         ("deadline", ["", "now", "2026-11-24T08:00:00"]),

@@ -58,6 +58,7 @@ class Run:
     users: list[dict[str, Any]] = field(default_factory=list)
     done: list[Outcome] = field(default_factory=list)
     intents: list[Outcome] = field(default_factory=list)
+    notices: list[Outcome] = field(default_factory=list)
     policy: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     report_hours: float = 1
@@ -222,7 +223,11 @@ class Run:
             packed = gzip.compress(self.csv)
             (folder / population.file_name(self.report)).write_bytes(packed)
         outcomes.append(folder / outcomes.SUMMARY_FILE, self.summary)
-        for name, lines in ((outcomes.FILE, self.done), (outcomes.INTENTS_FILE, self.intents)):
+        for name, lines in (
+            (outcomes.FILE, self.done),
+            (outcomes.INTENTS_FILE, self.intents),
+            (outcomes.NOTIFIED_FILE, self.notices),
+        ):
             for line in lines:
                 outcomes.append(folder / name, line)
         return folder

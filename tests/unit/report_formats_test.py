@@ -58,7 +58,7 @@ def test_csv_has_each_key_and_no_formula(
     rows = list(csv.DictReader(text(capsys, tree, "csv").splitlines()))
     keys = json.loads(text(capsys, tree, "json"))["keys"]
     assert len(rows) == len(keys) == 8
-    assert list(rows[0]) == list(keys[0])
+    assert list(rows[0]) == [name for name in keys[0] if name != "history"]
     assert {row["state"] for row in rows} == {"open", "unclear", "exempt", "expiring", "fixed"}
     cells = [cell for row in rows for cell in row.values()]
     assert any("cmd|" in cell for cell in cells)
@@ -349,3 +349,71 @@ def test_an_exemption_that_ended_is_not_shown(
     Run(exempt=[seen], time=NOW - DAY).write(tmp_path)
     Run().write(tmp_path)
     assert json.loads(text(capsys, ["report", str(tmp_path)], "json"))["exemptions"] == []
+
+
+def test_all_that_was_done_to_a_key_is_kept_in_order_with_who(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also after a switch-on and a new run, and wherever the lines are found."""
+    who = "arn:aws:sts::111111111111:assumed-role/keyrot/ci"
+    for folder in ("one", "two"):
+        first = Run(time=NOW - 2 * DAY, id="r1").match("ana", 98)
+        first.outcome("ana", caller=who).outcome(
+            "ana", "reactivated", "reactivate", run="undo", time=(NOW - DAY).isoformat(),
+            caller="arn:aws:iam::111111111111:user/ops",
+        )  # fmt: skip
+        notice = first.outcome("ana", "notified", "notify", message_id="m-1", owner="ana@corp.test")
+        notice.notices.append(notice.done.pop())
+        first.write(tmp_path / folder)
+    Run().match("ana", 100).outcome("ana", caller=who).write(tmp_path / "two")
+    args = ["report", str(tmp_path / "one"), str(tmp_path / "two")]
+    (key,) = json.loads(text(capsys, args, "json"))["keys"]
+    assert [(one["outcome"], one["caller"], one["message_id"]) for one in key["history"]] == [
+        ("disabled", who, None),
+        ("notified", None, "m-1"),
+        ("reactivated", "arn:aws:iam::111111111111:user/ops", None),
+        ("disabled", who, None),
+    ]
+    assert (key["outcome"], key["state"]) == ("disabled", "fixed")
+    page = text(capsys, [*args, "-o", "-"], "html")
+    assert "reactivated, by user/ops" in page
+    assert "notified (ana@corp.test)" in page
+
+
+def test_a_notice_in_the_file_of_outcomes_ends_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run().match("ana", 100).outcome("ana")
+    run.outcome("ana", "notified", "notify", time=(NOW + DAY / 24).isoformat()).write(tmp_path)
+    found = json.loads(text(capsys, ["report", str(tmp_path)], "json"))
+    assert [key["state"] for key in found["keys"]] == ["fixed"]
+    assert "can't be read" in found["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("tags", "owner"),
+    [
+        (["Contact"], "c@corp.test"),
+        (["Contact", "OwnerContact"], "c@corp.test, o@corp.test"),
+        (["contact"], None),
+    ],
+)
+def test_owners_are_those_whom_the_mailer_writes_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tags: list[str], owner: str | None
+) -> None:
+    mailer = tmp_path / "mailer.yml"
+    mailer.write_text(json.dumps({"contact_tags": tags}), "utf-8")
+    Run().match("ana", 100, {"OwnerContact": "o@corp.test", "Contact": "c@corp.test"}).write(
+        tmp_path / "out"
+    )
+    args = ["report", str(tmp_path / "out"), "--mailer", str(mailer)]
+    assert [key["owner"] for key in json.loads(text(capsys, args, "json"))["keys"]] == [owner]
+
+
+def test_a_mailer_yml_without_contact_tags_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mailer.yml").write_text("queue_url: x\n", "utf-8")
+    Run().write(tmp_path / "out")
+    assert main(["report", str(tmp_path / "out"), "--mailer", str(tmp_path / "mailer.yml")]) == 1
+    assert "has no contact_tags" in capsys.readouterr().err

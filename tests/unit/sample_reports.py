@@ -85,6 +85,21 @@ def key(number: int, account: dict[str, Any], chance: random.Random) -> dict[str
         "first_seen": NOW.isoformat(),
         "exempt_reason": "a device that can't rotate" if state == "exempt" else None,
         "exempt_approved_by": None,
+        "history": [
+            {
+                "time": NOW.isoformat(),
+                "action": "disable-access-key",
+                "outcome": outcome,
+                "reason": None,
+                "policy": "p",
+                "run": "r",
+                "caller": "arn:aws:iam::111111111111:user/ops",
+                "owner": None,
+                "message_id": None,
+            }
+        ]
+        if outcome
+        else [],
     }
 
 

@@ -14,7 +14,7 @@ from c7n_keyrot.cli.report import formats
 from c7n_keyrot.cli.report.build import build_report
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import counted, listed, one_line
-from c7n_keyrot.evidence.accounts import load
+from c7n_keyrot.evidence.accounts import load, read_yaml
 from c7n_keyrot.evidence.files import Damage
 from c7n_keyrot.evidence.gather import PolicyFolder, gather
 
@@ -51,6 +51,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="c7n-org's accounts.yml: also report the accounts that no run has covered",
     )
     parser.add_argument(
+        "--mailer",
+        metavar="FILE",
+        type=Path,
+        help="c7n-mailer's mailer.yml: its contact_tags say which tags of a user name the owner "
+        "(default: OwnerContact, OwnerEmail, Owner)",
+    )
+    parser.add_argument(
         "--format",
         choices=tuple(formats.FORMATS),
         default="html",
@@ -70,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     accounts = load(args.accounts) if args.accounts else []
     damage: list[Damage] = []
-    report = build_report(_with_progress(gather(args.dirs, damage, accounts)), damage, accounts)
+    tags = _contact_tags(args.mailer) if args.mailer else []
+    folders = _with_progress(gather(args.dirs, damage, accounts))
+    report = build_report(folders, damage, accounts, tags)
     if report["as_of"] is None and not any(row["failed"] for row in report["accounts"]):
         for text in report["warnings"]:
             print(one_line(text, 1000), file=sys.stderr)
@@ -89,6 +98,17 @@ def run(args: argparse.Namespace) -> int:
         many = counted(len(report["warnings"]), "warning")
         print(f"{many}, the first: {report['warnings'][0]}", file=sys.stderr)
     return 0
+
+
+def _contact_tags(file: Path) -> list[str]:
+    """Return the tags by which c7n-mailer finds owners.
+
+    :raises CommandError: the file can't be read, or names none.
+    """
+    found = read_yaml(file).get("contact_tags")
+    if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
+        raise CommandError(f"{file} has no contact_tags, so no owner is found; add them there")
+    return found
 
 
 def _about(report: formats.Report, target: str) -> str:

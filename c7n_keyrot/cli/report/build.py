@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def build_report(
     folders: Iterable[PolicyFolder],
     damage: Sequence[Damage],
     accounts: Sequence[Account] = (),
+    contact_tags: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the report.
 
@@ -60,9 +61,10 @@ def build_report(
     :param folders: what ``gather()`` yields.
     :param damage: what ``gather()`` adds to while it yields; it goes into the report's warnings.
     :param accounts: of accounts.yml: those that should be covered.
+    :param contact_tags: of mailer.yml: which tags of a user name the owner; () for the usual ones.
     """
     now = clock()
-    ledger, rules = Ledger(), _Rules()
+    ledger, rules = Ledger(contact_tags), _Rules()
     ledger.add(rules.noting(folders))
     told = list(map(str, damage))
     names = _names(accounts, ledger, told)

@@ -112,7 +112,7 @@ def finding(rule: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
             "status_details": [message(key)],
         },
         "resources": _resources(key),
-        "unmapped": {name: value for name, value in key.items() if value is not None},
+        "unmapped": {name: value for name, value in key.items() if value not in (None, [])},
     }
     if rule["remediation"]:
         event["remediation"] = {

@@ -153,6 +153,12 @@
       else cell.append(none("none"));
       if (key.done) cell.append(make("br"), small(key.done));
       if (key.reason) cell.append(make("br"), small(key.reason));
+      if (key.history) {
+        const count = `${key.history.length} ${key.history.length === 1 ? "event" : "events"}`;
+        const items = key.history.map((text) => make("li", {}, foreign(text)));
+        cell.append(make("details", { class: "history" },
+          make("summary", {}, count), make("ol", {}, ...items)));
+      }
     } },
     { name: "Owner", sort: "text", value: (key) => key.owner, fill: (key, cell) => {
       cell.append(key.owner ? foreign(key.owner) : none("none"));

@@ -31,7 +31,19 @@ FAVICON = (
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 # Few values are in many rows: they are written once, and rows have their numbers.
 CODED = ("state", "outcome", "done", "why", "reason", "owner", "used_by")
-COLUMNS = ("account", "user", "slot", "key", "age", "deadline", "left", "used", "note", *CODED)
+COLUMNS = (
+    "account",
+    "user",
+    "slot",
+    "key",
+    "age",
+    "deadline",
+    "left",
+    "used",
+    "note",
+    "history",
+    *CODED,
+)
 
 
 def render(report: Mapping[str, Any]) -> str:

@@ -356,7 +356,19 @@ def keys(report: Report) -> Iterator[dict[str, Any]]:
             "note": clean(key["description"]) or None,
             "used": instant(key["last_used_date"]) if key["last_used_date"] else None,
             "used_by": used_by(key) or None,
+            "history": list(map(event, key["history"])) or None,
         }
+
+
+def event(one: Mapping[str, Any]) -> str:
+    """Say in one line what happened to a key, when, and who did it."""
+    who = clean(one["caller"]).rpartition(":")[2]
+    about = clean(one["owner"]) if one["outcome"] == "notified" else clean(one["reason"])
+    return (
+        f"{instant(one['time'])}: {clean(one['outcome'])}"
+        + (f" ({about})" if about else "")
+        + (f", by {who}" if who else "")
+    )
 
 
 def why(key: Mapping[str, Any]) -> str:
