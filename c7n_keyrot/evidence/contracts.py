@@ -13,7 +13,7 @@ from typing import Any
 
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.notice import OWNER_TAGS
-from c7n_keyrot.core.records import NUMERIC_OPTIONS, KeyRecord, RunSummary
+from c7n_keyrot.core.records import NUMERIC_OPTIONS, KeyRecord, RunBegun, RunSummary
 from c7n_keyrot.core.text import listed
 from c7n_keyrot.evidence.files import BREAK, mapping
 
@@ -92,6 +92,20 @@ def read_user(value: Any) -> User:
         if record.access_key_id and not outcomes.KEY_ID.fullmatch(record.access_key_id):
             raise ValueError("not a key's id")
     return found
+
+
+def read_begun(line: bytes) -> RunBegun:
+    """Read a line that says that a policy began, and check what its dataclass doesn't.
+
+    :raises ValueError: it is torn, or not one that a run writes.
+    """
+    begun = RunBegun.parse(line)
+    if begun.account_id and not outcomes.ACCOUNT_ID.fullmatch(begun.account_id):
+        raise ValueError("account_id is not an account's")
+    outcomes.instant(begun)
+    if not (is_clean(begun.policy) and is_clean(begun.run)):
+        raise ValueError("a text has control characters, or is too long")
+    return begun
 
 
 def read_summary(line: bytes) -> RunSummary:

@@ -308,7 +308,7 @@ def failure(
     :param metrics: the run's, by name.
     """
     if start is None or end is None:
-        return "left no metadata: it was stopped at once, or still runs"
+        return "left no metadata: it was stopped, or still runs"
     if "ResourceLimitExceeded" in metrics:
         return "was stopped by max-resources"
     if not metrics.get("PolicyException"):

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.outcomes import Outcome, Result
-from c7n_keyrot.core.records import KeyRecord, RunSummary
+from c7n_keyrot.core.records import KeyRecord, RunBegun, RunSummary
 from c7n_keyrot.core.text import counted
 from c7n_keyrot.evidence import population
 from c7n_keyrot.evidence.accounts import Account
@@ -28,6 +28,7 @@ from c7n_keyrot.evidence.contracts import (
     instant_of,
     is_clean,
     metrics_of,
+    read_begun,
     read_summary,
     read_user,
     shared,
@@ -67,7 +68,7 @@ METADATA, RESOURCES, LOG = "metadata.json", "resources.json", "custodian-run.log
 LONGEST_SUMMARY = 32 << 20
 # Clocks differ; what is further in the future isn't true.
 AHEAD = timedelta(days=1)
-Dated = TypeVar("Dated", RunSummary, Outcome)
+Dated = TypeVar("Dated", RunBegun, RunSummary, Outcome)
 NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
@@ -82,9 +83,10 @@ class PolicyFolder:
     :ivar name: the policy's.
     :ivar policy: the policy as it ran last, out of the metadata; {} without it.
     :ivar run: Custodian's execution id of the last run with metadata; "" without it.
-    :ivar dry_run: whether that run was one.
-    :ivar start: when that run began, ``end`` when it ended; None without metadata.
-    :ivar metrics: of that run, by name.
+    :ivar start: when the newest run began; None if nothing says so.
+    :ivar end: when it ended; None if it left no metadata: it was stopped, or goes on.
+    :ivar dry_run: whether it was one.
+    :ivar metrics: of it, by name.
     :ivar users: whom ``users_run`` selected: that run, or an earlier one if that run ended before
         it could say whom.
     :ivar summaries: of all runs into the folder, in their order.
@@ -134,6 +136,11 @@ class PolicyFolder:
     def failure(self) -> str:
         """How the last run ended, if it ``failed``; to be read after the policy's name."""
         return failure(self.path, self.start, self.end, self.metrics)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the newest run has begun, and didn't end: it was stopped, or goes on."""
+        return self.start is not None and self.end is None
 
     @property
     def error(self) -> str:
@@ -228,7 +235,7 @@ def latest(folders: Iterable[PolicyFolder]) -> list[PolicyFolder]:
 
 def begun_of(folders: Iterable[PolicyFolder]) -> datetime:
     """Return when the last run began that left some of these folders."""
-    return last_run((one.start, one.end) for one in folders if one.start and one.end)
+    return last_run((one.start, one.end or one.start) for one in folders if one.start)
 
 
 def is_ours(policy: Mapping[str, Any]) -> bool:
@@ -289,10 +296,16 @@ class _Reader:
         policy, run = mapping(data.get("policy")), execution.get("id", "")
         account, region, name = place(path.relative_to(root))
         summaries = self._summaries(path, files, mine)
+        start, end = instant_of(execution.get("start")), instant_of(execution.get("end_time"))
+        metrics, dry_run = metrics_of(data.get("metrics")), config.get("dryrun") is True
+        begun = max(self._begun(path, files, mine), key=outcomes.instant, default=None)
+        if begun and begun.run != run and (end is None or outcomes.instant(begun) > end):
+            start, end, metrics, dry_run = outcomes.instant(begun), None, {}, begun.dry_run
         read = read_folder(path, (*files, *inner), mine, self.problem)
         done = _ended([line for one in read for line in self._not_ahead(one.path, one.outcomes)])
         lines = [one.account_id for one in reversed(summaries)]
         lines += [one.account_id for one in reversed(done)]
+        lines += [begun.account_id] if begun and begun.account_id else []
         account_id = mine or config.get("account_id") or next(iter(lines), "")
         if others := sorted({one for one in lines if one != account_id}):
             what = f"it is of account {account_id}, but has lines of {', '.join(others)}"
@@ -309,10 +322,10 @@ class _Reader:
             name=policy.get("name") or name or root.name,
             policy=policy,
             run=run,
-            dry_run=config.get("dryrun") is True,
-            start=instant_of(execution.get("start")),
-            end=instant_of(execution.get("end_time")),
-            metrics=metrics_of(data.get("metrics")),
+            dry_run=dry_run,
+            start=start,
+            end=end,
+            metrics=metrics,
             users=users,
             users_run=next((r.run for user in users for r in user.records), run),
             summaries=tuple(summaries),
@@ -361,19 +374,38 @@ class _Reader:
         ):
             raise DamagedFileError("its account_id isn't an account's")
 
+    def _begun(self, path: Path, files: Sequence[str], mine: str) -> list[RunBegun]:
+        """Return the lines that say when a run of the policy began."""
+        return self._lines(path, files, mine, "keyrot-begun", read_begun)
+
     def _summaries(self, path: Path, files: Sequence[str], mine: str) -> list[RunSummary]:
-        """Return the lines of all summaries: of one, or in a bucket's copy of one for each run."""
-        found: list[RunSummary] = []
+        """Return the lines of all summaries, in the order of their times."""
+        found = self._lines(path, files, mine, "keyrot-summary", read_summary)
+        return sorted(found, key=outcomes.instant)
+
+    def _lines(
+        self,
+        path: Path,
+        files: Sequence[str],
+        mine: str,
+        begins: str,
+        parse: Callable[[bytes], Dated],
+    ) -> list[Dated]:
+        """Return the lines of one file, or in a bucket's copy of one for each run.
+
+        :param begins: what the names of the files begin with.
+        """
+        found: list[Dated] = []
         for name in files:
-            if not name.startswith("keyrot-summary") or not name.endswith((".jsonl", ".jsonl.gz")):
+            if not name.startswith(begins) or not name.endswith((".jsonl", ".jsonl.gz")):
                 continue
             file, damaged, others = path / name, list[int](), Counter[str]()
-            read: list[RunSummary] = []
+            read: list[Dated] = []
             try:
-                for number, line in enumerate(parsed(file, read_summary, LONGEST_SUMMARY), 1):
+                for number, line in enumerate(parsed(file, parse, LONGEST_SUMMARY), 1):
                     if isinstance(line, bytes):
                         damaged.append(number)
-                    elif mine and line.account_id != mine:
+                    elif mine and line.account_id not in ("", mine):
                         others[line.account_id] += 1
                     else:
                         read.append(line)
@@ -384,7 +416,7 @@ class _Reader:
             for damage in lost_lines(file, damaged, others, mine):
                 self.problem(damage)
             found += self._not_ahead(file, read)
-        return sorted(found, key=outcomes.instant)  # a bucket's copy has a file for each run
+        return found
 
     def _not_ahead(self, file: Path, lines: Iterable[Dated]) -> list[Dated]:
         """Return the lines that aren't of the future."""

@@ -197,12 +197,15 @@ class AccountLedger:
 
     @property
     def ended(self) -> list[tuple[datetime, datetime]]:
-        """When each policy began and ended last, without those that aren't run any more."""
+        """When each policy began and ended last, without those that aren't run any more.
+
+        One that was stopped ended when it began, since nobody knows when.
+        """
         newest = self.newest
         return [
-            (one.start, one.end)
+            (one.start, one.end or one.start)
             for one in self.ends.values()
-            if one.start and one.end and newest and newest - one.end < PRESENT
+            if one.start and newest and newest - (one.end or one.start) < PRESENT
         ]
 
     @property

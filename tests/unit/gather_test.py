@@ -310,7 +310,7 @@ def test_folders_that_contradict_accounts_yml(tmp_path: Path) -> None:
     Run(account_id=B).write(tmp_path, "payments")
     (found,), texts = read(tmp_path, accounts=accounts_yml(tmp_path, {"payments": A, "web": B}))
     assert (found.account_id, found.account, found.run) == (A, "payments", "")
-    assert sum(f"of account {B}, in a folder of account {A}: not used" in t for t in texts) == 2
+    assert sum(f"of account {B}, in a folder of account {A}: not used" in t for t in texts) == 3
 
 
 @pytest.mark.parametrize(

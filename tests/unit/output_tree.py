@@ -19,7 +19,7 @@ import yaml
 
 from c7n_keyrot.core import outcomes, population
 from c7n_keyrot.core.outcomes import Action, Outcome, Result
-from c7n_keyrot.core.records import ExemptUser, KeyRecord, NotMatched, RunSummary, Why
+from c7n_keyrot.core.records import ExemptUser, KeyRecord, NotMatched, RunBegun, RunSummary, Why
 from c7n_keyrot.core.rotation import DAY, Identified, Verdict, days_left, deadline
 
 ROOT = Path(__file__).parents[2]
@@ -208,17 +208,31 @@ class Run:
             "metrics": [{"MetricName": k, "Value": v} for k, v in metrics.items()],
         }
 
+    def begin(self, out: Path, account: str = "") -> Path:
+        """Leave what a run leaves that is killed at its first call."""
+        folder = out / account / self.region if account else out
+        folder /= self.data["name"]
+        folder.mkdir(parents=True, exist_ok=True)
+        begun = RunBegun(
+            time=(self.time - timedelta(seconds=1)).isoformat(timespec="milliseconds"),
+            account_id=self.account_id,
+            policy=self.data["name"],
+            run=self.id,
+            dry_run=self.dry_run,
+            filters=self.summary.filters,
+        )
+        outcomes.append(folder / outcomes.BEGUN_FILE, begun)
+        (folder / "custodian-run.log").touch()
+        return folder
+
     def write(self, out: Path, account: str = "") -> Path:
         """Leave it in a policy's folder, in a tree of c7n-org if an account's name is given.
 
         As Custodian does: lines are added, other files are written anew.
         """
-        folder = out / account / self.region if account else out
-        folder /= self.data["name"]
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self.begin(out, account)
         (folder / "metadata.json").write_text(json.dumps(self.metadata), "utf-8")
         (folder / "resources.json").write_text(json.dumps(self.users), "utf-8")
-        (folder / "custodian-run.log").touch()
         if self.csv:
             packed = gzip.compress(self.csv)
             (folder / population.file_name(self.report)).write_bytes(packed)

@@ -152,6 +152,8 @@ def _why_not(
             f"that is denied, or an error; {runner}'s output says which",
             f"{fix}; if the run was for some only, give doctor its -a, -t and -p",
         )
+    if left and left.is_stopped:
+        return f"didn't finish: {runner} was stopped, or still runs", fix
     if left:
         error = left.error
         if not error:
