@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from c7n_keyrot.core import outcomes
-from c7n_keyrot.core.outcomes import Outcome
+from c7n_keyrot.core.outcomes import Outcome, Result
 from c7n_keyrot.custodian import output
 
 
@@ -60,6 +61,21 @@ class Journal:
         with contextlib.suppress(OSError):
             outcomes.append(output.path_of(self._manager.ctx, outcomes.INTENTS_FILE), line)
         return False
+
+    def times_disabled(self) -> Counter[str]:
+        """Return how often each key was deactivated by earlier runs into this folder, by its id.
+
+        Of a bucket nothing is read: the count is too low there, as it is without those files.
+        """
+        found: Counter[str] = Counter()
+        path = output.path_of(self._manager.ctx)
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    one = outcomes.parse(line)
+                    if one.outcome == Result.DISABLED and one.access_key_id:
+                        found[one.access_key_id] += 1
+        return found
 
     def notified(self, line: Outcome) -> None:
         """Add a line about a notice that was sent."""

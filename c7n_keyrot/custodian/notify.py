@@ -81,7 +81,10 @@ def _process(
     permit = run.permit()
     if permit is None:
         return None
-    return _send(action, prepared(run, action, situation, plan, resources), event, permit)
+    # A key that an earlier run has disabled, and that is active again, was switched on.
+    before = run.journal.times_disabled() if situation == "disabling" else None
+    users = prepared(run, action, situation, plan, resources, before)
+    return _send(action, users, event, permit)
 
 
 def _send(action: Any, users: list[dict[str, Any]], event: Any, permit: Permit) -> Any:
@@ -90,9 +93,17 @@ def _send(action: Any, users: list[dict[str, Any]], event: Any, permit: Permit) 
 
 
 def prepared(
-    run: PolicyRun, action: Any, situation: str, plan: PolicyPlan, users: Sequence[dict[str, Any]]
+    run: PolicyRun,
+    action: Any,
+    situation: str,
+    plan: PolicyPlan,
+    users: Sequence[dict[str, Any]],
+    before: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the users as they are sent: those that the notice is true of, with what it says."""
+    """Return the users as they are sent: those that the notice is true of, with what it says.
+
+    :param before: how often earlier runs have disabled a key, by its id.
+    """
     # Another template may want our annotations; ours don't, and a message is of limited size.
     ours = all(name.startswith("c7n_keyrot-") for name in _templates(action))
     most_uses = notice.most_uses(len(users))
@@ -110,6 +121,9 @@ def prepared(
             run.exemptions.found.get(user["UserName"]),
         )
         if about is not None:
+            for key in about.get("keys", ()):
+                if before and (times := before.get(key.get("key", ""))):
+                    key["before"] = str(times)
             kept = {k: v for k, v in user.items() if not (ours and k.startswith("c7n:"))}
             sent.append({**kept, NOTICE: about})
     return sent

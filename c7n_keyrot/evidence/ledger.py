@@ -631,6 +631,8 @@ FIELDS = (
     "first_seen",
     "exempt_reason",
     "exempt_approved_by",
+    "times_disabled",
+    "times_switched_on",
 )
 OUTCOME_OF = "outcome_of"
 REPORT_OF = "report_of"  # when its credential report was made

@@ -8,7 +8,7 @@ import base64
 import json
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -194,6 +194,7 @@ def message(
 
     Custodian's own action makes it, with what `hooks.attach_notices` hangs on it in a run.
     """
+    before = policy.pop("before", None)
     actions: list[Any] = policy.pop("actions", None) or ["notify"]
     if policy.pop("acts", situation == "disabling") and "notify" in actions:
         actions = [*actions, "disable-access-key"]
@@ -223,13 +224,19 @@ def message(
         },
         **policy,
     }
-    return notified(data, resources)
+    return notified(data, resources, before)
 
 
-def notified(policy: dict[str, Any], users: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def notified(
+    policy: dict[str, Any],
+    users: Sequence[dict[str, Any]],
+    before: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
     """The message of a policy's notify action about users as our filters leave them.
 
     Without users if there is none, and so no message.
+
+    :param before: how often earlier runs have disabled a key, by its id.
     """
     load_resources(("aws.iam-user",))
     options = Config.empty(region="us-east-1", account_id=ACCOUNT)
@@ -250,6 +257,7 @@ def notified(policy: dict[str, Any], users: Sequence[dict[str, Any]]) -> dict[st
         users=SimpleNamespace(live=live),
         exemptions=SimpleNamespace(found={}),
         permit=Permit,
+        journal=SimpleNamespace(times_disabled=lambda: before or {}),
     )
     patches.attach_notices(run, users)
     (action,) = [action for action in manager.actions if action.type == "notify"]

@@ -412,3 +412,22 @@ def test_what_was_not_sent_has_no_line(
         custodian.run([slot(2)], [NOTIFY, "disable-access-key"])
     assert not (custodian.folder / "test" / outcomes.NOTIFIED_FILE).exists()
     assert iam.changed == []
+
+
+def test_a_key_that_something_switches_on_again_says_how_often(
+    iam: Iam, custodian: Custodian, sent: list[dict[str, Any]]
+) -> None:
+    """By the outcomes of earlier runs into the same folder, whatever else is in the file."""
+    iam.add("ana", 20, 200)
+    iam.add("bob", 20, 200)
+    policy = [[slot(2)], [NOTIFY, "disable-access-key"]]
+    for _ in range(3):
+        custodian.run(*policy)
+        iam.key("ana-2")["Status"] = "Active"
+        with custodian.outcomes.open("ab") as file:
+            file.write(b"{half\n")
+    said = [
+        {key["key"]: key.get("before") for user in one["resources"] for key in user[NOTICE]["keys"]}
+        for one in sent
+    ]
+    assert said == [{"ana-2": None, "bob-2": None}, {"ana-2": "1"}, {"ana-2": "2"}]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -417,3 +417,38 @@ def test_a_mailer_yml_without_contact_tags_is_refused(
     Run().write(tmp_path / "out")
     assert main(["report", str(tmp_path / "out"), "--mailer", str(tmp_path / "mailer.yml")]) == 1
     assert "has no contact_tags" in capsys.readouterr().err
+
+
+def test_of_the_disabled_keys_some_were_switched_on_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the undo after 2 hours; by code, day after day; by somebody, seen by a later run."""
+    out = tmp_path / "out"
+    for days in (3, 2, 1):
+        run = Run(time=NOW - days * DAY).match("code", 100).outcome("code")
+        if days == 3:
+            run.match("undone", 100).outcome("undone").match("off", 100).outcome("off")
+            run.match("seen", 100).outcome("seen")
+            two_hours = (run.time + timedelta(hours=2, minutes=1)).isoformat()
+            run.outcome("undone", "reactivated", "reactivate", run="undo", time=two_hours)
+        run.write(out)
+    last = Run(dry_run=True).match("seen", 103).match("undone", 103).match("code", 103)
+    last.write(out)
+    found = json.loads(text(capsys, ["report", str(out)], "json"))
+    figures = found["switched_on"]
+    assert figures == {
+        "disabled": 4,
+        "keys": 3,
+        "undone": 1,
+        "by_others": 4,
+        "median_hours": figures["median_hours"],
+    }
+    assert 23 < figures["median_hours"] <= 24
+    times = {
+        key["user"]: (key["times_disabled"], key["times_switched_on"]) for key in found["keys"]
+    }
+    assert times == {"code": (3, 3), "undone": (1, 1), "off": (1, 0), "seen": (1, 1)}
+    page = text(capsys, ["report", str(out), "-o", "-"], "html")
+    assert "Of 4 disabled keys 3 were switched on again: 1 time by c7n-keyrot reactivate" in page
+    assert f"{key_id(A, 'code')} of code" in page
+    assert "switched on again 3 times" in page

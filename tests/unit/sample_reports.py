@@ -85,6 +85,8 @@ def key(number: int, account: dict[str, Any], chance: random.Random) -> dict[str
         "first_seen": NOW.isoformat(),
         "exempt_reason": "a device that can't rotate" if state == "exempt" else None,
         "exempt_approved_by": None,
+        "times_disabled": int(outcome == "disabled"),
+        "times_switched_on": 0,
         "history": [
             {
                 "time": NOW.isoformat(),
@@ -172,6 +174,13 @@ def report(accounts: int = 4, keys_each: int = 12, uncovered: int = 1) -> dict[s
         "accounts": rows,
         "keys": keys,
         "outcomes": dict(Counter(one["outcome"] for one in keys if one["outcome"])),
+        "switched_on": {
+            "disabled": 9,
+            "keys": 2,
+            "undone": 1,
+            "by_others": 3,
+            "median_hours": 20.5,
+        },
         "upcoming": [
             {
                 "date": f"{NOW + timedelta(days=day):%Y-%m-%d}",

@@ -967,3 +967,15 @@ def test_subjects_are_one_line_whatever_users_are_called(subject: str, text: str
 def test_nothing_but_the_templates_own_elements_is_loaded() -> None:
     body = render(message("expiring", users("expiring", 5)))
     assert not re.search(r"<(img|script|link|iframe|video|object)|url\(|@import", body)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_key_that_comes_back_is_said_with_how_often(form: str) -> None:
+    one = shown("disabling", form, [user("ana", record("disabling"))], before={KEY: 5})
+    assert "It was disabled before and switched on again, 5 times." in " ".join(one.split())
+    assert "switched on again" not in shown(
+        "disabling", form, [user("ana", record("disabling"))], before={"AKIAX": 5}
+    )
+    assert "switched on again" not in shown(
+        "expiring", form, [user("ana", record("expiring"))], before={KEY: 5}
+    )

@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from c7n_keyrot.cli.report import returns
 from c7n_keyrot.core.outcomes import ACCOUNT_ID, Result
 from c7n_keyrot.core.records import ExemptUser
 from c7n_keyrot.core.text import counted, listed, one_line, utc, without_paths
@@ -113,6 +114,7 @@ def build_report(
         "accounts": rows,
         "keys": keys,
         "outcomes": dict(Counter(one["outcome"] for one in keys if one["outcome"])),
+        "switched_on": returns.summary(keys),
         "upcoming": _upcoming(keys, as_of),
         "exemptions": _exemptions(keys, exempt, as_of),
         "runs": _runs(ledger.accounts.values(), days),
@@ -211,7 +213,7 @@ def _who(key: str, name: str | None) -> str:
 
 def _key(entry: dict[str, Any], name: str | None) -> dict[str, Any]:
     found = {field: value for field, value in entry.items() if field not in OWN_FIELDS}
-    return found | {"account": name}
+    return found | {"account": name} | returns.times(found)
 
 
 def _account(

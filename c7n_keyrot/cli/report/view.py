@@ -34,6 +34,7 @@ from c7n_keyrot.evidence.figures import OLD
 
 MOST_EXEMPTIONS = 200  # rows; --format json has all of them
 ACCOUNTS_AT_ONCE = 200  # rows that are shown before somebody asks for more
+COME_BACK = 2  # times: then something may switch the key on by itself
 MOST_NAMES = 12  # of the keys of a day
 BROAD, NARROW = 540, 330  # width of a chart on a screen and on a phone, in pixels
 STALE_NEWS = timedelta(days=2)  # a report of runs that are older says so
@@ -86,6 +87,8 @@ def page(report: Report) -> dict[str, Any]:
         "states": STATES,
         "key_outcomes": sorted({clean(key["outcome"]) or "none" for key in report["keys"]}),
         "outcomes": outcomes(report["outcomes"]),
+        "switched_on": switched_on(report["switched_on"]),
+        "come_back": list(come_back(report)),
         "exemptions": list(exemptions(report)),
         "exemption_count": len(report["exemptions"]),
         "rule": rule(report["rule"]),
@@ -390,6 +393,34 @@ def outcomes(counts: Mapping[str, int]) -> list[dict[str, Any]]:
         if counts.get(name)
         for state, meaning in [OUTCOMES.get(name, ("none", ""))]
     ]
+
+
+def switched_on(figures: Mapping[str, Any]) -> str:
+    """Say how many of the disabled keys were switched on again; nothing if none was disabled."""
+    if not figures["disabled"]:
+        return ""
+    text = f"Of {many(figures['disabled'], 'disabled key')} {figures['keys']:,} "
+    text += "was" if figures["keys"] == 1 else "were"
+    if not figures["keys"]:
+        return f"{text} switched on again."
+    return (
+        f"{text} switched on again: {many(figures['undone'], 'time')} by c7n-keyrot reactivate, "
+        f"{many(figures['by_others'], 'time')} by others. The median is "
+        f"{many(round(figures['median_hours']), 'hour')} after the key was disabled."
+    )
+
+
+def come_back(report: Report) -> Iterator[str]:
+    """Say which keys were switched on more than once, the most often first."""
+    found = [key for key in report["keys"] if key["times_switched_on"] >= COME_BACK]
+    found.sort(key=lambda key: -key["times_switched_on"])
+    for key in found[:MOST_NAMES]:
+        yield (
+            f"{clean(key['access_key_id']) or 'A key'} of {clean(key['user'])} "
+            f"({key_account(key)}): switched on again {key['times_switched_on']} times"
+        )
+    if len(found) > MOST_NAMES:
+        yield f"and {len(found) - MOST_NAMES:,} more"
 
 
 def exemptions(report: Report) -> Iterator[dict[str, Any]]:
