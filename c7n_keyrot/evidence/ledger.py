@@ -32,6 +32,13 @@ IN_DOUBT = (Result.UNKNOWN.value, Result.INTENDED.value)
 MOST_POPULATIONS = 4  # the newest may be of a run that was stopped, or damaged
 # Of these a stale key of the report isn't one any more.
 NOT_ANY_MORE = (Why.CHANGED, Why.GONE)
+# How a key ended: what the pack did, and what others did, by the reason or outcome that says so.
+OWN_ENDS = (Result.DISABLED.value, Result.DELETED.value)
+ENDS = {
+    Why.CHANGED.value: "changed",
+    Why.GONE.value: "removed",
+    Result.GONE.value: "removed",
+}
 # Of these an inactive key of the report isn't Inactive any more.
 NOT_INACTIVE = (Why.CHANGED, Why.UNKNOWN)
 # Of these only a newer report, or a person, can tell.
@@ -378,9 +385,9 @@ class AccountLedger:
                 entry |= {**why, "exempt_until": exemption.until}
             entry = self._with_outcome(entry, line, now)
             if name in then.twice:
-                entry["state"] = "unclear"
+                _set(entry, "unclear")
             elif line and line.outcome in FIXED and outcomes.instant(line) + LAG > then.report:
-                entry["state"] = "fixed"  # shortly before, which the report doesn't show yet
+                _set(entry, "fixed")  # shortly before, which the report doesn't show yet
             yield entry
 
     def _limits(self) -> dict[int, float]:
@@ -413,7 +420,7 @@ class AccountLedger:
             )
             if len(before) > max(left, 0):
                 for one in before:
-                    one["state"] = "fixed" if left <= 0 and line.whole else "unclear"
+                    _set(one, "fixed" if left <= 0 and line.whole else "unclear", "changed")
 
     def _outcome_of(self, place: Place, entry: Entry) -> Outcome | None:
         if entry["access_key_id"]:
@@ -443,7 +450,7 @@ class AccountLedger:
                 "action": line.action.value,
                 "reason": without_paths(one_line(line.reason)) or None,
             }
-        entry["state"] = "fixed" if seen else _state(entry, line, now)
+        _set(entry, "fixed" if seen else _state(entry, line, now))
         entry["history"] = self._history_of(entry, line)
         return entry
 
@@ -483,6 +490,19 @@ def _keep_newest(found: dict[str, Any]) -> None:
         del found[min(found)]
 
 
+def _set(entry: Entry, state: str, closed: str | None = None) -> None:
+    """Set a key's state, and how it ended.
+
+    :param closed: what the newest report of all keys shows of it; the pack's own outcome counts
+        more, and without both the reason of the run that found it changed.
+    """
+    entry["state"] = state
+    entry["closed"] = None
+    if state == "fixed":
+        done = entry["outcome"] if entry["outcome"] in OWN_ENDS else None
+        entry["closed"] = done or closed or ENDS.get(entry["why"] or entry["outcome"])
+
+
 def _settle(entry: Entry, then: Population) -> bool:
     """Set what became of a key since it was listed, by a newer report of all keys.
 
@@ -494,17 +514,18 @@ def _settle(entry: Entry, then: Population) -> bool:
     place = entry["user"], entry["slot"]
     key = then.keys.get(place)
     if entry["user"] in then.twice or (key and key.last_rotated is None):
-        entry["state"] = "unclear"
+        _set(entry, "unclear")
     elif key is None or key.last_rotated != rotated:
-        entry["state"] = "unclear" if then.has_moved(place, rotated) else "fixed"
+        moved = then.has_moved(place, rotated)
+        _set(entry, "unclear" if moved else "fixed", "rotated" if key else "removed")
     elif key.status == population.ACTIVE:
         entry[REPORT_OF] = then.report.isoformat()
         if entry["state"] == "fixed" or entry["outcome"] in IN_DOUBT:
-            entry["state"] = "open"  # it was switched on again, or never switched off
+            _set(entry, "open")  # it was switched on again, or never switched off
     elif key.status != population.INACTIVE:
-        entry["state"] = "unclear"
+        _set(entry, "unclear")
     elif entry["verdict"] != Verdict.INACTIVE.value:
-        entry["state"] = "fixed"
+        _set(entry, "fixed", "deactivated")
     return True
 
 
@@ -629,6 +650,7 @@ FIELDS = (
     "user_arn",
     "partition",
     "first_seen",
+    "closed",
     "exempt_reason",
     "exempt_approved_by",
     "times_disabled",

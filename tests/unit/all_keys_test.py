@@ -79,8 +79,13 @@ def test_the_policy_of_stale_keys_may_run_once_a_week(
         ("unread", 2, "unknown", 104),
     ]
     later(tmp_path, now, days * 24)
-    found = keys(report(capsys, tmp_path), "state")
-    assert found == {
+    found = report(capsys, tmp_path)
+    assert {user: how for user, how in keys(found, "closed").items() if how} == {
+        "rotated": "rotated",
+        "deactivated": "deactivated",
+        "deleted": "removed",
+    }
+    assert keys(found, "state") == {
         "stays": "open",
         "rotated": "fixed",
         "deactivated": "fixed",
@@ -101,6 +106,7 @@ def test_a_key_that_somebody_switched_on_again_is_open(
     found = report(capsys, tmp_path)
     assert keys(found, "state") == {"ana": "open", "ben": "fixed"}
     assert keys(found, "outcome") == {"ana": "disabled", "ben": "disabled"}
+    assert keys(found, "closed") == {"ana": None, "ben": "disabled"}
 
 
 def test_a_report_made_minutes_after_the_disabling_does_not_show_it(

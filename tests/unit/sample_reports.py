@@ -83,6 +83,7 @@ def key(number: int, account: dict[str, Any], chance: random.Random) -> dict[str
         "user_arn": None,
         "partition": "aws",
         "first_seen": NOW.isoformat(),
+        "closed": None,
         "exempt_reason": "a device that can't rotate" if state == "exempt" else None,
         "exempt_approved_by": None,
         "times_disabled": int(outcome == "disabled"),

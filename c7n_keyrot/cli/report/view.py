@@ -17,6 +17,7 @@ from c7n_keyrot import __version__
 from c7n_keyrot.cli.report import charts
 from c7n_keyrot.cli.report.charts import Column, Part
 from c7n_keyrot.cli.report.words import (
+    CLOSED,
     OUTCOMES,
     SECTIONS,
     STATES,
@@ -375,6 +376,8 @@ def event(one: Mapping[str, Any]) -> str:
 
 
 def why(key: Mapping[str, Any]) -> str:
+    if key["closed"] in CLOSED:
+        return CLOSED[key["closed"]]
     if key["exempt_until"]:
         return f"until {clean(key['exempt_until'])}"
     return WHY.get(key["why"], clean(key["why"]))

@@ -45,6 +45,13 @@ OUTCOMES = {
     "denied": ("bad", "AWS denied the call. The key is as it was."),
     "failed": ("bad", "The call failed. The key is as it was."),
 }
+# How a key ended that the pack didn't switch off: its owner's credit.
+CLOSED = {
+    "deactivated": "deactivated, not by the pack",
+    "rotated": "replaced by a newer key",
+    "removed": "deleted, not by the pack",
+    "changed": "deactivated, deleted or replaced, not by the pack",
+}
 # The word of a reason, as reports have it, in words for a reader.
 WHY = {why.value: why.text for why in Why}
 
