@@ -22,7 +22,7 @@ from c7n_keyrot.evidence.contracts import User
 from c7n_keyrot.evidence.figures import OLD, PRESENT, Judgement, line_of
 from c7n_keyrot.evidence.files import Damage, DamagedFileError
 from c7n_keyrot.evidence.gather import PolicyFolder
-from c7n_keyrot.evidence.population import Population
+from c7n_keyrot.evidence.population import KeyThen, Population
 
 # After these a key isn't active any more.
 FIXED = (Result.DISABLED, Result.DELETED, Result.GONE)
@@ -390,6 +390,57 @@ class AccountLedger:
                 _set(entry, "fixed")  # shortly before, which the report doesn't show yet
             yield entry
 
+    def passing(self, then: Population, entries: Iterable[Entry], now: datetime) -> Iterator[Entry]:
+        """Yield each key of a judged slot that isn't among the findings: those that pass.
+
+        Their state is ``passed``, at the instant of the credential report. Whatever isn't proven by
+        it isn't passed: a deadline that is over now makes it ``open``, no date ``unclear``.
+
+        :param entries: all findings.
+        """
+        summary = self.hashed[population_name(then.report)][0]
+        limits, exempt = self._limits(), self.exempt()
+        # Of a finding without a date nobody knows whether it is about this very key.
+        known = {(one["user"], one["slot"], one["last_rotated"]) for one in entries}
+        for (name, slot), key in then.keys.items():
+            days, rotated = limits.get(slot), key.last_rotated
+            user, date = one_line(name, 128), rotated and rotated.isoformat()
+            if not days or {(user, slot, date), (user, slot, None)} & known:
+                continue
+            due = rotation.deadline(rotated, days) if rotated else None
+            verdict, state = _passes(key, name in then.twice, due, now)
+            entry = _entry(
+                summary,
+                user=user,
+                slot=slot,
+                verdict=verdict.value,
+                state=state,
+                age_days=round((then.report - rotated) / rotation.DAY, 1) if rotated else None,
+                days=days,
+                last_rotated=date,
+                deadline=due and due.isoformat(),
+                days_left=rotation.days_left(rotated, then.report, days) if rotated else None,
+                as_of=then.report.isoformat(timespec="seconds"),
+                first_seen=self._first_passed(slot, days, rotated, then.report),
+                history=[],
+            )
+            if user in exempt:
+                found = exempt[user]
+                its = {"exemption": found.state.value, "exempt_until": found.until}
+                entry |= its | _of_exemption(found)
+            yield entry
+
+    def _first_passed(
+        self, slot: int, days: float, rotated: datetime | None, report: datetime
+    ) -> str:
+        """Return when the first run judged a slot by a credential report that had this key."""
+        times = [
+            line.time
+            for line in self.lines
+            if slot in line.slots and line.days == days and rotated and line.report >= rotated
+        ]
+        return min([*times, report]).isoformat(timespec="seconds")
+
     def _limits(self) -> dict[int, float]:
         """Return the limit of each slot, in days, according to the newest report it has."""
         lines = sorted(self.lines, key=lambda one: (one.report, one.time))
@@ -477,6 +528,17 @@ def _event(line: Outcome) -> dict[str, Any]:
         "owner": line.owner and one_line(line.owner),
         "message_id": line.message_id and one_line(line.message_id, 200),
     }
+
+
+def _passes(
+    key: KeyThen, is_twice: bool, due: datetime | None, now: datetime
+) -> tuple[Verdict, str]:
+    """Return the verdict on a key that no finding names, and its state."""
+    if key.status == population.INACTIVE and not is_twice:
+        return Verdict.INACTIVE, PASSED
+    if is_twice or key.status != population.ACTIVE or due is None:
+        return Verdict.UNKNOWN, "unclear"
+    return Verdict.FRESH, PASSED if due >= now else "open"
 
 
 def population_name(report: datetime) -> str:
@@ -656,6 +718,7 @@ FIELDS = (
     "times_disabled",
     "times_switched_on",
 )
+PASSED = "passed"  # the state of a key that no finding names
 OUTCOME_OF = "outcome_of"
 REPORT_OF = "report_of"  # when its credential report was made
 OWN_FIELDS = (OUTCOME_OF, REPORT_OF)

@@ -452,3 +452,97 @@ def test_of_the_disabled_keys_some_were_switched_on_again(
     assert "Of 4 disabled keys 3 were switched on again: 1 time by c7n-keyrot reactivate" in page
     assert f"{key_id(A, 'code')} of code" in page
     assert "switched on again 3 times" in page
+
+
+ALL_KEYS = [
+    ("ana", 2, "Active", 100.0),
+    ("ana", 1, "Active", 300.0),
+    ("fay", 2, "Active", 5.0),
+    ("ina", 2, "Inactive", 400.0),
+    ("now", 2, "Active", 90.02),
+    ("sam", 2, "Active", 85.0),
+]
+
+
+@pytest.fixture
+def population(tmp_path: Path) -> list[str]:
+    """The arguments for two runs that kept all keys; `now` became stale after the last report."""
+    out = tmp_path / "out"
+    Run(time=NOW - DAY, counts={"fresh": 4, "stale": 1}).match("ana", 99).write(out, "payments")
+    seen = ExemptUser("fay", "list.csv", ExemptionState.VALID, "2026-09-01", "moved", "boss", None)
+    run = Run(
+        population=list(ALL_KEYS), counts={"fresh": 3, "stale": 1, "inactive": 1}, exempt=[seen]
+    )
+    run.match("ana", 100).write(out, "payments")
+    return ["report", str(out)]
+
+
+def test_all_keys_that_pass_are_there_if_asked_for(
+    population: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the slots that were judged; what isn't proven by the report isn't passed."""
+    found = {
+        row["user"]: (row["slot"], row["verdict"], row["state"])
+        for row in csv.DictReader(text(capsys, [*population, "--all"], "csv").splitlines())
+    }
+    assert found == {
+        "ana": ("2", "stale", "open"),
+        "fay": ("2", "fresh", "passed"),
+        "ina": ("2", "inactive", "passed"),
+        "now": ("2", "fresh", "open"),
+        "sam": ("2", "fresh", "passed"),
+    }
+    rows = csv.DictReader(text(capsys, [*population, "--all"], "csv").splitlines())
+    (fay,) = [row for row in rows if row["user"] == "fay"]
+    assert (fay["exempt_reason"], fay["exempt_until"]) == ("moved", "2026-09-01")
+    # Without it: those that aren't fresh, and exempt users.
+    rows = csv.DictReader(text(capsys, population, "csv").splitlines())
+    assert [row["user"] for row in rows] == ["ana", "fay"]
+
+
+def test_all_keys_in_ocsf_and_oscal(
+    population: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = json.loads((SCHEMAS / "ocsf_compliance_finding_schema.json").read_text("utf-8"))
+    found = ocsf(capsys, [*population, "--all"])
+    for event in found:
+        Draft202012Validator(schema, format_checker=FormatChecker()).validate(event)
+    said = {
+        event["unmapped"]["user"]: (event["compliance"]["status"], event["activity_name"])
+        for event in found
+    }
+    assert said == {
+        "ana": ("Fail", "Update"),
+        "fay": ("Pass", "Update"),
+        "ina": ("Pass", "Update"),
+        "now": ("Fail", "Update"),
+        "sam": ("Pass", "Update"),
+    }
+    (result,) = oscal(capsys, [*population, "--all"])["assessment-results"]["results"]
+    assert len(result["observations"]) == 6, "five keys, and the exemption of a user"
+    assert len(result["findings"][0]["related-observations"]) == 5
+
+
+def test_keys_of_an_account_that_is_not_covered_pass_nothing(
+    tmp_path: Path, population: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = Run(failed=True, time=NOW, kind="expiring", account_id=A)
+    failed.write(tmp_path / "out", "payments")
+    assert main([*population, "--all", "--format", "csv"]) == 0
+    done = capsys.readouterr()
+    assert "passed" not in done.out
+    assert f"account payments ({A}): keys that pass aren't listed: run failed" in done.err
+
+
+def test_runs_that_kept_no_population_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Run().match("ana", 100).write(tmp_path)
+    assert main(["report", str(tmp_path), "--all", "--format", "ocsf"]) == 0
+    assert "no run left all of its keys (C7N_KEYROT_POPULATION" in capsys.readouterr().err
+
+
+def test_all_is_for_some_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Run().write(tmp_path)
+    assert main(["report", str(tmp_path), "--all", "--format", "json"]) == 1
+    assert "--all needs --format csv, ocsf, oscal" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from c7n_keyrot.evidence.accounts import load, read_yaml
 from c7n_keyrot.evidence.files import Damage
 from c7n_keyrot.evidence.gather import PolicyFolder, gather
 
+WITH_ALL = ("csv", "ocsf", "oscal")  # formats that can have all keys
 PAGE = "keyrot-report.html"
 EXAMPLES = """\
 examples:
@@ -65,6 +66,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "for each key, as lines of JSON; oscal: assessment-results",
     )
     parser.add_argument(
+        "--all",
+        action="store_true",
+        help="csv, ocsf and oscal: also a passing result for each other key of a covered account, "
+        "by the credential report that its runs kept",
+    )
+    parser.add_argument(
         "-o",
         metavar="FILE",
         dest="output",
@@ -77,9 +84,11 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     accounts = load(args.accounts) if args.accounts else []
     damage: list[Damage] = []
+    if args.all and args.format not in WITH_ALL:
+        raise CommandError(f"--all needs --format {listed(WITH_ALL)}; add one of them")
     tags = _contact_tags(args.mailer) if args.mailer else []
     folders = _with_progress(gather(args.dirs, damage, accounts))
-    report = build_report(folders, damage, accounts, tags)
+    report = build_report(folders, damage, accounts, tags, args.all)
     if report["as_of"] is None and not any(row["failed"] for row in report["accounts"]):
         for text in report["warnings"]:
             print(one_line(text, 1000), file=sys.stderr)

@@ -53,6 +53,7 @@ def build_report(
     damage: Sequence[Damage],
     accounts: Sequence[Account] = (),
     contact_tags: Collection[str] = (),
+    with_passed: bool = False,
 ) -> dict[str, Any]:
     """Return the report.
 
@@ -63,6 +64,8 @@ def build_report(
     :param damage: what ``gather()`` adds to while it yields; it goes into the report's warnings.
     :param accounts: of accounts.yml: those that should be covered.
     :param contact_tags: of mailer.yml: which tags of a user name the owner; () for the usual ones.
+    :param with_passed: whether it has ``passed`` as well: each other key of each covered account,
+        by the credential report that was kept.
     """
     now = clock()
     ledger, rules = Ledger(contact_tags), _Rules()
@@ -77,12 +80,13 @@ def build_report(
     if old:
         told.insert(0, f"{old}: how things are now isn't known")
     begun = _begun(ledger)
-    rows, keys = [], []
+    rows, keys, passed = [], [], list[dict[str, Any]]()
     exempt: dict[tuple[str, str], tuple[str | None, ExemptUser]] = {}
     for key, name in names.items():
         account = ledger.accounts.get(key) or AccountLedger(None)
         unread: list[Damage] = []
-        entries = list(account.findings(now, account.population(unread)))
+        then = account.population(unread)
+        entries = list(account.findings(now, then))
         told += map(str, unread)
         found = [_key(entry, name) for entry in entries]
         found.sort(key=lambda one: (one["user"], one["slot"] or 0, one["access_key_id"] or ""))
@@ -98,13 +102,21 @@ def build_report(
                     f"of {utc(made)} counted as open, though no list names which: no policy with "
                     "stale-access-key has run by this report"
                 )
+        if with_passed and then and why is None:
+            passing = account.passing(then, entries, now)
+            passed += [_key(one, name) for one in passing]
+        elif with_passed:
+            told.append(
+                f"{_who(key, name)}: keys that pass aren't listed: "
+                + (why or "no run left all of its keys (C7N_KEYROT_POPULATION, docs/files.md)")
+            )
         rows.append(row)
         if row["account_id"]:
             exempt |= {(key, user): (name, one) for user, one in account.exempt().items()}
         keys += found
         account.forget()
     told += _left_out(ledger, names)
-    return {
+    return ({"passed": passed} if with_passed else {}) | {
         "$schema": SCHEMA,
         "version": VERSION,
         "generated": now.isoformat(timespec="seconds"),

@@ -13,6 +13,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def as_csv(report: Report) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
-    for key in [*report["keys"], *_exempt_users(report)]:
+    for key in chain(report["keys"], report.get("passed", ()), _exempt_users(report)):
         # A number is written as it is: a negative one is no formula.
         writer.writerow(
             disarmed(value) if isinstance(value, str) else value
@@ -51,8 +52,9 @@ def as_csv(report: Report) -> str:
 
 def _exempt_users(report: Report) -> Iterator[dict[str, Any]]:
     """Yield a row for each exempt user without a key in the list: without a verdict."""
+    passed = {(key["account_id"], key["user"]) for key in report.get("passed", ())}
     for one in report["exemptions"]:
-        if one["key"] is None:
+        if one["key"] is None and (one["account_id"], one["user"]) not in passed:
             yield dict.fromkeys(FIELDS) | {
                 **{name: one[name] for name in ("account_id", "account", "user", "owner")},
                 "exemption": one["state"],

@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from c7n_keyrot import __version__
@@ -27,6 +28,7 @@ STATES = {
     "exempt": (SUPPRESSED, FAIL),
     "expiring": (NEW, PASS),
     "fixed": (RESOLVED, PASS),
+    "passed": (NEW, PASS),
 }
 SEVERITY_IDS = {name: number for number, name in enumerate(SEVERITIES, 1)}
 AWS_ACCOUNT, UNKNOWN_USER = 10, 0
@@ -38,7 +40,8 @@ ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
 def render(report: Mapping[str, Any]) -> Iterator[str]:
     """Return the findings as lines of JSON."""
     rule = report["rule"]
-    return (json.dumps(finding(rule, key)) + "\n" for key in report["keys"])
+    keys = chain(report["keys"], report.get("passed", ()))
+    return (json.dumps(finding(rule, key)) + "\n" for key in keys)
 
 
 def place_of(key: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ def render(report: Mapping[str, Any]) -> str:
 
 def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
     by_account: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for key in report["keys"]:
+    for key in (*report["keys"], *report.get("passed", ())):
         by_account[key["account_id"]].append(key)
     totals = report["totals"]
     runs = report["runs"]
@@ -102,7 +102,7 @@ def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
         },
         "reviewed-controls": {"control-selections": [_selection(report["rule"])]},
         "observations": [
-            *(_observation(key) for key in report["keys"]),
+            *(_observation(key) for key in (*report["keys"], *report.get("passed", ()))),
             *(_exempt(one, as_of) for one in report["exemptions"] if one["key"] is None),
         ],
         "findings": [
@@ -146,7 +146,7 @@ def _origins() -> list[Object]:
 def _evidence(report: Mapping[str, Any]) -> Iterator[Object]:
     """Yield a resource for each run that found a key: what to look for on disk."""
     seen: set[str] = set()
-    for key in report["keys"]:
+    for key in (*report["keys"], *report.get("passed", ())):
         found = _run(key)
         if found in seen:
             continue
