@@ -500,6 +500,8 @@ class AccountLedger:
                 "outcome_time": _utc(line.time),
                 "action": line.action.value,
                 "reason": without_paths(one_line(line.reason)) or None,
+                "access_key_id": entry["access_key_id"] or line.access_key_id,
+                "owner": entry["owner"] or (line.owner and one_line(line.owner)),
             }
         _set(entry, "fixed" if seen else _state(entry, line, now))
         entry["history"] = self._history_of(entry, line)

@@ -546,3 +546,16 @@ def test_all_is_for_some_formats(tmp_path: Path, capsys: pytest.CaptureFixture[s
     Run().write(tmp_path)
     assert main(["report", str(tmp_path), "--all", "--format", "json"]) == 1
     assert "--all needs --format csv, ocsf, oscal" in capsys.readouterr().err
+
+
+def test_a_key_that_a_later_run_only_lists_keeps_its_id_and_its_owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run after a disabling, by the same credential report: the key has changed."""
+    rotated = (NOW - 100 * DAY).isoformat()
+    run = Run(time=NOW - DAY / 24).match("ana", 100)
+    run.outcome("ana", owner="ana@corp.test", last_rotated=rotated).write(tmp_path)
+    Run().leave("ana", why=Why.CHANGED, last_rotated=rotated).write(tmp_path)
+    (key,) = json.loads(text(capsys, ["report", str(tmp_path)], "json"))["keys"]
+    assert (key["access_key_id"], key["owner"]) == (key_id(A, "ana"), "ana@corp.test")
+    assert key["state"] == "fixed"
