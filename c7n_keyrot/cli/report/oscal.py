@@ -10,12 +10,14 @@ import re
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from c7n_keyrot import __version__
 from c7n_keyrot.cli.report.ocsf import message
 
 OSCAL_VERSION = "1.1.3"
+OBSERVATIONS, END = "observations", "}]}}"  # what the document ends with: its last result
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:c7n-keyrot:oscal")
 # A name, not a page: OSCAL wants an absolute URI, and its Python library one of http(s).
 PROPERTIES = "https://c7n-keyrot.invalid/ns/oscal"
@@ -45,8 +47,8 @@ AGAINST = ("open", "unclear", "exempt")
 Object = dict[str, Any]
 
 
-def render(report: Mapping[str, Any]) -> str:
-    """Return the document; all of its UUIDs follow from what the runs left."""
+def render(report: Mapping[str, Any]) -> Iterator[str]:
+    """Return the document, part by part; all of its UUIDs follow from what the runs left."""
     digest = hashlib.sha256()
     for name, value in report.items():
         for one in value if isinstance(value, list) else [value]:
@@ -64,7 +66,6 @@ def render(report: Mapping[str, Any]) -> str:
             "props": [_property("generator", f"c7n-keyrot {__version__}")],
         },
         "import-ap": {"href": f"#{plan}"},
-        "results": [_result(report, as_of, document)],
         "back-matter": {
             "resources": [
                 {
@@ -76,19 +77,36 @@ def render(report: Mapping[str, Any]) -> str:
                 *_evidence(report),
             ]
         },
+        "results": [_result(report, as_of, document)],
     }
-    return json.dumps({"assessment-results": results}) + "\n"
+    text = json.dumps({"assessment-results": results})
+    # The observations come last, one by one: there may be many.
+    yield text.removesuffix(END)
+    separator = f', "{OBSERVATIONS}": ['
+    for one in _observations(report, as_of):
+        yield separator + json.dumps(one)
+        separator = ", "
+    # A list in OSCAL isn't empty.
+    yield ("]" if separator == ", " else "") + END + "\n"
+
+
+def _observations(report: Mapping[str, Any], as_of: str) -> Iterator[Object]:
+    for key in chain(report["keys"], report.get("passed", ())):
+        yield _observation(key)
+    for one in report["exemptions"]:
+        if one["key"] is None:
+            yield _exempt(one, as_of)
 
 
 def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
     by_account: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for key in (*report["keys"], *report.get("passed", ())):
+    for key in chain(report["keys"], report.get("passed", ())):
         by_account[key["account_id"]].append(key)
     totals = report["totals"]
     runs = report["runs"]
     share = totals["compliant_percent"]
     compliant = f"{share}% of {totals['active_keys']} active access keys are compliant"
-    result = {
+    return {
         "uuid": _id(document, "result"),
         "title": f"Access key rotation: {_rule(report)}",
         "description": f"{totals['covered']} of {totals['accounts']} accounts are covered; "
@@ -101,17 +119,10 @@ def _result(report: Mapping[str, Any], as_of: str, document: str) -> Object:
             "components": [_tool(), *(_component(row) for row in report["accounts"])]
         },
         "reviewed-controls": {"control-selections": [_selection(report["rule"])]},
-        "observations": [
-            *(_observation(key) for key in (*report["keys"], *report.get("passed", ()))),
-            *(_exempt(one, as_of) for one in report["exemptions"] if one["key"] is None),
-        ],
         "findings": [
             _finding(report, row, by_account[row["account_id"]]) for row in report["accounts"]
         ],
     }
-    if not result["observations"]:  # a list in OSCAL isn't empty
-        del result["observations"]
-    return result
 
 
 def _selection(rule: Mapping[str, Any]) -> Object:
@@ -146,7 +157,7 @@ def _origins() -> list[Object]:
 def _evidence(report: Mapping[str, Any]) -> Iterator[Object]:
     """Yield a resource for each run that found a key: what to look for on disk."""
     seen: set[str] = set()
-    for key in (*report["keys"], *report.get("passed", ())):
+    for key in chain(report["keys"], report.get("passed", ())):
         found = _run(key)
         if found in seen:
             continue
