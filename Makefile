@@ -53,7 +53,7 @@ help:
 	@echo 'make pictures  the pictures in README, out of the demo (needs Chromium)'
 	@echo 'make wheel   the wheel, in dist/'
 	@echo 'make bench   the benchmarks, into benchmarks/RESULTS.md (half an hour)'
-	@echo 'make soak    the model-based test, 100,000 cases'
+	@echo 'make soak    the model-based tests, 100,000 cases of each (an hour)'
 	@echo 'make mutation  the mutation check of what decides which key is selected'
 	@echo 'make mutants  mutants made by hand, of the guards that must never go (a few minutes)'
 	@echo 'make audit   scanners: bandit, GuardDog, autorun-audit, pydepgate, pip-audit'
@@ -191,8 +191,8 @@ bench: $(VENV)/installed
 
 .PHONY: soak
 soak: $(VENV)/installed
-	@echo '== 100,000 random events and runs (a few minutes)'
-	KEYROT_SOAK=100000 $(BIN)/pytest -n auto --dist worksteal tests/soak
+	@echo '== 100,000 random events and runs, and as many random weeks (an hour)'
+	KEYROT_SOAK=100000 KEYROT_WEEKS=100000 $(BIN)/pytest -n auto --dist worksteal tests/soak
 
 .PHONY: mutation
 mutation: $(VENV)/installed

@@ -200,7 +200,7 @@ def gather(
                     names.add(found.name)
                 if found.ours or others(found.policy):
                     yield found
-            elif found.summaries or found.outcomes or others({}):
+            elif found.summaries or found.outcomes or found.is_stopped or others({}):
                 yield found
             elif any(name.startswith(LOG) for name in files):
                 unnamed.append((found, problem))

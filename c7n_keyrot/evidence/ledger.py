@@ -222,7 +222,7 @@ class AccountLedger:
         return [
             one
             for one in self.ends.values()
-            if one.failed and not (one.end and newest and newest - one.end > PRESENT)
+            if one.failed and not (newest and (at := one.end or one.start) and newest - at > OLD)
         ]
 
     def forget(self) -> None:
