@@ -14,6 +14,7 @@ import re
 import stat
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 
 from c7n_keyrot.core.records import VERSION, RunBegun, RunSummary
@@ -82,8 +83,9 @@ class Outcome:
     - ``owner``: the contact in the user's tags
     - ``caller``: the ARN of who ran, by GetCallerIdentity
     - ``message_id``: of a notice: SQS's (or SNS's) id of the message that names the key
+    - ``tags``: of a notice: the user's tags, by which c7n-mailer finds whom to write to
 
-    The last eight are None where they aren't known, such as in a line of an older release.
+    The last nine are None where they aren't known, such as in a line of an older release.
     """
 
     time: str
@@ -106,6 +108,7 @@ class Outcome:
     owner: str | None = None
     caller: str | None = None
     message_id: str | None = None
+    tags: dict[str, str] | None = None
 
     @property
     def operation(self) -> tuple[str | None, ...]:
@@ -125,6 +128,7 @@ KINDS_OF = {
         (str, NONE),
     ),
     "message_id": (str, NONE),
+    "tags": (dict, NONE),
 }
 
 
@@ -188,8 +192,12 @@ def parse(line: bytes) -> Outcome:
 def _check_key(outcome: Outcome) -> None:
     """Check what an outcome says of its key.
 
-    :raises ValueError: a time has no zone, or a number is out of range.
+    :raises ValueError: a time has no zone, a number is out of range, or a tag is no text.
     """
+    for text in chain.from_iterable((outcome.tags or {}).items()):
+        if not isinstance(text, str):
+            raise ValueError("not an outcome: a tag is no text")
+        text.encode()
     for time in (outcome.last_rotated, outcome.deadline):
         if time is not None and datetime.fromisoformat(time).tzinfo is None:
             raise ValueError("not an outcome: a time of its key has no zone")

@@ -163,10 +163,12 @@ def _sent(
         user = users.get(sent["UserName"], sent)
         slots = {str(key.get("slot")) for key in sent.get(NOTICE, {}).get("keys", ())}
         records = {one["slot"]: one for one in user.get(RECORDS, ()) if str(one["slot"]) in slots}
+        tags = {tag["Key"]: tag["Value"] for tag in user.get("Tags", ())}
+        message_id = str(receipt) if receipt else None
         for record in records.values():
             line = run.line(Action.NOTIFY, user, record)
             run.journal.notified(
-                replace(line, outcome=Result.NOTIFIED, message_id=str(receipt) if receipt else None)
+                replace(line, outcome=Result.NOTIFIED, message_id=message_id, tags=tags)
             )
     if run.journal.unwritable:
         run.log.fail(f"a notice was sent, and can't be recorded: {run.journal.unwritable}")

@@ -43,11 +43,16 @@ class User:
             which the first counts.
         """
         if contact_tags:
-            named = (self.tags.get(tag, "").strip() for tag in contact_tags)
-            return ", ".join(dict.fromkeys(filter(None, named))) or None
+            return contacts(self.tags, contact_tags)
         lowered = {key.lower(): value for key, value in self.tags.items()}
         found = (lowered.get(tag.lower()) for tag in OWNER_TAGS)
         return next((value for value in found if value), None)
+
+
+def contacts(tags: Mapping[str, str], contact_tags: Collection[str]) -> str | None:
+    """Return whom c7n-mailer writes to, by a user's tags; None if they name nobody."""
+    named = (tags.get(tag, "").strip() for tag in contact_tags)
+    return ", ".join(dict.fromkeys(filter(None, named))) or None
 
 
 def read_user(value: Any) -> User:

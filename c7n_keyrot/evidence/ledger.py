@@ -18,7 +18,7 @@ from c7n_keyrot.core.rotation import ExemptionState, Identified, Verdict
 from c7n_keyrot.core.text import one_line, without_paths
 from c7n_keyrot.core.usage_words import sentence
 from c7n_keyrot.evidence import population
-from c7n_keyrot.evidence.contracts import User
+from c7n_keyrot.evidence.contracts import User, contacts
 from c7n_keyrot.evidence.figures import OLD, PRESENT, Judgement, line_of
 from c7n_keyrot.evidence.files import Damage, DamagedFileError
 from c7n_keyrot.evidence.gather import PolicyFolder
@@ -514,11 +514,13 @@ class AccountLedger:
         lines = self.history.get(key_id or place, [])
         # Several folders may have copies of one file.
         once = {(one.time, one.action, one.outcome, one.run, one.message_id): one for one in lines}
-        return [_event(one) for one in sorted(once.values(), key=outcomes.instant)]
+        events = sorted(once.values(), key=outcomes.instant)
+        return [_event(one, self.contact_tags) for one in events]
 
 
-def _event(line: Outcome) -> dict[str, Any]:
+def _event(line: Outcome, contact_tags: Collection[str]) -> dict[str, Any]:
     """Return a line of a key's history as the report has it."""
+    owner = contacts(line.tags, contact_tags) if contact_tags and line.tags else line.owner
     return {
         "time": _utc(line.time),
         "action": line.action.value,
@@ -527,7 +529,7 @@ def _event(line: Outcome) -> dict[str, Any]:
         "policy": one_line(line.policy, 200),
         "run": one_line(line.run, 100),
         "caller": line.caller and one_line(line.caller),
-        "owner": line.owner and one_line(line.owner),
+        "owner": owner and one_line(owner),
         "message_id": line.message_id and one_line(line.message_id, 200),
     }
 

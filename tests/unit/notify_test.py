@@ -395,6 +395,7 @@ def test_each_key_that_a_notice_names_has_a_line(
     }
     (ana,) = [line for line in lines if line.user == "ana"]
     assert (ana.owner, ana.slot, ana.run) == ("ana@corp.test", 2, sent[0]["execution_id"])
+    assert ana.tags == {"OwnerContact": "ana@corp.test"}
     assert ana.caller
     assert ana.deadline
 

@@ -66,6 +66,7 @@ def test_a_line_is_one_flat_object_with_all_fields_in_order(tmp_path: Path) -> N
         "owner",
         "caller",
         "message_id",
+        "tags",
     ]
     assert outcomes_in(path) == [LINE]
 
@@ -177,6 +178,8 @@ def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: An
         right = field in may_be_none
     elif type(value) is str:
         right = field in texts
+    elif value == {}:
+        right = field == "tags"
     else:
         right = type(value) in (int, float) and field in numbers
     assert len(outcomes_in(path)) == right
@@ -189,6 +192,7 @@ def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str, value: An
         ("account_id", ["", "12345678901", "1234567890123", "12345678901x", "12345678901\u0660"]),
         ("access_key_id", ["", "-x", "--yes", "a b", "a\n", "a;b", "a" * 129, "\u0660"]),
         ("action", ["", "notify", "Disable-access-key"]),
+        ("tags", [{"a": 1}, {"a": None}, {"a": "\ud800"}]),
         ("outcome", ["", "off", "DISABLED", "notified"]),
         ("slot", [0, 3, -1, 10**30]),
         ("last_rotated", ["", "now", "2026-11-24T08:00:00"]),

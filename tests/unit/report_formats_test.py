@@ -403,11 +403,16 @@ def test_owners_are_those_whom_the_mailer_writes_to(
 ) -> None:
     mailer = tmp_path / "mailer.yml"
     mailer.write_text(json.dumps({"contact_tags": tags}), "utf-8")
-    Run().match("ana", 100, {"OwnerContact": "o@corp.test", "Contact": "c@corp.test"}).write(
-        tmp_path / "out"
-    )
+    names = {"OwnerContact": "o@corp.test", "Contact": "c@corp.test"}
+    run = Run().match("ana", 100, names)
+    run.outcome("ana", "notified", "notify", owner="o@corp.test", tags=names)
+    run.notices.append(run.done.pop())
+    run.write(tmp_path / "out")
     args = ["report", str(tmp_path / "out"), "--mailer", str(mailer)]
-    assert [key["owner"] for key in json.loads(text(capsys, args, "json"))["keys"]] == [owner]
+    (key,) = json.loads(text(capsys, args, "json"))["keys"]
+    assert (key["owner"], key["history"][0]["owner"]) == (owner, owner)
+    (key,) = json.loads(text(capsys, args[:2], "json"))["keys"]
+    assert key["history"][0]["owner"] == "o@corp.test"
 
 
 def test_a_mailer_yml_without_contact_tags_is_refused(

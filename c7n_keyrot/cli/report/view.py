@@ -406,10 +406,11 @@ def switched_on(figures: Mapping[str, Any]) -> str:
     text += "was" if figures["keys"] == 1 else "were"
     if not figures["keys"]:
         return f"{text} switched on again."
+    hours = round(figures["median_hours"])
     return (
         f"{text} switched on again: {many(figures['undone'], 'time')} by c7n-keyrot reactivate, "
         f"{many(figures['by_others'], 'time')} by others. The median is "
-        f"{many(round(figures['median_hours']), 'hour')} after the key was disabled."
+        f"{many(hours, 'hour') if hours else 'less than an hour'} after the key was disabled."
     )
 
 
