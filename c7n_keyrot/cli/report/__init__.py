@@ -7,23 +7,25 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from c7n_keyrot.cli.report import formats
+from c7n_keyrot.cli.report import difference, formats
 from c7n_keyrot.cli.report.build import build_report
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import counted, listed, one_line
-from c7n_keyrot.evidence.accounts import load, read_yaml
+from c7n_keyrot.evidence.accounts import Account, load, read_yaml
 from c7n_keyrot.evidence.files import Damage
 from c7n_keyrot.evidence.gather import PolicyFolder, gather
 
 WITH_ALL = ("csv", "ocsf", "oscal")  # formats that can have all keys
+SINCE = ("text", "json")  # formats of a difference
 PAGE = "keyrot-report.html"
 EXAMPLES = """\
 examples:
   c7n-keyrot report out --accounts accounts.yml -o report.html
   c7n-keyrot report june july --format json | jq .runs  # several runs: the trend
+  c7n-keyrot report today --since yesterday  # what is new, closed, changed
   aws s3 sync s3://BUCKET/keyrot copy && c7n-keyrot report copy --format csv -o keys.csv
 
 Ages are those at each run, not now. Nothing is fetched, and no credentials are needed.
@@ -61,7 +63,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--format",
         choices=tuple(formats.FORMATS),
-        default="html",
         help="html (default): a page; json: all of it; csv: the keys; ocsf: a Compliance Finding "
         "for each key, as lines of JSON; oscal: assessment-results",
     )
@@ -70,6 +71,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="csv, ocsf and oscal: also a passing result for each other key of a covered account, "
         "by the credential report that its runs kept",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="OUTPUT_DIR",
+        action="append",
+        default=[],
+        help="in place of the report: what is new, closed or changed since the runs in that "
+        "folder, as a table, or as JSON with --format json",
     )
     parser.add_argument(
         "-o",
@@ -84,18 +93,24 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     accounts = load(args.accounts) if args.accounts else []
     damage: list[Damage] = []
+    args.format = args.format or ("text" if args.since else "html")
+    if args.since and args.format not in SINCE:
+        raise CommandError("--since makes a table; leave --format away, or give --format json")
     if args.all and args.format not in WITH_ALL:
         raise CommandError(f"--all needs --format {listed(WITH_ALL)}; add one of them")
     tags = _contact_tags(args.mailer) if args.mailer else []
     folders = _with_progress(gather(args.dirs, damage, accounts))
-    report = build_report(folders, damage, accounts, tags, args.all)
+    report = build_report(folders, damage, accounts, tags, args.all or bool(args.since))
     if report["as_of"] is None and not any(row["failed"] for row in report["accounts"]):
         for text in report["warnings"]:
             print(one_line(text, 1000), file=sys.stderr)
         raise CommandError(
             f"no policy of the pack has run into {listed(args.dirs)}; name the -s of a run"
         )
-    written = formats.FORMATS[args.format](report)
+    if args.since:
+        written: str | Iterable[str] = _difference(args, accounts, tags, report)
+    else:
+        written = formats.FORMATS[args.format](report)
     parts = (written,) if isinstance(written, str) else written
     target = args.output or (PAGE if args.format == "html" else "-")
     if target == "-":
@@ -107,6 +122,26 @@ def run(args: argparse.Namespace) -> int:
         many = counted(len(report["warnings"]), "warning")
         print(f"{many}, the first: {report['warnings'][0]}", file=sys.stderr)
     return 0
+
+
+def _difference(
+    args: argparse.Namespace, accounts: Sequence[Account], tags: Sequence[str], now: formats.Report
+) -> str:
+    """Return what became of keys since earlier runs, as text or JSON.
+
+    :raises CommandError: no policy of the pack has run into the folder of ``--since``.
+    """
+    damage: list[Damage] = []
+    folders = _with_progress(gather(args.since, damage, accounts))
+    before = build_report(folders, damage, accounts, tags)
+    if before["as_of"] is None:
+        raise CommandError(
+            f"no policy of the pack has run into {listed(args.since)}; name the -s of a run"
+        )
+    found = difference.difference(before, now)
+    if args.format == "json":
+        return difference.as_json(found)
+    return "\n".join([*difference.as_text(found), ""])
 
 
 def _contact_tags(file: Path) -> list[str]:
