@@ -75,6 +75,29 @@ def test_doctor_fails_for_it_and_for_those_that_never_began_after_it(
     assert ("isn't of the last run" in text) is (policies > 1)
 
 
+@pytest.mark.parametrize(
+    ("judges", "words"),
+    [
+        ([(2, 90)], None),
+        ([(1, 90)], "judged slot 2 (limit 90 days) in its last run, but --policies has slot 1"),
+        ([(2, 30)], "but --policies has slot 2 (limit 30 days)"),
+        ([(1, 90), (2, 90)], "but --policies has slot 1 (limit 90 days)"),
+    ],
+)
+def test_doctor_goes_by_what_was_judged_not_by_the_name(
+    tmp_path: Path, judges: list[tuple[int, float]], words: str | None
+) -> None:
+    run = Run()
+    run.write(tmp_path)
+    left, _ = coverage.read(str(tmp_path))
+    context = Context(Namespace(accounts=None, policies=["x"], policy=[], policytags=[]))
+    planned = Planned(run.data["name"], judges=frozenset(judges))
+    context.targets = [Target(policies=[planned])]
+    (check,) = coverage.covered(context, tmp_path, left)
+    assert check.status == (FAIL if words else OK)
+    assert not words or words in check.what
+
+
 def test_a_dry_run_that_was_killed_is_no_plan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], mocker: MockerFixture
 ) -> None:

@@ -23,6 +23,7 @@ class Planned:
     :ivar runs: whether its conditions let it run there.
     :ivar pull: whether it runs at once, not as a Lambda function that is set up.
     :ivar takes: slot, days and status of the keys that it disables or deletes.
+    :ivar judges: slot and days (limit) of each of its filters on a slot.
     :ivar once: whether one run covers all regions, since its resource has none.
     """
 
@@ -34,6 +35,7 @@ class Planned:
     pull: bool = True
     once: bool = True
     takes: tuple[tuple[int, float, str], ...] = ()
+    judges: frozenset[tuple[int, float]] = frozenset()
 
 
 @dataclass

@@ -19,6 +19,7 @@ from c7n_keyrot.evidence.files import Damage, ended_with
 from c7n_keyrot.evidence.gather import PolicyFolder, begun_of, gather, latest
 
 RESTORE = "restore the file or fetch it again; what it says is lost"
+RUN_AGAIN = "run the policies as they are now"
 NEVER, STOPPED, ENDED = "never began", "was stopped at once", "ended with an error"
 
 
@@ -118,10 +119,11 @@ def _of(
         if not policy.runs or not policy.pull:
             continue
         one = found.get(policy.name)
-        if one and one.start and one.start >= begun and not one.failed:
+        other = _judged_another(policy, one) if one else ""
+        if one and one.start and one.start >= begun and not one.failed and not other:
             done.append(policy.name)
             continue
-        reason = _why_not(policy.name, one, target, begun, out)
+        reason = (other, RUN_AGAIN) if other else _why_not(policy.name, one, target, begun, out)
         if reason[0].startswith(NEVER) and cause:
             after.setdefault(cause, []).append(policy.name)
             continue
@@ -138,6 +140,25 @@ def _of(
         dry = " a dry run," if all(found[policy].dry_run for policy in done) else ""
         what = f"{', '.join(done)} (the last run,{dry} begun {utc(begun)})"
         yield Check(OK, name, what, account=target.account)
+
+
+def _judged_another(policy: Planned, left: PolicyFolder) -> str:
+    """Say that the last run of a policy judged another slot or limit; "" if it didn't.
+
+    A run of slot 1 covers nothing of slot 2, whatever its policy's name.
+    """
+    if left.failed or left.summary is None:
+        return ""
+    judged = {(one["slot"], one["days"]) for one in left.summary.filters if "slot" in one}
+    missing = sorted(policy.judges - judged)
+    if not missing:
+        return ""
+    done = _keys(sorted(judged)) if judged else "no slot"
+    return f"judged {done} in its last run, but --policies has {_keys(missing)}"
+
+
+def _keys(some: Iterable[tuple[int, float]]) -> str:
+    return listed([f"slot {slot} (limit {days:g} days)" for slot, days in some])
 
 
 def _why_not(

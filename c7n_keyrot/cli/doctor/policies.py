@@ -27,6 +27,7 @@ UNDECLARED = {
 }
 NOT_CALLED = {"config:DescribeComplianceByConfigRule"}
 TAKING = ("disable-access-key", "delete-access-key", "remove-keys")
+ON_A_SLOT = ("stale-access-key", "expiring-access-key", "unclear-access-key")
 ENDINGS = (".yml", ".yaml", ".json")
 
 
@@ -167,6 +168,7 @@ def plan(file: Path, data: dict[str, Any], target: Target) -> list[Planned]:
                 policy.execution_mode == "pull",
                 bool(policy.resource_manager.resource_type.global_resource),
                 tuple(_takes(policy)),
+                frozenset(_judges(policy)),
             )
         )
     return planned
@@ -178,6 +180,13 @@ def _takes(policy: Any) -> Iterator[tuple[int, float, str]]:
     if any(action.type in TAKING for action in manager.actions):
         for one in _stale(manager.filters):
             yield one.option("slot"), one.option("days"), one.option("status")
+
+
+def _judges(policy: Any) -> Iterator[tuple[int, float]]:
+    """Yield slot and days of each filter on a slot, those in blocks as well."""
+    for one in policy.resource_manager.iter_filters():
+        if one.type in ON_A_SLOT:
+            yield one.option("slot"), one.option("days")
 
 
 def _stale(filters: Sequence[Any]) -> Iterator[Any]:
