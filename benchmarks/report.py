@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long c7n-keyrot report takes over an organization, and how much memory.
 
-    .venv/bin/python benchmarks/report.py [ACCOUNTS] [FINDINGS]
+    .venv/bin/python benchmarks/report.py [ACCOUNTS] [FINDINGS] [DAYS]
 
 Writes a tree of c7n-org with so many accounts (1,000) and findings in each (50): half of them
-matched with all that a notice needs, half of them not changed. Then it runs the command once for
+matched with all that a notice needs, half of them not changed. With DAYS (1) the folders have the
+lines and the files of all keys of as many daily runs. Then it runs the command once for
 each format, as a process, and opens the page in Chromium, if there is one.
 """
 
@@ -16,14 +17,17 @@ import resource
 import subprocess
 import sys
 import tempfile
+import uuid
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
 
 import page
-from output_tree import Run, accounts_yml
+from output_tree import NOW, Run, accounts_yml
 
+from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.records import Why
 from c7n_keyrot.core.rotation import DAY, Verdict
 
@@ -31,7 +35,7 @@ FORMATS = ("json", "csv", "ocsf", "oscal", "html")
 MOST_SECONDS, MOST_MB = 30, 500
 
 
-def tree(out: Path, accounts: int, findings: int) -> Path:
+def tree(out: Path, accounts: int, findings: int, days: int) -> Path:
     """Write the runs of two policies in each account; return accounts.yml."""
     now = datetime.now(timezone.utc)  # a report of old runs would be another one
     ids = {f"account-{number:04}": f"{number:012}" for number in range(1, accounts + 1)}
@@ -49,7 +53,20 @@ def tree(out: Path, accounts: int, findings: int) -> Path:
             old = (now - (77 + number % 12) * DAY).isoformat()
             soon.leave(f"later-{number:03}", Verdict.EXPIRING, Why.NOT_DUE, last_rotated=old)
         soon.write(out, name)
+        for day in range(1, days):
+            before(out, name, stale, day)
+            before(out, name, soon, day)
     return accounts_yml(out.parent, ids)
+
+
+def before(out: Path, name: str, run: Run, day: int) -> None:
+    """Leave what the same run left so many days before, without what later runs replace."""
+    earlier = replace(run, time=run.time - day * DAY, id=str(uuid.uuid4()))
+    age = 30 - (earlier.time - NOW) / DAY  # days before NOW, of a key that is 30 days old
+    earlier.population = [(f"fresh-{number:03}", 2, "Active", age) for number in range(250)]
+    folder = earlier.begin(out, name)
+    outcomes.append(folder / outcomes.SUMMARY_FILE, earlier.summary)
+    earlier.keep(folder)
 
 
 def run(kind: str, out: Path, accounts: Path) -> tuple[float, float, float]:
@@ -65,11 +82,12 @@ def run(kind: str, out: Path, accounts: Path) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    accounts, findings = (int(word) for word in [*sys.argv[1:], "1000", "50"][:2])
+    given = [*sys.argv[1:4], *("1000", "50", "1")[len(sys.argv) - 1 :]]
+    accounts, findings, days = map(int, given)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")
-        known = tree(out, accounts, findings)
-        print(f"{accounts} accounts with {findings} findings each")
+        known = tree(out, accounts, findings, days)
+        print(f"{accounts} accounts with {findings} findings each, {days} daily runs")
         worst = []
         for kind in FORMATS:
             seconds, memory, size = run(kind, out, known)

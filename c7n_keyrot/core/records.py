@@ -347,6 +347,7 @@ def _is_finite(value: object) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
+MOST_KNOWN = 20_000  # records within others, some 10 MB
 _PLAIN: dict[Any, Callable[[object], bool]] = {
     str: lambda value: isinstance(value, str),
     bool: lambda value: isinstance(value, bool),
@@ -387,10 +388,26 @@ def _dict(inner: _Reader) -> _Reader:
 
 
 def _nested(kind: type[Any]) -> _Reader:
+    """Return what reads a frozen dataclass within a record.
+
+    Day after day runs write the same of the same keys, so what was read lately isn't read again.
+    """
+    known: dict[Any, Any] = {}
+
     def read(value: object) -> Any:
         if not isinstance(value, Mapping):
             raise _UnfitError
-        return parse(kind, value)
+        # 1, 1.0 and True are equal.
+        same = tuple(value.items()), tuple(map(type, value.values()))
+        try:
+            found = known.get(same)
+        except TypeError:  # a list or a mapping in it
+            return parse(kind, value)
+        if found is None:
+            if len(known) >= MOST_KNOWN:
+                known.clear()
+            found = known[same] = parse(kind, value)
+        return found
 
     return read
 

@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 from c7n_keyrot.core import outcomes
 from c7n_keyrot.core.records import RunSummary, Why
-from c7n_keyrot.core.rotation import Verdict
+from c7n_keyrot.core.rotation import DAY, Verdict
 from c7n_keyrot.core.text import one_line
 
 # What is older than this, beside the newest of its kind, isn't of the present: a run a day, and a
@@ -94,6 +96,30 @@ def line_of(summary: RunSummary) -> Judgement | None:
         and not any(left.why is Why.TWICE for left in summary.not_matched),
         notice_days=judging[0].get("notice", 0),
     )
+
+
+class Listing:
+    """When a run first listed a key as not fresh, out of what its account's runs judged."""
+
+    def __init__(self, lines: Iterable[Judgement]) -> None:
+        found: dict[tuple[int, float], list[tuple[datetime, datetime]]] = {}
+        for line in lines:
+            last = line.report + line.notice_days * DAY
+            for slot in line.slots:
+                found.setdefault((slot, line.days), []).append((last, line.time))
+        # Of each slot and limit: up to which deadline a line lists keys, in order, and the earliest
+        # time of all lines that list as much.
+        self.found: dict[tuple[int, float], tuple[list[datetime], list[datetime]]] = {}
+        for key, some in found.items():
+            some.sort()
+            times = list(accumulate((time for _, time in reversed(some)), min))
+            self.found[key] = [last for last, _ in some], times[::-1]
+
+    def first(self, slot: int, days: float, due: datetime) -> datetime | None:
+        """Return when a key of that slot and limit was listed first; None if it never was."""
+        ends, times = self.found.get((slot, days), ([], []))
+        place = bisect_right(ends, due)
+        return times[place] if place < len(times) else None
 
 
 def present(lines: Sequence[Judgement]) -> list[Judgement]:

@@ -36,6 +36,7 @@ from c7n_keyrot.evidence.contracts import (
 from c7n_keyrot.evidence.files import (
     Damage,
     DamagedFileError,
+    content,
     existing,
     failure,
     foreign,
@@ -374,9 +375,42 @@ class _Reader:
         ):
             raise DamagedFileError("its account_id isn't an account's")
 
-    def _begun(self, path: Path, files: Sequence[str], mine: str) -> list[RunBegun]:
-        """Return the lines that say when a run of the policy began."""
-        return self._lines(path, files, mine, "keyrot-begun", read_begun)
+    def _begun(self, path: Path, files: Sequence[str], mine: str) -> Iterator[RunBegun]:
+        """Yield the last line of each file that says when runs of the policy began.
+
+        Those before it are of runs that nobody asks about any more, and there may be hundreds.
+        """
+        for name in files:
+            if not name.startswith("keyrot-begun") or not name.endswith((".jsonl", ".jsonl.gz")):
+                continue
+            file = path / name
+            try:
+                lines = content(file).splitlines()
+            except OSError as error:
+                self.problem.of(file, f"it can't be read: {error.strerror}")
+                continue
+            except DamagedFileError as error:
+                self.problem.of(file, str(error))
+                continue
+            if lines:
+                yield from self._last_begun(file, lines, mine)
+
+    def _last_begun(self, file: Path, lines: Sequence[bytes], mine: str) -> Iterator[RunBegun]:
+        for number, line in reversed(list(enumerate(lines, 1))):
+            try:
+                begun = read_begun(line)
+            except ValueError:
+                for damage in lost_lines(file, [number], {}, mine):
+                    self.problem(damage)
+                continue
+            if mine and begun.account_id not in ("", mine):
+                for damage in lost_lines(file, [], {begun.account_id: 1}, mine):
+                    self.problem(damage)
+                continue
+            found = self._not_ahead(file, [begun])
+            yield from found
+            if found:
+                return
 
     def _summaries(self, path: Path, files: Sequence[str], mine: str) -> list[RunSummary]:
         """Return the lines of all summaries, in the order of their times."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from c7n_keyrot.core.text import one_line, without_paths
 from c7n_keyrot.core.usage_words import sentence
 from c7n_keyrot.evidence import population
 from c7n_keyrot.evidence.contracts import User, contacts
-from c7n_keyrot.evidence.figures import OLD, PRESENT, Judgement, line_of
+from c7n_keyrot.evidence.figures import OLD, PRESENT, Judgement, Listing, line_of
 from c7n_keyrot.evidence.files import Damage, DamagedFileError
 from c7n_keyrot.evidence.gather import PolicyFolder
 from c7n_keyrot.evidence.population import KeyThen, Population
@@ -311,17 +312,17 @@ class AccountLedger:
 
     def _first_seen(self, entry: Entry) -> str:
         """Return when the first run judged the slot by a report that had the key as not fresh."""
-        times = [datetime.fromisoformat(entry["as_of"])]
+        first = datetime.fromisoformat(entry["as_of"])
         if entry["deadline"]:
             due = datetime.fromisoformat(entry["deadline"])
-            times += [
-                line.time
-                for line in self.lines
-                if entry["slot"] in line.slots
-                and line.days == entry["days"]
-                and line.report > due - line.notice_days * rotation.DAY
-            ]
-        return min(times).isoformat(timespec="seconds")
+            listed = self._listing.first(entry["slot"], entry["days"], due)
+            first = min(first, listed or first)
+        return first.isoformat(timespec="seconds")
+
+    @cached_property
+    def _listing(self) -> Listing:
+        """Which line listed a key first; asked for once all lines are there."""
+        return Listing(self.lines)
 
     def unjudged(self) -> dict[int, datetime]:
         """Return the slots that no run of the present judged, though one did before, and when."""

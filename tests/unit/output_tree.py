@@ -208,6 +208,12 @@ class Run:
             "metrics": [{"MetricName": k, "Value": v} for k, v in metrics.items()],
         }
 
+    def keep(self, folder: Path) -> None:
+        """Leave the file of all keys, if the run has them."""
+        if self.csv:
+            packed = gzip.compress(self.csv)
+            (folder / population.file_name(self.report)).write_bytes(packed)
+
     def begin(self, out: Path, account: str = "") -> Path:
         """Leave what a run leaves that is killed at its first call."""
         folder = out / account / self.region if account else out
@@ -233,9 +239,7 @@ class Run:
         folder = self.begin(out, account)
         (folder / "metadata.json").write_text(json.dumps(self.metadata), "utf-8")
         (folder / "resources.json").write_text(json.dumps(self.users), "utf-8")
-        if self.csv:
-            packed = gzip.compress(self.csv)
-            (folder / population.file_name(self.report)).write_bytes(packed)
+        self.keep(folder)
         outcomes.append(folder / outcomes.SUMMARY_FILE, self.summary)
         for name, lines in (
             (outcomes.FILE, self.done),
