@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -299,7 +299,7 @@ class AccountLedger:
         if then:
             judged += self._unnamed(then, found, now)
         judged += others
-        self._end(others, judged)
+        self._end(judged)
         return judged
 
     def exempt(self) -> dict[str, ExemptUser]:
@@ -356,7 +356,10 @@ class AccountLedger:
         Such as those that became stale since the last run of the policy that lists stale keys.
         """
         summary = self.hashed[population_name(then.report)][0]
-        limits, exempt = self._limits(), self.exempt()
+        # By a newer report, of which all keys weren't kept, there may be others now.
+        newer = {slot for line in self.lines if line.report > then.report for slot in line.slots}
+        limits = {slot: days for slot, days in self._limits().items() if slot not in newer}
+        exempt = self.exempt()
         for (name, slot), key in then.keys.items():
             days, rotated = limits.get(slot), key.last_rotated
             if key.status != population.ACTIVE or not rotated or not days:
@@ -447,12 +450,10 @@ class AccountLedger:
         lines = sorted(self.lines, key=lambda one: (one.report, one.time))
         return {slot: line.days for line in lines for slot in line.slots}
 
-    def _end(self, entries: Iterable[Entry], found: Iterable[Entry]) -> None:
+    def _end(self, entries: Sequence[Entry]) -> None:
         """End the stale keys of older lists that a newer report doesn't count any more.
 
         If it counts fewer than there are, nobody knows which of them ended.
-
-        :param found: all keys, and ``entries`` those of which nothing newer is known.
         """
         older: dict[tuple[int, float], list[Entry]] = {}
         for entry in entries:
@@ -467,7 +468,7 @@ class AccountLedger:
             before = [one for one in some if _last_known(one) < line.report]
             left = line.stale - sum(
                 _counted(one, line)
-                for one in found
+                for one in entries
                 if one[REPORT_OF] and datetime.fromisoformat(one[REPORT_OF]) == line.report
             )
             if len(before) > max(left, 0):
@@ -586,13 +587,14 @@ def _settle(entry: Entry, then: Population) -> bool:
         moved = then.has_moved(place, rotated)
         _set(entry, "unclear" if moved else "fixed", "rotated" if key else "removed")
     elif key.status == population.ACTIVE:
-        entry[REPORT_OF] = then.report.isoformat()
         if entry["state"] == "fixed" or entry["outcome"] in IN_DOUBT:
             _set(entry, "open")  # it was switched on again, or never switched off
     elif key.status != population.INACTIVE:
         _set(entry, "unclear")
     elif entry["verdict"] != Verdict.INACTIVE.value:
         _set(entry, "fixed", "deactivated")
+    if entry["state"] != "fixed":
+        entry[REPORT_OF] = then.report.isoformat()  # it counts by this report
     return True
 
 
@@ -806,7 +808,7 @@ def _newest(lines: Iterable[Judgement]) -> Judgement | None:
 
 def _last_known(entry: Entry) -> datetime:
     """Return the newest instant at which something says how a key was."""
-    times = [entry["as_of"], entry["outcome_time"]]
+    times = [entry["as_of"], entry["outcome_time"], entry[REPORT_OF]]
     return max(datetime.fromisoformat(time) for time in times if time)
 
 

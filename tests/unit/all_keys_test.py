@@ -129,6 +129,21 @@ def test_a_doubt_ends_with_the_next_report(
     assert keys(report(capsys, tmp_path), "state") == {"ana": state}
 
 
+@pytest.mark.parametrize("stale", [1, 0])
+def test_a_newer_report_whose_keys_were_not_kept_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stale: int
+) -> None:
+    """It has fewer stale keys than the kept one: nobody knows which of them, or all ended."""
+    listed_before(tmp_path, "ana")
+    later(tmp_path, [("ana", 2, "Active", 100), ("ben", 2, "Active", 91)])
+    assert keys(report(capsys, tmp_path), "state") == {"ana": "open", "ben": "open"}
+    run = Run(kind="expiring", time=NOW + 48 * HOUR, counts={"fresh": 5, "stale": stale})
+    run.write(tmp_path)
+    found = report(capsys, tmp_path)
+    assert keys(found, "state") == {"ana": "open" if stale else "fixed"}
+    assert found["totals"]["open"] == stale
+
+
 def test_two_users_of_one_name_are_a_doubt(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
