@@ -246,11 +246,13 @@ clean:
 	rm -rf .venv .venv-* build dist demo-output *.egg-info .mypy_cache .pytest_cache .ruff_cache \
 		.hypothesis .coverage
 
+# That of Python 3.10 needs many minutes to find versions that fit each other.
 $(VENV)/made:
 	@echo '== Making a clean environment in $(VENV)'
 	rm -rf $(VENV)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip || echo 'pip stays as it is; it may take long to choose versions'
 	@touch $@
 
 dist/built: $(PACKAGED) | $(VENV)/made
