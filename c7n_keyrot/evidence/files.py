@@ -199,21 +199,26 @@ def parsed(
     :raises DamagedFileError: it isn't a regular file; or its end, after what is returned, can't be
         read.
     """
+    damaged = 0
+    for text in raw_lines(path, longest):
+        try:
+            yield parse(text)
+        except ValueError:
+            if not text.strip():
+                continue
+            damaged += 1
+            if damaged > MOST_DAMAGED:
+                what = f"more than {MOST_DAMAGED} of its lines can't be read"
+                raise DamagedFileError(f"{what}, so the rest isn't") from None
+            yield text[:MOST_SHOWN]
+
+
+def raw_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[bytes]:
+    """Yield each line of a file, or of a bucket's compressed copy of one; errors as above."""
     with open_regular(path) as plain:
         compressed = path.suffix == ".gz"
         file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if compressed else plain
-        damaged = 0
-        for text in _bounded(file, MOST_DECOMPRESSED if compressed else float("inf"), longest):
-            try:
-                yield parse(text)
-            except ValueError:
-                if not text.strip():
-                    continue
-                damaged += 1
-                if damaged > MOST_DAMAGED:
-                    what = f"more than {MOST_DAMAGED} of its lines can't be read"
-                    raise DamagedFileError(f"{what}, so the rest isn't") from None
-                yield text[:MOST_SHOWN]
+        yield from _bounded(file, MOST_DECOMPRESSED if compressed else float("inf"), longest)
 
 
 def _bounded(file: BinaryIO, left: float, longest: int) -> Iterator[bytes]:

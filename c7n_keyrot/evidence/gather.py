@@ -91,6 +91,7 @@ class PolicyFolder:
     :ivar users: whom ``users_run`` selected: that run, or an earlier one if that run ended before
         it could say whom.
     :ivar summaries: of all runs into the folder, in their order.
+    :ivar above: the folder that OUTPUT_DIR is in; paths that are shown begin below it.
     :ivar populations: the files of all keys of a credential report that are there.
     :ivar outcomes: of all runs into the folder, and of ``c7n-keyrot reactivate``; an intent without
         an outcome is among them as ``intended``.
@@ -113,6 +114,7 @@ class PolicyFolder:
     summaries: tuple[RunSummary, ...] = field(default=(), repr=False)
     outcomes: tuple[Outcome, ...] = field(default=(), repr=False)
     populations: tuple[Path, ...] = field(default=(), repr=False)
+    above: Path = field(default=Path(), repr=False)
     notified: tuple[Outcome, ...] = field(default=(), repr=False)
 
     @property
@@ -331,6 +333,7 @@ class _Reader:
             users_run=next((r.run for user in users for r in user.records), run),
             summaries=tuple(summaries),
             outcomes=tuple(done),
+            above=root.parent,
             populations=tuple(path / one for one in files if population.is_one(one)),
             notified=tuple(self._not_ahead(path, read_notified(path, files, mine, self.problem))),
         )

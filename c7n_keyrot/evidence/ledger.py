@@ -18,7 +18,7 @@ from c7n_keyrot.core.records import ExemptUser, KeyRecord, NotMatched, RunSummar
 from c7n_keyrot.core.rotation import ExemptionState, Identified, Verdict
 from c7n_keyrot.core.text import one_line, without_paths
 from c7n_keyrot.core.usage_words import sentence
-from c7n_keyrot.evidence import population
+from c7n_keyrot.evidence import population, trace
 from c7n_keyrot.evidence.contracts import User, contacts
 from c7n_keyrot.evidence.figures import OLD, PRESENT, Judgement, Listing, line_of
 from c7n_keyrot.evidence.files import Damage, DamagedFileError
@@ -64,11 +64,18 @@ class Latest:
     summary: RunSummary
     time: datetime
     records: list[Entry]
+    folder: Path
+    above: Path
 
     @property
     def entries(self) -> list[Entry]:
-        """The keys that it matched, and those that it left."""
-        return [*self.records, *(_of_left(self.summary, one) for one in self.summary.not_matched)]
+        """The keys that it matched, and those that it left, with what that stands on."""
+        found = [*self.records, *(_of_left(self.summary, one) for one in self.summary.not_matched)]
+        if found:
+            source = _of_source(trace.of_run(self.folder, self.above, self.summary.run))
+            for entry in found:
+                entry |= source
+        return found
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ class AccountLedger:
     by_day: dict[str, dict[tuple[str, str], Result]] = field(default_factory=dict)
     runs: set[tuple[str, str]] = field(default_factory=set)
     hashed: dict[str, tuple[RunSummary, datetime]] = field(default_factory=dict)
-    populations: dict[str, list[Path]] = field(default_factory=dict)
+    populations: dict[str, list[tuple[Path, Path]]] = field(default_factory=dict)
     contact_tags: Collection[str] = ()
 
     # -- filled
@@ -144,11 +151,14 @@ class AccountLedger:
                 self.facts[key_id] = entry
         time, known = outcomes.instant(summary), self.latest.get(summary.policy)
         if not known or time > known.time:
-            self.latest[summary.policy] = Latest(summary, time, records)
+            self.latest[summary.policy] = Latest(summary, time, records, folder.path, folder.above)
 
-    def add_population(self, path: Path) -> None:
-        """Add a file of all keys; the newest are kept, and read when the keys are asked for."""
-        self.populations.setdefault(path.name.removesuffix(".gz"), []).append(path)
+    def add_population(self, path: Path, above: Path) -> None:
+        """Add a file of all keys; the newest are kept, and read when the keys are asked for.
+
+        :param above: the folder that OUTPUT_DIR is in.
+        """
+        self.populations.setdefault(path.name.removesuffix(".gz"), []).append((path, above))
         _keep_newest(self.populations)
 
     def add_outcome(self, line: Outcome) -> None:
@@ -241,10 +251,12 @@ class AccountLedger:
         """
         for name in sorted(self.populations.keys() & self.hashed.keys(), reverse=True):
             summary, report = self.hashed[name]
-            for path in self.populations[name]:
+            for path, above in self.populations[name]:
                 try:
-                    return population.read(
-                        path, summary.account_id, report, str(summary.population)
+                    digest = str(summary.population)
+                    found = population.read(path, summary.account_id, report, digest)
+                    return replace(
+                        found, source=trace.Source(trace.shown(path, above), None, digest)
                     )
                 except DamagedFileError as error:
                     damage.append(Damage(path, str(error)))
@@ -380,6 +392,7 @@ class AccountLedger:
                 days_left=rotation.days_left(rotated, then.report, days),
                 as_of=then.report.isoformat(timespec="seconds"),
             )
+            entry |= _of_source(then.source)
             line = self._outcome_of(place, entry)
             if line:
                 entry["access_key_id"] = line.access_key_id
@@ -657,6 +670,11 @@ def _of_left(summary: RunSummary, left: NotMatched) -> Entry:
     )
 
 
+def _of_source(source: trace.Source | None) -> Entry:
+    names = ("file", "line", "sha256")
+    return {f"source_{name}": getattr(source, name, None) for name in names}
+
+
 def _of_exemption(found: ExemptUser) -> Entry:
     return {
         "exempt_reason": one_line(found.reason) or None,
@@ -720,6 +738,9 @@ FIELDS = (
     "partition",
     "first_seen",
     "closed",
+    "source_file",
+    "source_line",
+    "source_sha256",
     "exempt_reason",
     "exempt_approved_by",
     "times_disabled",
@@ -857,7 +878,7 @@ class Ledger:
             account = self.of(folder.account_id, folder.account)
             account.add_end(folder)
             for path in folder.populations:
-                account.add_population(path)
+                account.add_population(path, folder.above)
             for line in folder.notified:
                 self.of(line.account_id).add_notice(line)
             self.of(folder.account_id, folder.account).add_end(folder)

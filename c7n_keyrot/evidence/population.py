@@ -14,6 +14,7 @@ from pathlib import Path
 
 from c7n_keyrot.core.population import COLUMNS, END, START, STATUSES
 from c7n_keyrot.evidence.files import MOST_DECOMPRESSED, DamagedFileError, content
+from c7n_keyrot.evidence.trace import Source
 
 Slot = tuple[str, int]  # a user's name, and 1 or 2
 ACTIVE, INACTIVE = STATUSES[True], STATUSES[False]
@@ -36,12 +37,14 @@ class Population:
     """All keys of an account.
 
     :ivar report: when AWS made the credential report, UTC.
+    :ivar source: the file.
     :ivar twice: users whose name stands twice in the report: nobody knows which line is whose.
     """
 
     report: datetime
     keys: Mapping[Slot, KeyThen]
     twice: frozenset[str]
+    source: Source | None = None
 
     def has_moved(self, place: Slot, rotated: datetime) -> bool:
         """Tell whether another user has an active key of that slot and second: one was renamed."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from c7n_keyrot.cli.report import difference, formats
+from c7n_keyrot.cli.report import difference, formats, verify
 from c7n_keyrot.cli.report.build import build_report
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.text import counted, listed, one_line
@@ -25,6 +25,7 @@ EXAMPLES = """\
 examples:
   c7n-keyrot report out --accounts accounts.yml -o report.html
   c7n-keyrot report june july --format json | jq .runs  # several runs: the trend
+  c7n-keyrot report out --verify report.json  # are its lines still as they were?
   c7n-keyrot report today --since yesterday  # what is new, closed, changed
   aws s3 sync s3://BUCKET/keyrot copy && c7n-keyrot report copy --format csv -o keys.csv
 
@@ -81,6 +82,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "folder, as a table, or as JSON with --format json",
     )
     parser.add_argument(
+        "--verify",
+        metavar="REPORT",
+        type=Path,
+        help="in place of a report: whether what an earlier one (--format json) stands on is still "
+        "in OUTPUT_DIR as it was; the exit code is 1 if it isn't",
+    )
+    parser.add_argument(
         "-o",
         metavar="FILE",
         dest="output",
@@ -91,6 +99,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
+    if args.verify:
+        return verify.verify(args.verify, args.dirs)
     accounts = load(args.accounts) if args.accounts else []
     damage: list[Damage] = []
     args.format = args.format or ("text" if args.since else "html")
