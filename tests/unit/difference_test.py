@@ -14,6 +14,8 @@ from output_tree import NOW, Run
 from pytest_mock import MockerFixture
 
 from c7n_keyrot import cli
+from c7n_keyrot.core.records import Why
+from c7n_keyrot.core.rotation import Verdict
 
 DAY = timedelta(days=1)
 
@@ -77,6 +79,18 @@ def test_without_a_proof_nothing_is_closed(
     found = json.loads(since(tmp_path, capsys, "--format", "json"))
     assert names(found, "closed") == {}
     assert {"rotated", "off", "removed", "renamed"} <= names(found, "not_known").keys()
+
+
+def test_the_same_runs_differ_in_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in a key without a date and an id either."""
+    for day in ("yesterday", "today"):
+        run = Run(counts={"stale": 1, "unknown": 1}, id="one").match("ana", 100)
+        run.leave("tomas", Verdict.UNKNOWN, Why.UNCLEAR, exempt_until=None)
+        run.write(tmp_path / day)
+    found = json.loads(since(tmp_path, capsys, "--format", "json"))
+    assert [found[kind] for kind in ("new", "closed", "changed", "not_known")] == [[], [], [], []]
 
 
 def test_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,8 +78,8 @@ def _places(key: Key) -> Iterator[tuple[Any, ...]]:
     """Yield what tells which key it is: its id, and where only one report has it, its date."""
     if key["access_key_id"]:
         yield key["account_id"], key["access_key_id"]
-    if key["last_rotated"]:
-        yield key["account_id"], key["user"], key["slot"], key["last_rotated"]
+    # Without a date, too: such a key stays in doubt until somebody looks at it.
+    yield key["account_id"], key["user"], key["slot"], key["last_rotated"]
 
 
 def _kind(was: Key | None, key: Key, is_covered: bool) -> str | None:
