@@ -117,7 +117,7 @@ class Outcome:
 
 
 # Of those fields that aren't text alone.
-MOST_DAYS = 10**8
+OLDEST = 10**8
 NONE = type(None)
 KINDS_OF = {
     "slot": (int, NONE),
@@ -203,7 +203,7 @@ def _check_key(outcome: Outcome) -> None:
             raise ValueError("not an outcome: a time of its key has no zone")
     for number in (outcome.age_days, outcome.days):
         # A whole number of JSON has as many digits as somebody likes.
-        if number is not None and not abs(number) <= MOST_DAYS:
+        if number is not None and not abs(number) <= OLDEST:
             raise ValueError("not an outcome: a number of days is out of range")
 
 
