@@ -21,7 +21,8 @@ from c7n_keyrot import cli
 from c7n_keyrot.core.records import Why
 from c7n_keyrot.core.rotation import Identified, Verdict
 
-NOW = datetime.now(timezone.utc).replace(microsecond=0)
+# Half past a minute: a run's metadata begins a second before it.
+NOW = datetime.now(timezone.utc).replace(second=30, microsecond=0)
 NAMES = {"payments": A, "web": B, "sandbox": C}
 STALE, EXPIRING, UNCLEAR = (PACK[kind]["name"] for kind in ("stale", "expiring", "unclear"))
 HOUR = timedelta(hours=1)
