@@ -24,8 +24,8 @@ MOST = 10**8  # of a number in a filter's options, and of keys and users
 class User:
     """A user whom a policy selected, as in its ``resources.json``.
 
-    :ivar matched: the status of each key in ``c7n:matched-keys``, by its id: those that an action
-        of ours would touch, if a record of a stale-access-key filter names them and the status is
+    :ivar matched: the status of each key in ``c7n:matched-keys``, by its id: those that one of our
+        actions would touch, if a record of a stale-access-key filter names them and the status is
         the one that the action expects.
     """
 
@@ -116,7 +116,7 @@ def read_begun(line: bytes) -> RunBegun:
 def read_summary(line: bytes) -> RunSummary:
     """Read a line of a summary, and check what its dataclass doesn't.
 
-    :raises ValueError: it is torn, or not one of ours.
+    :raises ValueError: it is torn, or not one that a run writes.
     """
     summary = RunSummary.parse(line)
     if not outcomes.ACCOUNT_ID.fullmatch(summary.account_id):
@@ -160,9 +160,9 @@ def _check_filters(summary: RunSummary) -> None:
         if type(slot) is not int or slot not in (1, 2):
             raise ValueError("no such slot")
         if not isinstance(options.get("filter"), str):
-            raise ValueError("not a filter of ours")
+            raise ValueError("not one of our filters")
         if not all(_is_positive(options.get(name, 1)) for name in NUMERIC_OPTIONS):
-            raise ValueError("not an option of a filter of ours")
+            raise ValueError("not an option of one of our filters")
 
 
 def _is_positive(value: Any) -> bool:

@@ -37,7 +37,7 @@ FAILED = "Error while executing policy"
 HOUR = re.compile(r"\d{4}/\d\d/\d\d/\d\d", re.ASCII)
 # A folder for each run is often named so, to the minute; such an id is one if accounts.yml has it.
 MINUTE = re.compile(r"20[1-4]\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d")
-# Bounds for files that others may have written. A line of ours has some 400 bytes.
+# Bounds for files that others may have written. One of our lines has some 400 bytes.
 LONGEST_LINE = 64 * 1024
 MOST_SHOWN = 4096
 MOST_DAMAGED = 1000  # lines

@@ -1,6 +1,6 @@
 # Copyright The c7n-keyrot Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads output folders: what each policy of ours found and did there. The one reader of them.
+"""Reads output folders: what each policy of the pack found and did there. The one reader of them.
 
 It reads Custodian's ``metadata.json`` and ``resources.json``, and our three data contracts.
 Anybody may have written them: each field is checked, and what can't be read is a warning.
@@ -53,7 +53,7 @@ from c7n_keyrot.evidence.files import (
 )
 from c7n_keyrot.evidence.outcome_files import read_folder, read_notified
 
-# A policy with one of these is one of ours.
+# A policy with one of these is one of the pack.
 OUR_FILTERS = frozenset(
     (
         "stale-access-key",
@@ -174,10 +174,10 @@ def gather(
     now: datetime | None = None,
     others: Callable[[Mapping[str, Any]], bool] = lambda _: False,
 ) -> Iterator[PolicyFolder]:
-    """Yield the folder of each policy of ours in output folders, in the order of their paths.
+    """Yield the folder of each policy of the pack in output folders, in the order of their paths.
 
     A folder without metadata doesn't say which filters the policy has. It comes last, and only if
-    its name is that of a policy of ours, or if no folder has metadata; else a warning names it.
+    its name is that of a policy of the pack, or if no folder has metadata; else a warning names it.
 
     :param folders: each the ``-s`` of custodian run or c7n-org run, a folder in one, or a copy of
         a bucket.
@@ -213,9 +213,9 @@ def gather(
 def _with_a_log_only(
     unnamed: Iterable[tuple[PolicyFolder, _Problem]], names: Collection[str]
 ) -> Iterator[PolicyFolder]:
-    """Yield the folders that may be of policies of ours; a warning names each of the others.
+    """Yield the folders that may be of policies of the pack; a warning names each of the others.
 
-    :param names: of the policies of ours in the folders that have metadata.
+    :param names: of the policies of the pack in the folders that have metadata.
     """
     for found, problem in unnamed:
         if found.name in names or not names:
@@ -242,7 +242,7 @@ def begun_of(folders: Iterable[PolicyFolder]) -> datetime:
 
 
 def is_ours(policy: Mapping[str, Any]) -> bool:
-    """Tell whether a policy has a filter or an action of ours."""
+    """Tell whether a policy has one of our filters or actions."""
     found = policy.get("filters"), policy.get("actions")
     left: list[Any] = [one for some in found if isinstance(some, list) for one in some]
     while left:
