@@ -385,7 +385,7 @@ def check_that_nothing_is_done_if_mails_cannot_go_out(hub: Hub) -> None:
     assert list(done.failed) == ["build"], done.text
     check_that_nothing_was_done(hub)
     _, text = hub.messages[-1]
-    assert "FAILED: the mail server of mailer.yml can't be reached" in text
+    assert "FAILED: mails can't go out: the mail server of mailer.yml: " in text
     assert "Nothing was sent, no key was changed" in text
     assert b"did not make this file" in hub.aws.objects(hub.variables["BUCKET"])["latest/plan.txt"]
 

@@ -9,28 +9,37 @@ tests/end_to_end/runner_test.py has the real ones.
 from __future__ import annotations
 
 import gzip
+import ipaddress
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from aiosmtpd.controller import Controller
 from cloudformation import runner
 from codebuild import Build, build, executable
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from c7n_keyrot import cli
 from c7n_keyrot.aws import calls, gate
 from c7n_keyrot.aws.errors import CallError, ErrorKind
+from c7n_keyrot.cli import mail_server
 from c7n_keyrot.cli.runner import mails, place, processes, summary
 from c7n_keyrot.core import outcomes
 from embedded_aws import HUB
@@ -335,8 +344,90 @@ def test_nothing_is_begun_if_the_mail_server_does_not_answer(
         if greeting:
             thread.join()
     assert project.steps == ["check"]
-    assert "FAILED: the mail server of mailer.yml can't be reached (" in project.message
+    assert "FAILED: mails can't go out: the mail server of mailer.yml" in project.message
     assert "127.0.0.1" not in project.message
+
+
+class Smtp(Controller):
+    """A mail server on a free port."""
+
+    def _trigger_server(self) -> None:
+        self.port = self.server.sockets[0].getsockname()[1]
+        with socket.create_connection((self.hostname, self.port)):
+            pass  # its protocol is made by the first connection
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """Return what a server on 127.0.0.1 needs for TLS, and its certificate, which signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(timezone.utc)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    form, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, form, none))
+    path = folder / "certificate.pem"
+    path.write_bytes(made.public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, folder / "key.pem")
+    return context, path
+
+
+# How the server speaks TLS; whether this machine trusts its certificate; what the summary says.
+MAIL_SERVERS = {
+    "smtps": ("first byte", True, ""),
+    "smtps, a certificate of nobody": ("first byte", False, "has a certificate that isn't trusted"),
+    "starttls": ("STARTTLS", True, ""),
+    "starttls, a certificate of nobody": (
+        "STARTTLS",
+        False,
+        "has a certificate that isn't trusted",
+    ),
+    "no tls": ("none", True, "doesn't offer STARTTLS"),
+}
+
+
+@pytest.mark.parametrize("case", MAIL_SERVERS)
+def test_the_mail_server_is_reached_as_the_mailer_does_it(
+    project: Runner, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """With plain SMTP port 465 hangs, and what the mailer would refuse passes."""
+    how, trusted, why = MAIL_SERVERS[case]
+    context, authority = certificate(project.folder)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    server = Smtp(
+        object(),
+        hostname="127.0.0.1",
+        port=0,
+        ssl_context=context if how == "first byte" else None,
+        tls_context=context if how == "STARTTLS" else None,
+    )
+    server.start()
+    try:
+        if how == "first byte":
+            monkeypatch.setattr(mail_server, "SMTPS", server.port)
+        login = {"smtp_username": "me", "smtp_password": "hunter2"}  # only the mailer may read it
+        mailer = {"smtp_server": "127.0.0.1", "smtp_port": server.port, **login}
+        text = project.read("config/mailer.yml") + yaml.safe_dump(mailer)
+        project.write("config/mailer.yml", text)
+        assert project.go("act") == (3 if why else 0)
+    finally:
+        server.stop()
+    assert project.steps == (["check"] if why else ACT)
+    if why:
+        assert f"FAILED: mails can't go out: the mail server of mailer.yml {why}" in project.message
 
 
 # -- the configuration

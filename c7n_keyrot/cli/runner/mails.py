@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import smtplib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from c7n_keyrot.aws import calls, gate
 from c7n_keyrot.aws.errors import CallError
 from c7n_keyrot.aws.objects import Bucket
 from c7n_keyrot.aws.permit import Permit
+from c7n_keyrot.cli.mail_server import NotDeliveredError
 from c7n_keyrot.cli.runner import processes
 from c7n_keyrot.cli.runner.settings import Settings
 from c7n_keyrot.core.text import counted, one_line
@@ -23,7 +23,6 @@ from c7n_keyrot.core.text import counted, one_line
 # c7n-mailer's exit code doesn't show that a mail wasn't sent; its log does.
 ERROR = " - ERROR - "
 POLL = (1, 2, 5, 10)  # seconds between two questions; the last one again and again
-PATIENCE = 20  # seconds for the mail server's greeting
 RUNNING = "IN_PROGRESS"
 NOT_KNOWN = "whether notices were sent isn't known"
 
@@ -41,16 +40,20 @@ class Mails:
 
 
 def unreachable(settings: Settings) -> str:
-    """Return why the mail server can't be reached; "" if it can, or if there is none."""
-    if settings.mail_server is None:
+    """Return why mails can't go out by the mail server; "" if they can, or if there is none.
+
+    It is reached as c7n-mailer will reach it, but for the login: its password may be one that only
+    the mailer's role can decrypt.
+    """
+    server = settings.mail_server
+    if server is None:
         return ""
-    host, port = settings.mail_server
     try:
-        with smtplib.SMTP(host, port, timeout=PATIENCE) as server:
-            server.noop()
-    except (OSError, smtplib.SMTPException) as error:  # not its text: it may quote mailer.yml
-        why = getattr(error, "strerror", None) or type(error).__name__
-        return f"the mail server of mailer.yml can't be reached ({one_line(why)})"
+        server.connect()
+    except NotDeliveredError as error:
+        return f"mails can't go out: {one_line(error)}"
+    finally:
+        server.close()
     return ""
 
 

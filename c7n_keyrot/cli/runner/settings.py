@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from c7n_keyrot.cli import acting
+from c7n_keyrot.cli.mail_server import MailServer
 from c7n_keyrot.cli.mailer_config import validate
 from c7n_keyrot.core.errors import CommandError
 from c7n_keyrot.core.outcomes import ACCOUNT_ID
@@ -36,7 +37,7 @@ class Settings:
     :ivar out: ``s3://BUCKET`` or a folder; "" if what was given can't be used.
     :ivar topic: an ARN; "" for none, or if what was given can't be used.
     :ivar mailer_project: of CodeBuild, which sends the mails; "": they are sent here.
-    :ivar mail_server: its name and port, as mailer.yml has them; None for SES.
+    :ivar mail_server: that of mailer.yml, without a login; None for SES.
     :ivar known: of accounts.yml.
     :ivar uncounted: policies with an action of Custodian's own on keys, which leaves no outcome.
     :ivar problems: why nothing may be done; none if all is well.
@@ -51,7 +52,7 @@ class Settings:
     out: str
     topic: str
     mailer_project: str
-    mail_server: tuple[str, int] | None = None
+    mail_server: MailServer | None = None
     known: Sequence[Account] = ()
     uncounted: Sequence[str] = ()
     problems: list[str] = field(default_factory=list)
@@ -154,9 +155,13 @@ def _out(value: str, problems: list[str]) -> str:
     return value
 
 
-def _mail_server(config: dict[str, Any]) -> tuple[str, int] | None:
-    name, port = config.get("smtp_server"), config.get("smtp_port", 25)
-    return (name, port) if isinstance(name, str) and isinstance(port, int) else None
+def _mail_server(config: dict[str, Any]) -> MailServer | None:
+    """Return the mail server of a mailer.yml that is valid; errors don't name its host."""
+    if "smtp_server" not in config:
+        return None
+    server = MailServer({**config, "smtp_username": None}, None)
+    server.name = "the mail server of mailer.yml"
+    return server
 
 
 def _of_accounts(known: Sequence[Account], path: Path) -> Iterator[str]:
