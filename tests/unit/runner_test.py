@@ -54,7 +54,8 @@ STAND_IN = """
 here="{here}"
 echo "${{0##*/}} $*" >> "$here/log"
 while read -r code words; do
-  case "$*" in *"$words"*) echo "it fails"; [ "$code" = 9 ] && kill -9 $$; exit "$code";; esac
+  case "$*" in *"$words"*) echo "it fails"; [ "$code" = 9 ] && kill -9 $$
+    [ "$code" = 15 ] && kill -15 $PPID && sleep 60; exit "$code";; esac
 done < "$here/faults"
 """
 # What c7n-keyrot does in the place of the real one.
@@ -896,7 +897,37 @@ def test_a_signal_ends_the_run_and_what_was_done_is_told(
     assert project.steps == [*GATE, "run"]
     assert not goes_on(int(project.read("worker")))
     assert f"\nin doubt {WEB} ana AKIAANA\n" in project.message
-    assert f"FAILED: the steps after this: {number.name} stopped the runner" in project.message
+    assert f"FAILED: the run, in some account: {number.name} stopped the runner" in project.message
+    assert project.latest("summary.txt") == project.message
+
+
+# The words of a step, in which the signal comes: what is done; the exit code; what was stopped.
+STOPS = {
+    "doctor --": (["check"], 3, "the check before the run"),
+    "--dryrun": (["check", "look"], 3, "the dry run, in some account"),
+    "plan /": (GATE, 3, "the plan"),
+    "second-access-key.yml -s": ([*GATE, "run"], 4, "the run, in some account"),
+    "mailer --run": ([*GATE, "run", "mail"], 1, f"c7n-mailer, so {mails.NOT_KNOWN}"),
+    "--format html": ([*GATE, "run", "mail", "html"], 1, "the report as html"),
+    "--output-dir": (ACT, 1, "doctor"),
+}
+
+
+@pytest.mark.parametrize("words", STOPS)
+def test_a_stop_names_its_step_and_nothing_is_done_after_it(project: Runner, words: str) -> None:
+    """In the run nothing is left here, so that what it did isn't known."""
+    steps, code, what = STOPS[words]
+    if "second" not in words:
+        leave(project, line("ana", "disabled"))
+    fault = "--without" if words == "doctor --" else words
+    assert project.go("act", f"15 {fault}") == code
+    assert project.steps == steps
+    stopped = f"FAILED: {what}: SIGTERM stopped the runner; nothing after it was done\n"
+    assert stopped in project.message
+    done = "run" in steps and code == 1
+    assert (f"disabled {WEB} ana AKIAANA" in project.message) is done
+    nothing = "Nothing was sent, no key was changed: the run was not begun."
+    assert (nothing in project.message) is ("run" not in steps)
     assert project.latest("summary.txt") == project.message
 
 

@@ -19,7 +19,7 @@ exit codes; if several are true, the first one of 2, 4, 3, 1:
   0   each step was done, and nothing is in doubt
   1   a step failed; the summary names it, and what was done all the same
   2   wrong arguments, or the configuration isn't right: nothing was run
-  3   a check before the run failed: nothing was sent, no key was changed
+  3   a check failed or a signal came before the run: nothing was sent, no key was changed
   4   not all is known: keys are in doubt, or outputs of the run can't be read
 Whatever else it is (a signal that can't be caught, such as 137), nothing is known: treat
 it as 4.

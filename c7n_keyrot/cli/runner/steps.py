@@ -47,7 +47,7 @@ class Runner:
     :ivar failed: the steps that failed, in words.
     :ivar texts: the files beside the outputs, by name. A full disk doesn't take them away.
     :ivar begun: whether the run itself was begun, after the gate.
-    :ivar refused: whether a check ended the run before that.
+    :ivar at: the step that is being done, in words.
     :ivar left: what the run did.
     """
 
@@ -55,8 +55,14 @@ class Runner:
         self.settings, self.place = settings, place
         self.failed: list[str] = []
         self.texts: dict[str, str] = {}
-        self.begun = self.refused = self.looked = self.stopped = False
+        self.begun = self.looked = self.stopped = False
+        self.at = "the first step"
         self.left = left.Deeds()
+
+    @property
+    def refused(self) -> bool:
+        """Whether a check, a signal or a bug ended it before anything was sent or changed."""
+        return self.settings.mode != LOOK and not self.begun
 
     def go(self) -> Code:
         """Do all steps; return the exit code."""
@@ -85,7 +91,9 @@ class Runner:
         except processes.Stopped as stopped:
             # Whoever sent it won't wait for long.
             self.stopped = True
-            self.failed.append(f"the steps after this: {stopped} stopped the runner")
+            self.failed.append(
+                f"{self.at}: {stopped} stopped the runner; nothing after it was done"
+            )
         except Exception as error:  # noqa: BLE001 - the summary is written whatever happens
             what = f"{type(error).__name__}: {one_line(error)}"
             self.failed.append(f"a bug in the runner, or the machine ({what}); report it")
@@ -95,17 +103,14 @@ class Runner:
     def _work(self) -> None:
         mode = self.settings.mode
         if mode != LOOK and not self._check():
-            self.refused = True
             return
         self.looked = True
         look = str(self.place.work / "look")
         self._step("the dry run, in some account", *self._org("--dryrun", "-s", look))
-        if not self._plan(look):
-            self.refused = mode != LOOK
-            return
-        if mode != LOOK:
+        if self._plan(look) and mode != LOOK:
             self.begun = True
             self._step("the run, in some account", *self._org("-s", self.place.run))
+            self.at = f"c7n-mailer, so {mails.NOT_KNOWN}"
             sent = mails.send(self.settings)
             self.texts["mailer.txt"] = sent.log
             self.failed += sent.failed
@@ -119,6 +124,7 @@ class Runner:
 
         :param keep: the file that has what it printed.
         """
+        self.at = what
         code, printed = processes.run(words)
         if keep:
             self.texts[keep] = printed
@@ -160,6 +166,7 @@ class Runner:
     def _read(self) -> None:
         """Find out what the run did."""
         wrong = ["its reading was ended by a signal"]
+        self.at = "the reading of the outputs"
         try:
             wrong = self.place.fetch()
             self.left = left.read(self.place.work / "run", self.settings)
@@ -218,7 +225,7 @@ class Runner:
         if self.settings.problems:
             more = "The configuration isn't right. Nothing was done."
         elif self.refused:
-            more = "Nothing was sent, no key was changed: a check before the run failed."
+            more = "Nothing was sent, no key was changed: the run was not begun."
         chosen = self.settings
         return summary.text(chosen.mode, self.place.shown, self.left, self.failed, more)
 
