@@ -63,7 +63,8 @@ COMMANDS = """
 for last; do :; done
 case "$*" in
   "org run"*--dryrun*) mkdir -p "$last";;
-  "org run"*) sh "$here/while-running"; mkdir -p "$last"; cp -R "$here/run/." "$last";;
+  "org run"*) sh "$here/while-running"
+    case "$last" in s3:*) ;; *) mkdir -p "$last"; cp -R "$here/run/." "$last";; esac;;
   report*) echo "a report" > "$last";;
   mailer*) cat "$here/mailer-log";;
 esac
