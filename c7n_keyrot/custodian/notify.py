@@ -150,16 +150,18 @@ def _sent(
     action: Any,
     users: Mapping[str, dict[str, Any]],
     message: dict[str, Any],
-    payload: str,
+    *payload: str,
 ) -> Any:
     """Send a message, and keep a line for each key that it names.
 
     :param users: those whom the policy selected, by name, with our records.
-    :param payload: as Custodian packs it: base64 of the compressed JSON.
+    :param payload: as newer Custodians pack it: base64 of the compressed JSON. Older ones pack the
+        message later, and don't give it here.
     """
-    receipt = type(action).send_data_message(action, message, payload)
-    content = json.loads(zlib.decompress(base64.b64decode(payload)))
-    for sent in content["resources"]:
+    receipt = type(action).send_data_message(action, message, *payload)
+    for packed in payload:
+        message = json.loads(zlib.decompress(base64.b64decode(packed)))
+    for sent in message["resources"]:
         user = users.get(sent["UserName"], sent)
         slots = {str(key.get("slot")) for key in sent.get(NOTICE, {}).get("keys", ())}
         records = {one["slot"]: one for one in user.get(RECORDS, ()) if str(one["slot"]) in slots}

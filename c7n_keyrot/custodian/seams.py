@@ -172,7 +172,7 @@ SEAMS = (
     Seam(
         "c7n.actions:Notify.send_data_message",
         "replaced on the action; it returns the id of the message",
-        ("message", "payload"),
+        ("message",),
     ),
     # -- validate(): from here on a policy with our words has a run
     Seam("c7n.policy:Policy.validate", "asks each filter and action", holds=_validates_elements),

@@ -400,6 +400,23 @@ def test_each_key_that_a_notice_names_has_a_line(
     assert ana.deadline
 
 
+def test_an_older_custodian_packs_the_message_later(
+    iam: Iam, custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to 0.9.40 or so it has no payload where it sends a message."""
+    iam.add("ana", 20, 200)
+    monkeypatch.setattr("c7n.utils.get_account_alias_from_sts", lambda session: "acme")
+    monkeypatch.setattr(Notify, "send_data_message", lambda self, message: "id")
+
+    def process(self: Notify, resources: Any, event: Any = None) -> None:
+        self.send_data_message({"resources": self.prepare_resources(resources)})
+
+    monkeypatch.setattr(Notify, "process", process)
+    custodian.run([slot(2)], [NOTIFY])
+    (line,) = notified(custodian)
+    assert (line.user, line.access_key_id, line.message_id) == ("ana", "ana-2", "id")
+
+
 def test_what_was_not_sent_has_no_line(
     iam: Iam, custodian: Custodian, sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
